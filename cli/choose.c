@@ -1,0 +1,115 @@
+/* choose.c - decides for every tensor: coded lossily at which target, or kept exactly.
+ *
+ * The order: rules; --lossless; then what is exact by default - dtypes that are no float, tensors that
+ * belong to a module that other software has quantised, rank 0 and 1, fewer than 4096 values - and all else
+ * at the common target.  Names matter to rules and to spotting quantised modules, never to the defaults. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "choose.h"
+
+enum { SMALL_VALUES = 4096 };
+
+static int is_small_float(enum vcl_dtype dtype)
+{
+    return vcl_dtype_bits(dtype) <= 8 && dtype != VCL_DTYPE_BOOL && dtype != VCL_DTYPE_U8
+        && dtype != VCL_DTYPE_I8;
+}
+
+static int is_quantised(const struct vcl_model *model, const char *name)
+{
+    const struct vcl_entry *entry = vcl_model_find(model, name);
+    return entry && !vcl_dtype_is_float(entry->tensor.dtype);
+}
+
+static int has_sibling(const struct vcl_model *model, const char *module, int length, const char *name)
+{
+    char *sibling = vcl_text("%.*s%s", length, module, name);
+    const int found = is_quantised(model, sibling);
+    free(sibling);
+    return found;
+}
+
+/* Scales and zero points are worth as much as the packed integers beside them: the whole module counts as
+ * packed. */
+static int is_packed(const struct vcl_model *model, const struct vcl_entry *entry)
+{
+    const char *dot = strrchr(entry->name, '.');
+    const int length = dot ? (int)(dot - entry->name) : 0;
+    if (is_small_float(entry->tensor.dtype))
+        return 1;
+    if (!dot)
+        return 0;
+    if (has_sibling(model, entry->name, length, ".qweight")
+        || has_sibling(model, entry->name, length, ".weight_packed"))
+        return 1;
+    return strcmp(dot, ".weight") != 0
+        && (has_sibling(model, entry->name, length, "")
+            || has_sibling(model, entry->name, length, ".weight"));
+}
+
+static const char *exact_by_default(const struct vcl_choice *choice, const struct vcl_tensor *tensor)
+{
+    if (!vcl_dtype_is_float(tensor->dtype))
+        return "no float dtype that can be coded lossily";
+    if (choice->packed)
+        return "part of a quantised module";
+    if (tensor->rank <= 1)
+        return "rank 0 or 1";
+    return choice->values < SMALL_VALUES ? "fewer than 4096 values" : NULL;
+}
+
+void vcl_choice_aim(struct vcl_choice *choice, const struct vcl_tensor *tensor, enum vcl_goal goal,
+                    double target)
+{
+    const double budget = floor(target * (double)choice->values / 8);
+    choice->action = VCL_ACTION_LOSSY;
+    choice->goal = goal;
+    choice->target = target;
+    choice->room = choice->bound = vcl_bound(tensor);
+    if (goal == VCL_GOAL_SNR)
+        return;
+    if ((double)choice->room <= budget) {
+        choice->action = VCL_ACTION_EXACT;
+        choice->reason = "its exact form is within the target";
+    } else {
+        choice->bound = (uint64_t)budget;
+    }
+}
+
+static int choose_one(const struct vcl_model *model, const struct vcl_policy *policy,
+                      const struct vcl_entry *entry, struct vcl_choice *choice)
+{
+    const struct vcl_tensor *tensor = &entry->tensor;
+    const struct vcl_rule *rule = vcl_rules_find(&policy->rules, entry->name);
+    const enum vcl_status status = vcl_tensor_size(tensor, &choice->values, NULL);
+
+    if (status != VCL_OK)
+        return vcl_tell(status, "tensor '%s': %s", entry->name, vcl_status_text(status));
+    choice->packed = is_packed(model, entry);
+    choice->room = choice->bound = vcl_bound(tensor);
+    choice->rule = rule;
+    if (rule && !rule->exact && vcl_dtype_is_float(tensor->dtype) && choice->values) {
+        vcl_choice_aim(choice, tensor, rule->goal, rule->target);
+    } else if (!rule || !rule->exact) {
+        choice->rule = NULL;
+        choice->reason = policy->lossless ? "--lossless" : exact_by_default(choice, tensor);
+        if (!choice->reason)
+            vcl_choice_aim(choice, tensor, policy->params.goal, policy->params.target);
+    }
+    return VCL_EXIT_OK;
+}
+
+struct vcl_choice *vcl_choose(const struct vcl_model *model, const struct vcl_policy *policy, int *code)
+{
+    const size_t count = vcl_model_count(model);
+    struct vcl_choice *choices = vcl_zeros(count, sizeof *choices);
+    *code = VCL_EXIT_OK;
+    for (size_t i = 0; i < count && !*code; i++)
+        *code = choose_one(model, policy, vcl_model_entry(model, i), &choices[i]);
+    if (!*code)
+        return choices;
+    free(choices);
+    return NULL;
+}

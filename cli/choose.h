@@ -1,0 +1,43 @@
+/* choose.h - what is done with each tensor of a model, and why. */
+#ifndef VCL_CHOOSE_H
+#define VCL_CHOOSE_H
+
+#include "rules.h"
+
+enum vcl_action { VCL_ACTION_EXACT, VCL_ACTION_LOSSY, VCL_ACTION_ALIAS };
+
+struct vcl_choice {
+    enum vcl_action action;
+    enum vcl_goal goal; /* of lossy ones */
+    double target;
+    const struct vcl_rule *rule; /* the rule that decided, or NULL */
+    const char *reason;          /* why it is exact; NULL where a rule decided and for lossy ones */
+    size_t same_as;              /* of an alias: the entry it repeats */
+    uint64_t values;
+    uint64_t room;  /* most bytes that may ever be written for its frame */
+    uint64_t bound; /* most bytes its frame can end up with */
+    int packed;     /* already quantised by other software */
+};
+
+struct vcl_policy {
+    struct vcl_rules rules;
+    struct vcl_params params; /* goal and target: of tensors without a rule */
+    int lossless;
+    uint64_t size; /* --size; 0 = none */
+};
+
+/* One choice per entry; free() it.  NULL where a name of the model cannot be described (message said, *code
+ * set). */
+struct vcl_choice *vcl_choose(const struct vcl_model *model, const struct vcl_policy *policy, int *code);
+/* ties.c: makes aliases of tensors that repeat an earlier one of their shard.  Reads the model; returns an
+ * exit code. */
+int vcl_choose_ties(const struct vcl_model *model, struct vcl_choice *choices);
+/* budget.c: sets the target that fills --size; late_bytes: room in the last shard's header that is not in
+ * its layout yet. VCL_EXIT_BOUND with a message where nothing fits. */
+int vcl_choose_size(const struct vcl_model *model, const struct vcl_policy *policy,
+                    struct vcl_choice *choices, size_t late_bytes);
+/* Sets target, bound and, where the exact frame is within the target, the action. */
+void vcl_choice_aim(struct vcl_choice *choice, const struct vcl_tensor *tensor, enum vcl_goal goal,
+                    double target);
+
+#endif

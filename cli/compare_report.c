@@ -1,0 +1,193 @@
+/* compare_report.c - the table, the JSON and the verdict of compare. */
+#include <math.h>
+
+#include "compare.h"
+
+struct verdict {
+    struct vcl_error_sums sums; /* over all float tensors */
+    size_t compared, missing, extra, shapes, below, differing;
+    double worst_snr;
+    const char *worst_name;
+};
+
+static double nmse(const struct vcl_error_sums *sums)
+{
+    return sums->error == 0 ? 0 : sums->error / sums->signal;
+}
+
+static void add_floats(struct verdict *verdict, const struct vcl_difference *difference, const char *name,
+                       double min_snr)
+{
+    const struct vcl_error_sums *sums = &difference->sums;
+    const double snr = vcl_snr(sums);
+    verdict->sums.values += sums->values;
+    verdict->sums.mismatches += sums->mismatches;
+    verdict->sums.signal += sums->signal;
+    verdict->sums.error += sums->error;
+    verdict->sums.max_error = fmax(verdict->sums.max_error, sums->max_error);
+    if (snr < min_snr || (sums->mismatches && isfinite(min_snr)))
+        verdict->below++;
+    if (snr < verdict->worst_snr || !verdict->worst_name) {
+        verdict->worst_snr = snr;
+        verdict->worst_name = name;
+    }
+}
+
+static struct verdict judge(const struct vcl_comparison *job)
+{
+    struct verdict verdict = { .worst_snr = INFINITY };
+    for (size_t i = 0; i < vcl_model_count(job->a); i++) {
+        const struct vcl_difference *difference = &job->differences[i];
+        verdict.missing += difference->state == VCL_DIFFERENCE_MISSING;
+        verdict.shapes += difference->state == VCL_DIFFERENCE_SHAPE;
+        verdict.compared += difference->state >= VCL_DIFFERENCE_FLOATS;
+        if (difference->state == VCL_DIFFERENCE_FLOATS)
+            add_floats(&verdict, difference, vcl_model_entry(job->a, i)->name, job->min_snr);
+        else if (difference->state == VCL_DIFFERENCE_BYTES && difference->differing) {
+            verdict.differing++;
+            verdict.below += isfinite(job->min_snr) ? 1 : 0;
+        }
+    }
+    for (size_t i = 0; i < vcl_model_count(job->b); i++)
+        verdict.extra += vcl_model_find(job->a, vcl_model_entry(job->b, i)->name) == NULL;
+    return verdict;
+}
+
+/* ---- text ------------------------------------------------------------------------------------ */
+
+static void print_row(const struct vcl_difference *difference, const char *name, int width)
+{
+    const char *dtype_a = vcl_dtype_name(difference->dtype_a), *dtype_b = vcl_dtype_name(difference->dtype_b);
+    const struct vcl_error_sums *sums = &difference->sums;
+    vcl_print_name(name, width);
+    if (difference->state == VCL_DIFFERENCE_MISSING) {
+        printf("  only in A\n");
+        return;
+    }
+    printf("  %-5s %-5s", dtype_a, difference->dtype_a == difference->dtype_b ? "" : dtype_b);
+    if (difference->state == VCL_DIFFERENCE_SHAPE)
+        printf("  cannot be compared: %s against %s\n", vcl_words_shape(&difference->shape_a).text,
+               vcl_words_shape(&difference->shape_b).text);
+    else if (difference->state == VCL_DIFFERENCE_BYTES && difference->differing)
+        printf("  %llu values differ\n", (unsigned long long)difference->differing);
+    else if (difference->state == VCL_DIFFERENCE_BYTES)
+        printf("  %10s  %10s  %10s\n", "0", "exact", "0");
+    else if (sums->mismatches)
+        printf("  %10.4g  %10s  %10.4g  %llu values finite in one only\n", nmse(sums),
+               vcl_words_snr(vcl_snr(sums)).text, sums->max_error, (unsigned long long)sums->mismatches);
+    else
+        printf("  %10.4g  %10s  %10.4g\n", nmse(sums), vcl_words_snr(vcl_snr(sums)).text, sums->max_error);
+}
+
+static void print_summary(const struct verdict *verdict)
+{
+    printf("\n%zu tensors compared: NMSE %.4g, SNR %s, largest error %.4g", verdict->compared,
+           nmse(&verdict->sums), vcl_words_snr(vcl_snr(&verdict->sums)).text, verdict->sums.max_error);
+    if (verdict->worst_name) {
+        printf("; worst %s ", vcl_words_snr(verdict->worst_snr).text);
+        vcl_print_name(verdict->worst_name, 0);
+    }
+    putchar('\n');
+    if (verdict->differing)
+        printf("%zu tensors that are no float differ\n", verdict->differing);
+}
+
+static void report_text(const struct vcl_comparison *job, const struct verdict *verdict)
+{
+    int width = 4;
+    for (size_t i = 0; i < vcl_model_count(job->a); i++) {
+        const int name = vcl_name_width(vcl_model_entry(job->a, i)->name);
+        width = name > width && name <= 60 ? name : width;
+    }
+    printf("%-*s  %-11s  %10s  %10s  %10s\n", width, "name", "dtype", "NMSE", "SNR", "max error");
+    for (size_t i = 0; i < vcl_model_count(job->a); i++)
+        print_row(&job->differences[i], vcl_model_entry(job->a, i)->name, width);
+    for (size_t i = 0; i < vcl_model_count(job->b); i++) {
+        const char *name = vcl_model_entry(job->b, i)->name;
+        if (!vcl_model_find(job->a, name)) {
+            vcl_print_name(name, width);
+            printf("  only in B\n");
+        }
+    }
+    print_summary(verdict);
+}
+
+/* ---- JSON ------------------------------------------------------------------------------------ */
+
+static void set_sums(json_t *object, const struct vcl_error_sums *sums)
+{
+    vcl_json_set(object, "nmse", vcl_json_real(nmse(sums)));
+    vcl_json_set(object, "snr", vcl_json_real(vcl_snr(sums))); /* null where nothing was lost */
+    vcl_json_set(object, "max_error", vcl_json_real(sums->max_error));
+    vcl_json_set(object, "mismatches", json_integer((json_int_t)sums->mismatches));
+}
+
+static json_t *difference_json(const struct vcl_difference *difference, const char *name)
+{
+    static const char *const states[] = { "only in A", "shape", "compared", "compared" };
+    json_t *object = json_object();
+    vcl_json_set(object, "name", vcl_json_text(name));
+    vcl_json_set(object, "state", json_string(states[difference->state]));
+    vcl_json_set(object, "shape", vcl_json_shape(&difference->shape_a));
+    vcl_json_set(object, "dtype", json_string(vcl_dtype_name(difference->dtype_a)));
+    if (difference->state != VCL_DIFFERENCE_MISSING)
+        vcl_json_set(object, "dtype_b", json_string(vcl_dtype_name(difference->dtype_b)));
+    if (difference->state == VCL_DIFFERENCE_SHAPE)
+        vcl_json_set(object, "shape_b", vcl_json_shape(&difference->shape_b));
+    if (difference->state == VCL_DIFFERENCE_FLOATS)
+        set_sums(object, &difference->sums);
+    if (difference->state == VCL_DIFFERENCE_BYTES)
+        vcl_json_set(object, "differing", json_integer((json_int_t)difference->differing));
+    return object;
+}
+
+static json_t *totals_json(const struct verdict *verdict)
+{
+    json_t *object = json_object();
+    vcl_json_set(object, "compared", json_integer((json_int_t)verdict->compared));
+    vcl_json_set(object, "only_in_a", json_integer((json_int_t)verdict->missing));
+    vcl_json_set(object, "only_in_b", json_integer((json_int_t)verdict->extra));
+    vcl_json_set(object, "shapes", json_integer((json_int_t)verdict->shapes));
+    vcl_json_set(object, "differing", json_integer((json_int_t)verdict->differing));
+    vcl_json_set(object, "below_min_snr", json_integer((json_int_t)verdict->below));
+    set_sums(object, &verdict->sums);
+    vcl_json_set(object, "worst_snr", vcl_json_real(verdict->worst_snr));
+    vcl_json_set(object, "worst_tensor",
+                 verdict->worst_name ? vcl_json_text(verdict->worst_name) : json_null());
+    return object;
+}
+
+static void report_json(const struct vcl_comparison *job, const struct verdict *verdict)
+{
+    json_t *document = vcl_json_document("compare"), *tensors = json_array(), *extra = json_array();
+    for (size_t i = 0; i < vcl_model_count(job->a); i++)
+        vcl_json_append(tensors, difference_json(&job->differences[i], vcl_model_entry(job->a, i)->name));
+    for (size_t i = 0; i < vcl_model_count(job->b); i++)
+        if (!vcl_model_find(job->a, vcl_model_entry(job->b, i)->name))
+            vcl_json_append(extra, vcl_json_text(vcl_model_entry(job->b, i)->name));
+    vcl_json_set(document, "a", vcl_json_text(job->name_a));
+    vcl_json_set(document, "b", vcl_json_text(job->name_b));
+    vcl_json_set(document, "tensors", tensors);
+    vcl_json_set(document, "only_in_b", extra);
+    vcl_json_set(document, "totals", totals_json(verdict));
+    vcl_json_print(document);
+}
+
+int vcl_comparison_report(const struct vcl_comparison *job)
+{
+    const struct verdict verdict = judge(job);
+    if (job->json)
+        report_json(job, &verdict);
+    else if (!job->quiet)
+        report_text(job, &verdict);
+    if (verdict.missing + verdict.extra + verdict.shapes) {
+        vcl_say(
+            "%s and %s do not hold the same tensors: %zu only in the first, %zu only in the second, %zu of "
+            "other shape or dtype",
+            job->name_a, job->name_b, verdict.missing, verdict.extra, verdict.shapes);
+        return VCL_EXIT_FAILED;
+    }
+    if (verdict.below)
+        return vcl_tell(VCL_E_RATE, "%zu tensors are below %.4g dB", verdict.below, job->min_snr);
+    return VCL_EXIT_OK;
+}

@@ -1,0 +1,143 @@
+/* compress.c - the verb compress from the open model to the renamed output.
+ *
+ * First everything is decided (choose, ties, size), so that --dry-run shows exactly what a run would do and
+ * a run that cannot succeed ends before the work; then shards are coded one after the other. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "compress.h"
+
+static int check_metadata(const struct vcl_compress *job, size_t shard)
+{
+    const char *key, *value;
+    for (size_t i = 0; vcl_model_metadata_at(job->model, shard, i, &key, &value); i++)
+        if (strncmp(key, "vcllm.", 6) == 0) {
+            vcl_say("%s: metadata '%s': keys that begin with 'vcllm.' belong to compressed models",
+                    vcl_model_shard_path(job->model, shard), key);
+            return VCL_EXIT_USAGE;
+        }
+    return VCL_EXIT_OK;
+}
+
+static int check_input(const struct vcl_compress *job)
+{
+    for (size_t i = 0; i < vcl_model_shards(job->model); i++) {
+        if (vcl_model_is_compressed(job->model, i)) {
+            vcl_say("%s: is compressed already; 'vcllm decompress' gives back what it holds",
+                    vcl_model_shard_path(job->model, i));
+            return VCL_EXIT_USAGE;
+        }
+        const int code = check_metadata(job, i);
+        if (code)
+            return code;
+    }
+    if (!job->resume || vcl_model_is_folder(job->model))
+        return VCL_EXIT_OK;
+    vcl_say("compress: --resume continues folders; a single file is coded anew");
+    return VCL_EXIT_USAGE;
+}
+
+static int check_file_output(const struct vcl_compress *job)
+{
+    struct stat in, out;
+    if (stat(job->output, &out))
+        return errno == ENOENT ? VCL_EXIT_OK : vcl_tell(VCL_E_IO, "%s: %s", job->output, strerror(errno));
+    if (S_ISDIR(out.st_mode))
+        return vcl_tell(VCL_E_IO, "%s: is a folder; one input file makes one output file", job->output);
+    if (stat(job->input, &in) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino) {
+        vcl_say("%s: input and output are the same file", job->output);
+        return VCL_EXIT_USAGE;
+    }
+    return job->force ? VCL_EXIT_OK : vcl_tell(VCL_E_IO, "%s: is there already; -f replaces it", job->output);
+}
+
+static int any_lossy(const struct vcl_compress *job)
+{
+    for (size_t i = 0; i < vcl_model_count(job->model); i++)
+        if (job->choices[i].action == VCL_ACTION_LOSSY)
+            return 1;
+    return 0;
+}
+
+static int decide(struct vcl_compress *job, const struct vcl_folder *folder)
+{
+    int code;
+    job->choices = vcl_choose(job->model, &job->policy, &code);
+    if (code)
+        return code;
+    vcl_compress_warn_packed(job);
+    code = vcl_choose_ties(job->model, job->choices);
+    if (!code && job->policy.size)
+        code = vcl_choose_size(job->model, &job->policy, job->choices, folder ? vcl_sides_room(folder) : 0);
+    if (!code && any_lossy(job))
+        code = vcl_encode_try(&job->policy.params, &job->work);
+    return code;
+}
+
+static uint64_t total_effort(const struct vcl_compress *job)
+{
+    uint64_t effort = 0;
+    for (size_t i = 0; i < vcl_model_count(job->model); i++)
+        effort += vcl_encode_effort(&job->choices[i], vcl_model_entry(job->model, i));
+    return effort;
+}
+
+static int encode_file(struct vcl_compress *job)
+{
+    const size_t count = vcl_model_count(job->model);
+    const struct vcl_encoding encoding = {
+        .model = job->model,
+        .choices = job->choices,
+        .params = &job->policy.params,
+        .work = &job->work,
+        .results = job->results,
+        .verbose = job->verbose && !job->json,
+        .overwrite = job->force,
+    };
+    return vcl_encode_shard(&encoding, 0, job->output, vcl_encode_disk_bytes(job->choices, 0, count), NULL);
+}
+
+static int encode(struct vcl_compress *job, struct vcl_folder *folder)
+{
+    job->results = vcl_zeros(vcl_model_count(job->model), sizeof *job->results);
+    vcl_progress_start("compress", vcl_model_count(job->model), total_effort(job));
+    const int code = folder ? vcl_compress_folder(job, folder) : encode_file(job);
+    vcl_progress_stop();
+    if (code == VCL_EXIT_INTERRUPTED && !folder)
+        vcl_say("interrupted; %s was not written", job->output);
+    return code ? code : vcl_compress_report(job);
+}
+
+static int compress_model(struct vcl_compress *job)
+{
+    const int is_folder = vcl_model_is_folder(job->model);
+    struct vcl_folder folder = { 0 };
+    int code = check_input(job);
+    if (!code && is_folder)
+        code = vcl_folder_open(&folder, job->model, job->output ? job->output : "", 1);
+    if (!code && !is_folder && !job->dry_run)
+        code = check_file_output(job);
+    if (!code)
+        code = vcl_work_create(&job->work, vcl_cli_threads(job->jobs));
+    if (!code)
+        code = decide(job, is_folder ? &folder : NULL);
+    if (!code)
+        code = job->dry_run ? vcl_compress_plan(job) : encode(job, is_folder ? &folder : NULL);
+    vcl_folder_close(&folder);
+    return code;
+}
+
+int vcl_compress_run(struct vcl_compress *job)
+{
+    int code = vcl_cli_open(job->input, &job->reading, &job->model);
+    if (code)
+        return code;
+    code = compress_model(job);
+    vcl_work_destroy(&job->work);
+    free(job->choices);
+    free(job->results);
+    vcl_model_close(job->model);
+    return code;
+}

@@ -1,0 +1,155 @@
+/* compress_options.c - the options of compress and their help. */
+#include <math.h>
+#include <string.h>
+
+#include "compress.h"
+
+static const char HELP[] =
+    "usage: vcllm compress INPUT -o OUTPUT [options]\n"
+    "\n"
+    "Compresses a model: a .safetensors file to a file, a folder of shards (or its index file) to a folder.\n"
+    "The output is a valid .safetensors file too; every tensor in it is a checksummed frame.\n"
+    "\n"
+    "  vcllm compress model.safetensors -o small.safetensors\n"
+    "  vcllm compress my-model/ -o my-model-3bit/ --bits 3 -j 8\n"
+    "  vcllm compress model.safetensors -o small.safetensors --size 300MB\n"
+    "  vcllm compress model.safetensors -o small.safetensors --rule 'embed|lm_head=4.5' --rule '^h.0=copy'\n"
+    "\n"
+    "How far (one of these; --bits 2.9 if none is given):\n"
+    "  --bits B             at most B bits per value, over the tensors that are coded lossily (0.01 to 64)\n"
+    "  --size SIZE          at most SIZE for all output shards together: 4GiB, 300MB\n"
+    "  --snr DB             at least this signal-to-noise ratio for every tensor coded lossily (-10 to 200)\n"
+    "  --lossless           keep every tensor exactly; decompress gives back the input byte for byte\n"
+    "\n"
+    "Which tensors: by default those with rank 0 or 1, fewer than 4096 values, or a dtype other than F16,\n"
+    "BF16, F32 and F64 are kept exactly, whatever their names, and so are modules quantised already.\n"
+    "  --rule 'REGEX=WHAT'  for tensors whose name matches (POSIX extended expression, unanchored); WHAT\n"
+    "                       is a number of bits, snr:DB, lossless or copy (both exact in this version).\n"
+    "                       Split at the last '='; the first rule that matches wins; repeat as you like.\n"
+    "                       Dtypes that are no float stay exact under every rule.\n"
+    "  --rules FILE         the same, one rule a line; lines that start with # are comments\n"
+    "\n"
+    "How:\n"
+    "  --codec h265|h264    video codec (default h265)\n"
+    "  --effort 1..9        fast to thorough (default 5)\n"
+    "  --encoder NAME       libavcodec's encoder, e.g. hevc_nvenc; see 'vcllm codecs'\n"
+    "  --decoder NAME       libavcodec's decoder, with which the result is checked\n"
+    "  --rotate             spread outliers with a randomised Hadamard transform before coding\n"
+    "  --seed N             of the rotation's signs (default 1)\n"
+    "  --row-scales         one range per matrix row instead of one per tensor\n"
+    "  --depth 8|10|12      bits of the quantised range (default: as few as the target allows)\n"
+    "  --chroma gray|420    420 adds constant chroma, for hardware without monochrome (default gray)\n"
+    "\n"
+    "Running:\n"
+    "  -o, --output PATH    where to; written under a temporary name and renamed when complete\n"
+    "  -f, --force          replace an existing output\n"
+    "  --resume             continue a folder that was interrupted (OUTPUT.partial)\n"
+    "  --dry-run            say what would be done to each tensor, sizes, memory and time; write nothing\n"
+    "  -j, --threads N      threads (default: all CPUs)\n" VCL_READING_HELP
+    "  --json               one JSON document on standard output\n"
+    "  -q, --quiet          no warnings, no summary      -v, --verbose  a line per tensor\n"
+    "\n"
+    "Exit codes: 0 ok, 1 corrupt or failed, 2 usage, 3 input/output, 4 codec missing, 5 a target cannot be\n"
+    "            met, 130 interrupted.\n";
+
+static int run(int argc, char **argv);
+const struct vcl_verb vcl_verb_compress = { "compress", "compress a model", HELP, run };
+
+struct asked { /* options that need a second look */
+    double bits, snr, seed;
+    int lossless, codec, depth, chroma;
+};
+
+static int add_rule(void *rules, const char *text) { return vcl_rules_add(rules, text, "--rule"); }
+static int read_rules(void *rules, const char *path) { return vcl_rules_read(rules, path); }
+
+static int parse(struct vcl_compress *job, struct asked *asked, int argc, char **argv)
+{
+    struct vcl_params *params = &job->policy.params;
+    const struct vcl_option options[] = {
+        { "output", 'o', VCL_OPTION_TEXT, &job->output, 0, 0, NULL, NULL },
+        { "bits", 0, VCL_OPTION_NUMBER, &asked->bits, 0.01, 64, NULL, NULL },
+        { "size", 0, VCL_OPTION_SIZE, &job->policy.size, 1, 0x1p62, NULL, NULL },
+        { "snr", 0, VCL_OPTION_NUMBER, &asked->snr, -10, 200, NULL, NULL },
+        { "lossless", 0, VCL_OPTION_FLAG, &asked->lossless, 0, 0, NULL, NULL },
+        { "rule", 0, VCL_OPTION_EACH, &job->policy.rules, 0, 0, NULL, add_rule },
+        { "rules", 0, VCL_OPTION_EACH, &job->policy.rules, 0, 0, NULL, read_rules },
+        { "codec", 0, VCL_OPTION_CHOICE, &asked->codec, 0, 0, "h265|h264", NULL },
+        { "effort", 0, VCL_OPTION_INTEGER, &params->effort, 1, 9, NULL, NULL },
+        { "encoder", 0, VCL_OPTION_TEXT, &params->encoder, 0, 0, NULL, NULL },
+        { "decoder", 0, VCL_OPTION_TEXT, &params->decoder, 0, 0, NULL, NULL },
+        { "rotate", 0, VCL_OPTION_FLAG, &params->rotate, 0, 0, NULL, NULL },
+        { "seed", 0, VCL_OPTION_NUMBER, &asked->seed, 0, 4294967295.0, NULL, NULL },
+        { "row-scales", 0, VCL_OPTION_FLAG, &params->row_scales, 0, 0, NULL, NULL },
+        { "depth", 0, VCL_OPTION_CHOICE, &asked->depth, 0, 0, "8|10|12", NULL },
+        { "chroma", 0, VCL_OPTION_CHOICE, &asked->chroma, 0, 0, "gray|420", NULL },
+        { "threads", 'j', VCL_OPTION_INTEGER, &job->jobs, 0, 1024, NULL, NULL },
+        VCL_READING_OPTIONS(&job->reading),
+        { "dry-run", 0, VCL_OPTION_FLAG, &job->dry_run, 0, 0, NULL, NULL },
+        { "json", 0, VCL_OPTION_FLAG, &job->json, 0, 0, NULL, NULL },
+        { "resume", 0, VCL_OPTION_FLAG, &job->resume, 0, 0, NULL, NULL },
+        { "force", 'f', VCL_OPTION_FLAG, &job->force, 0, 0, NULL, NULL },
+        { "quiet", 'q', VCL_OPTION_FLAG, &job->quiet, 0, 0, NULL, NULL },
+        { "verbose", 'v', VCL_OPTION_FLAG, &job->verbose, 0, 0, NULL, NULL },
+        { 0 },
+    };
+    char **operands;
+    int count;
+    const int code = vcl_cli_parse(&vcl_verb_compress, options, argc, argv, 1, 1, &operands, &count);
+    if (!code)
+        job->input = operands[0];
+    return code;
+}
+
+static int usage(const char *message)
+{
+    vcl_say("compress: %s; see 'vcllm compress --help'", message);
+    return VCL_EXIT_USAGE;
+}
+
+static int check(struct vcl_compress *job, const struct asked *asked)
+{
+    const struct vcl_rules *rules = &job->policy.rules;
+    if (!isnan(asked->bits) + !isnan(asked->snr) + (job->policy.size > 0) + asked->lossless > 1)
+        return usage("only one of --bits, --size, --snr and --lossless can be given");
+    if (!job->output && !job->dry_run)
+        return usage("-o OUTPUT is missing");
+    for (size_t i = 0; i < rules->count && job->policy.size; i++)
+        if (!rules->at[i].exact && rules->at[i].goal == VCL_GOAL_SNR)
+            return usage("--size cannot be combined with a snr: rule, whose size is not known beforehand");
+    return VCL_EXIT_OK;
+}
+
+static int read_options(struct vcl_compress *job, int argc, char **argv)
+{
+    static const int depths[] = { 8, 10, 12 };
+    static const enum vcl_codec codecs[] = { VCL_CODEC_H265, VCL_CODEC_H264 };
+    struct vcl_params *params = &job->policy.params;
+    struct asked asked = { .bits = NAN, .snr = NAN, .seed = 1, .depth = -1 };
+
+    vcl_params_init(params);
+    int code = parse(job, &asked, argc, argv);
+    if (!code)
+        code = check(job, &asked);
+    if (code)
+        return code;
+    params->codec = codecs[asked.codec];
+    params->seed = (uint32_t)asked.seed;
+    params->depth = asked.depth < 0 ? 0 : depths[asked.depth];
+    params->chroma = asked.chroma ? 420 : 400;
+    params->goal = isnan(asked.snr) ? VCL_GOAL_BITS : VCL_GOAL_SNR;
+    params->target = !isnan(asked.snr) ? asked.snr : !isnan(asked.bits) ? asked.bits : 2.9;
+    job->policy.lossless = asked.lossless;
+    vcl_set_quiet(job->quiet);
+    return VCL_EXIT_OK;
+}
+
+static int run(int argc, char **argv)
+{
+    struct vcl_compress job = { .started = vcl_seconds() };
+    int code = read_options(&job, argc, argv);
+    if (!code)
+        code = vcl_compress_run(&job);
+    vcl_rules_free(&job.policy.rules);
+    return code;
+}

@@ -1,0 +1,102 @@
+/* compress_report.c - the summary of compress: totals from the headers just written, the rest from the
+ * encoder. */
+#include "compress.h"
+#include "frames.h"
+
+struct tally {
+    size_t coded, saturated, fell_back;
+    double trials;
+};
+
+static struct tally count_results(const struct vcl_compress *job)
+{
+    struct tally tally = { 0 };
+    for (size_t i = 0; i < vcl_model_count(job->model); i++) {
+        const struct vcl_result *result = &job->results[i];
+        if (!result->done || job->choices[i].action != VCL_ACTION_LOSSY)
+            continue;
+        tally.coded++;
+        tally.trials += result->report.trials;
+        tally.saturated += (result->report.flags & VCL_REPORT_SATURATED) != 0;
+        tally.fell_back += (result->report.flags & VCL_REPORT_FELL_BACK) != 0;
+    }
+    return tally;
+}
+
+void vcl_compress_json_choice(json_t *object, const struct vcl_choice *choice)
+{
+    vcl_json_set(object, "rule", choice->rule ? vcl_json_text(choice->rule->text) : json_null());
+    vcl_json_set(object, "reason", choice->reason ? vcl_json_text(choice->reason) : json_null());
+    if (choice->action == VCL_ACTION_LOSSY)
+        vcl_json_set(object, choice->goal == VCL_GOAL_SNR ? "target_snr" : "target_bits",
+                     vcl_json_real(choice->target));
+}
+
+static json_t *tensor_json(const struct vcl_compress *job, size_t i, const struct vcl_model *written)
+{
+    const struct vcl_entry *entry = vcl_model_entry(written, i), *target;
+    const struct vcl_result *result = &job->results[i];
+    struct vcl_info info;
+    if (vcl_model_frame(written, entry, &info, &target, NULL) != VCL_OK)
+        return json_null(); /* totals have been taken: this does not happen */
+    json_t *object = vcl_frame_json(entry, &info, target == entry ? NULL : target);
+    vcl_compress_json_choice(object, &job->choices[i]);
+    if (result->done && job->choices[i].action == VCL_ACTION_LOSSY) {
+        vcl_json_set(object, "trials", vcl_json_real(result->report.trials));
+        vcl_json_set(object, "saturated", json_boolean(result->report.flags & VCL_REPORT_SATURATED));
+        vcl_json_set(object, "fell_back", json_boolean(result->report.flags & VCL_REPORT_FELL_BACK));
+    }
+    return object;
+}
+
+static void report_json(const struct vcl_compress *job, const struct vcl_model *written,
+                        const struct vcl_totals *totals, const struct tally *tally, double seconds)
+{
+    json_t *document = vcl_json_document("compress"), *tensors = json_array(),
+           *sums = vcl_totals_json(totals);
+    vcl_json_set(document, "input", vcl_json_text(job->input));
+    vcl_json_set(document, "output", vcl_json_text(job->output));
+    for (size_t i = 0; i < vcl_model_count(written); i++)
+        vcl_json_append(tensors, tensor_json(job, i, written));
+    vcl_json_set(document, "tensors", tensors);
+    vcl_json_set(sums, "saturated", json_integer((json_int_t)tally->saturated));
+    vcl_json_set(sums, "fell_back", json_integer((json_int_t)tally->fell_back));
+    vcl_json_set(sums, "average_trials",
+                 tally->coded ? vcl_json_real(tally->trials / (double)tally->coded) : json_null());
+    vcl_json_set(document, "totals", sums);
+    vcl_json_set(document, "threads", json_integer(job->work.threads));
+    vcl_json_set(document, "seconds", vcl_json_real(seconds));
+    vcl_json_print(document);
+}
+
+static void report_text(const struct vcl_compress *job, const struct vcl_totals *totals,
+                        const struct tally *tally, double seconds)
+{
+    printf("%s -> %s\n", job->input, job->output);
+    vcl_totals_print(totals);
+    if (tally->coded)
+        printf(
+            "coding    %.2f trials per tensor, %zu saturated, %zu kept exact: the codec missed the target\n",
+            tally->trials / (double)tally->coded, tally->saturated, tally->fell_back);
+    printf("time      %s with %u threads, %.2f MB/s\n", vcl_words_time(seconds).text, job->work.threads,
+           seconds > 0 ? (double)totals->raw_bytes / seconds / 1e6 : 0);
+}
+
+int vcl_compress_report(const struct vcl_compress *job)
+{
+    const double seconds = vcl_seconds() - job->started;
+    const struct vcl_reading reading = { .header_limit = 100000000 };
+    const struct tally tally = count_results(job);
+    struct vcl_totals totals;
+    struct vcl_model *written;
+    int code = vcl_cli_open(job->output, &reading, &written);
+    if (code)
+        return code;
+    code = vcl_totals_take(&totals, written);
+    if (!code && job->json)
+        report_json(job, written, &totals, &tally, seconds);
+    else if (!code && !job->quiet)
+        report_text(job, &totals, &tally, seconds);
+    vcl_model_close(written);
+    return code;
+}

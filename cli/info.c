@@ -1,0 +1,203 @@
+/* info.c - the verb info: what a model holds, from its headers alone. */
+#include "frames.h"
+#include "totals.h"
+
+static const char HELP[] =
+    "usage: vcllm info INPUT [options]\n"
+    "\n"
+    "Lists the tensors of a model, compressed or not, from its headers alone, and what they cost:\n"
+    "  bits       8 x bytes of the lossily coded frames / values in them\n"
+    "  file bits  8 x file size / all values; nothing is left out\n"
+    "  SNR        as the encoder measured it after decoding; 'exact' where nothing was lost\n"
+    "\n"
+    "  vcllm info small.safetensors\n"
+    "  vcllm info --json my-model-3bit/ | jq '.totals.file_bits'\n"
+    "\n"
+    "  -v, --verbose        tiles, depth and options of each tensor as well\n"
+    "  --json               one JSON document on standard output\n" VCL_READING_HELP "\n"
+    "Exit codes: 0 ok, 1 corrupt, 2 usage, 3 input/output.\n";
+
+static int run(int argc, char **argv);
+const struct vcl_verb vcl_verb_info = { "info", "list tensors, codecs, bits and SNR", HELP, run };
+
+enum { NAME_WIDTH = 60, SHAPE_WIDTH = 24 };
+
+static int limit(int width, int most) { return width < most ? width : most; }
+
+static int name_width(const struct vcl_model *model)
+{
+    int width = 4;
+    for (size_t i = 0; i < vcl_model_count(model); i++) {
+        const int name = limit(vcl_name_width(vcl_model_entry(model, i)->name), NAME_WIDTH);
+        width = name > width ? name : width;
+    }
+    return width;
+}
+
+static void print_details(const struct vcl_info *info)
+{
+    printf("  %llu tiles of %u x %u", (unsigned long long)info->tiles, info->tile_rows, info->tile_cols);
+    if (info->depth)
+        printf(", %d bits", info->depth);
+    printf("%s%s%s", info->rotated ? ", rotated" : "", info->row_scales ? ", row scales" : "",
+           info->non_finite ? ", non-finite values" : "");
+}
+
+static int print_frame(const struct vcl_model *model, const struct vcl_entry *entry, int width, int verbose)
+{
+    struct vcl_error error = { 0 };
+    const struct vcl_entry *target;
+    struct vcl_info info;
+    const enum vcl_status status = vcl_model_frame(model, entry, &info, &target, &error);
+    if (status != VCL_OK)
+        return vcl_tell(status, "%s", error.text);
+    vcl_print_name(entry->name, width);
+    printf("  %-*s %-5s %-6s", SHAPE_WIDTH, vcl_words_shape(&info.tensor).text,
+           vcl_dtype_name(info.tensor.dtype), vcl_codec_name(info.codec));
+    if (info.codec == VCL_CODEC_ALIAS) {
+        printf(" %12s  same as ", vcl_words_size(info.frame_bytes).text);
+        vcl_print_name(target->name, 0);
+    } else {
+        printf(" %12s %8.3f  %10s", vcl_words_size(info.frame_bytes).text, vcl_frame_bits(&info),
+               vcl_words_snr(info.snr).text);
+        if (verbose)
+            print_details(&info);
+    }
+    putchar('\n');
+    return VCL_EXIT_OK;
+}
+
+static void print_plain(const struct vcl_entry *entry, int width)
+{
+    vcl_print_name(entry->name, width);
+    printf("  %-*s %-8s %12s\n", SHAPE_WIDTH, vcl_words_shape(&entry->tensor).text,
+           vcl_dtype_name(entry->tensor.dtype), vcl_words_size(entry->bytes).text);
+}
+
+static int is_compressed(const struct vcl_model *model)
+{
+    for (size_t i = 0; i < vcl_model_shards(model); i++)
+        if (!vcl_model_is_compressed(model, i))
+            return 0;
+    return 1;
+}
+
+static void sum_plain(const struct vcl_model *model, uint64_t *values, uint64_t *bytes)
+{
+    *values = *bytes = 0;
+    for (size_t i = 0; i < vcl_model_count(model); i++) {
+        uint64_t n = 0;
+        vcl_tensor_size(&vcl_model_entry(model, i)->tensor, &n, NULL);
+        *values += n;
+    }
+    for (size_t i = 0; i < vcl_model_shards(model); i++)
+        *bytes += vcl_model_shard_bytes(model, i);
+}
+
+static void plain_text(const struct vcl_model *model)
+{
+    const int width = name_width(model);
+    uint64_t values, bytes;
+    sum_plain(model, &values, &bytes);
+    printf("%-*s  %-*s %-8s %12s\n", width, "name", SHAPE_WIDTH, "shape", "dtype", "size");
+    for (size_t i = 0; i < vcl_model_count(model); i++)
+        print_plain(vcl_model_entry(model, i), width);
+    printf("\nnot compressed: %zu tensors, %llu values, %s in %zu files\n", vcl_model_count(model),
+           (unsigned long long)values, vcl_words_size(bytes).text, vcl_model_shards(model));
+}
+
+static void plain_json(const struct vcl_model *model, json_t *document)
+{
+    json_t *tensors = json_array(), *totals = json_object();
+    uint64_t values, bytes;
+    sum_plain(model, &values, &bytes);
+    for (size_t i = 0; i < vcl_model_count(model); i++)
+        vcl_json_append(tensors, vcl_plain_json(vcl_model_entry(model, i)));
+    vcl_json_set(document, "tensors", tensors);
+    vcl_json_set(totals, "tensors", json_integer((json_int_t)vcl_model_count(model)));
+    vcl_json_set(totals, "values", json_integer((json_int_t)values));
+    vcl_json_set(totals, "file_bytes", json_integer((json_int_t)bytes));
+    vcl_json_set(document, "totals", totals);
+}
+
+static int frames_text(const struct vcl_model *model, int verbose)
+{
+    const int width = name_width(model);
+    struct vcl_totals totals;
+    int code = vcl_totals_take(&totals, model);
+    if (code)
+        return code;
+    printf("%-*s  %-*s %-5s %-6s %12s %8s  %10s\n", width, "name", SHAPE_WIDTH, "shape", "dtype", "codec",
+           "size", "bits", "SNR");
+    for (size_t i = 0; i < vcl_model_count(model) && !code; i++)
+        code = print_frame(model, vcl_model_entry(model, i), width, verbose);
+    putchar('\n');
+    vcl_totals_print(&totals);
+    return code;
+}
+
+static int frames_json(const struct vcl_model *model, json_t *document)
+{
+    struct vcl_totals totals;
+    json_t *tensors = json_array();
+    int code = vcl_totals_take(&totals, model);
+    for (size_t i = 0; i < vcl_model_count(model) && !code; i++) {
+        struct vcl_error error = { 0 };
+        const struct vcl_entry *entry = vcl_model_entry(model, i), *target;
+        struct vcl_info info;
+        const enum vcl_status status = vcl_model_frame(model, entry, &info, &target, &error);
+        if (status == VCL_OK)
+            vcl_json_append(tensors, vcl_frame_json(entry, &info, target == entry ? NULL : target));
+        else
+            code = vcl_tell(status, "%s", error.text);
+    }
+    vcl_json_set(document, "tensors", tensors);
+    vcl_json_set(document, "totals", vcl_totals_json(&totals));
+    return code;
+}
+
+static int show_json(const struct vcl_model *model, const char *input)
+{
+    json_t *document = vcl_json_document("info");
+    const int compressed = is_compressed(model);
+    int code = VCL_EXIT_OK;
+    vcl_json_set(document, "input", vcl_json_text(input));
+    vcl_json_set(document, "compressed", json_boolean(compressed));
+    vcl_json_set(document, "shards", json_integer((json_int_t)vcl_model_shards(model)));
+    if (compressed)
+        code = frames_json(model, document);
+    else
+        plain_json(model, document);
+    if (code)
+        json_decref(document);
+    else
+        vcl_json_print(document);
+    return code;
+}
+
+static int run(int argc, char **argv)
+{
+    struct vcl_reading reading = { 0 };
+    struct vcl_model *model;
+    int verbose = 0, json = 0, count;
+    char **operands;
+    const struct vcl_option options[] = {
+        { "verbose", 'v', VCL_OPTION_FLAG, &verbose, 0, 0, NULL, NULL },
+        { "json", 0, VCL_OPTION_FLAG, &json, 0, 0, NULL, NULL },
+        VCL_READING_OPTIONS(&reading),
+        { 0 },
+    };
+    int code = vcl_cli_parse(&vcl_verb_info, options, argc, argv, 1, 1, &operands, &count);
+    if (!code)
+        code = vcl_cli_open(operands[0], &reading, &model);
+    if (code)
+        return code;
+    if (json)
+        code = show_json(model, operands[0]);
+    else if (is_compressed(model))
+        code = frames_text(model, verbose);
+    else
+        plain_text(model);
+    vcl_model_close(model);
+    return code;
+}

@@ -1,0 +1,84 @@
+/* progress.c - the one line on a terminal that says how far the work is: tensors, rate, time left. */
+#include <pthread.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "cli.h"
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct {
+    int on, shown;
+    const char *verb;
+    size_t tensors, tensors_done;
+    uint64_t work, done;
+    double started, drawn;
+} progress;
+
+static void erase(void)
+{
+    if (progress.shown)
+        fputs("\r\033[K", stderr);
+    progress.shown = 0;
+}
+
+static void draw(double now)
+{
+    const double spent = now - progress.started;
+    const double rate = spent > 0 ? (double)progress.done / spent : 0;
+    const double left = rate > 0 ? (double)(progress.work - progress.done) / rate : 0;
+    erase();
+    fprintf(stderr, "%s %zu/%zu tensors, %3.0f %%, %.2f MB/s, %s left", progress.verb, progress.tensors_done,
+            progress.tensors, progress.work ? 100 * (double)progress.done / (double)progress.work : 100,
+            rate / 1e6, rate > 0 ? vcl_words_time(left).text : "?");
+    progress.shown = 1;
+    progress.drawn = now;
+}
+
+void vcl_progress_start(const char *verb, size_t tensors, uint64_t work)
+{
+    pthread_mutex_lock(&lock);
+    progress.on = !vcl_is_quiet() && isatty(STDERR_FILENO);
+    progress.verb = verb;
+    progress.tensors = tensors;
+    progress.work = work;
+    progress.tensors_done = 0;
+    progress.done = 0;
+    progress.started = progress.drawn = vcl_seconds();
+    pthread_mutex_unlock(&lock);
+}
+
+void vcl_progress_add(size_t tensors, uint64_t work)
+{
+    pthread_mutex_lock(&lock);
+    progress.tensors_done += tensors;
+    progress.done += work;
+    pthread_mutex_unlock(&lock);
+    vcl_progress_tick();
+}
+
+void vcl_progress_tick(void)
+{
+    if (pthread_mutex_trylock(&lock))
+        return; /* somebody else is drawing */
+    if (progress.on) {
+        const double now = vcl_seconds();
+        if (now - progress.drawn > 0.2)
+            draw(now);
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+void vcl_progress_clear(void)
+{
+    pthread_mutex_lock(&lock);
+    erase();
+    pthread_mutex_unlock(&lock);
+}
+
+void vcl_progress_stop(void)
+{
+    pthread_mutex_lock(&lock);
+    erase();
+    progress.on = 0;
+    pthread_mutex_unlock(&lock);
+}

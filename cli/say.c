@@ -1,0 +1,248 @@
+/* say.c - messages, exit codes, numbers as text, JSON.
+ *
+ * Names in model files are foreign text: whatever goes to a terminal passes through here, and control
+ * characters with which a name could move the cursor are replaced. */
+#include <errno.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cli.h"
+
+static int quiet;
+
+void vcl_set_quiet(int value) { quiet = value; }
+int vcl_is_quiet(void) { return quiet; }
+
+int vcl_exit_of(enum vcl_status status)
+{
+    switch (status) {
+    case VCL_OK: return VCL_EXIT_OK;
+    case VCL_E_ARGUMENT: return VCL_EXIT_USAGE;
+    case VCL_E_SPACE:
+    case VCL_E_IO: return VCL_EXIT_IO;
+    case VCL_E_CANCELLED: return VCL_EXIT_INTERRUPTED;
+    case VCL_E_CODEC: return VCL_EXIT_CODEC;
+    case VCL_E_RATE: return VCL_EXIT_BOUND;
+    case VCL_E_MEMORY:
+    case VCL_E_FORMAT:
+    case VCL_E_TRUNCATED:
+    case VCL_E_CHECKSUM:
+    case VCL_E_VERSION:
+    case VCL_E_LIMIT:
+    case VCL_E_BACKEND: break;
+    }
+    return VCL_EXIT_FAILED;
+}
+
+/* ---- messages -------------------------------------------------------------------------------- */
+
+static void clean(char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < 0x20 || *text == 0x7f)
+            *text = '?';
+}
+
+static void say(const char *format, va_list arguments)
+{
+    char line[4096];
+    vsnprintf(line, sizeof line, format, arguments);
+    clean(line);
+    vcl_progress_clear();
+    fprintf(stderr, "vcllm: %s\n", line);
+}
+
+void vcl_say(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    say(format, arguments);
+    va_end(arguments);
+}
+
+void vcl_note(const char *format, ...)
+{
+    va_list arguments;
+    if (quiet)
+        return;
+    va_start(arguments, format);
+    say(format, arguments);
+    va_end(arguments);
+}
+
+int vcl_tell(enum vcl_status status, const char *format, ...)
+{
+    va_list arguments;
+    if (status != VCL_E_CANCELLED) {
+        va_start(arguments, format);
+        say(format, arguments);
+        va_end(arguments);
+    }
+    return vcl_exit_of(status);
+}
+
+static _Noreturn void die_of_memory(void)
+{
+    vcl_say("out of memory");
+    vcl_remove_guarded();
+    _Exit(VCL_EXIT_FAILED);
+}
+
+void *vcl_zeros(size_t count, size_t size)
+{
+    void *block = calloc(count ? count : 1, size ? size : 1);
+    if (!block)
+        die_of_memory();
+    return block;
+}
+
+char *vcl_text(const char *format, ...)
+{
+    va_list arguments;
+    char *text;
+    va_start(arguments, format);
+    if (vasprintf(&text, format, arguments) < 0)
+        die_of_memory();
+    va_end(arguments);
+    return text;
+}
+
+int vcl_close_stdout(int code)
+{
+    const int failed = ferror(stdout);
+    if (fflush(stdout) == 0 && !failed)
+        return code;
+    vcl_say("standard output: %s", failed ? "a write failed" : strerror(errno));
+    return VCL_EXIT_IO;
+}
+
+/* ---- numbers and names as text --------------------------------------------------------------- */
+
+struct vcl_words vcl_words_size(uint64_t bytes)
+{
+    static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
+    struct vcl_words words;
+    double value = (double)bytes;
+    size_t unit = 0;
+    while (value >= 1024) {
+        value /= 1024;
+        unit++;
+    }
+    snprintf(words.text, sizeof words.text, unit ? "%.2f %s" : "%.0f %s", value, units[unit]);
+    return words;
+}
+
+struct vcl_words vcl_words_snr(double snr)
+{
+    struct vcl_words words;
+    if (isfinite(snr))
+        snprintf(words.text, sizeof words.text, "%.2f dB", snr);
+    else
+        snprintf(words.text, sizeof words.text, "%s", isnan(snr) ? "-" : snr > 0 ? "exact" : "none left");
+    return words;
+}
+
+struct vcl_words vcl_words_time(double seconds)
+{
+    struct vcl_words words;
+    const unsigned long s = seconds < 0 ? 0 : seconds > 3.6e9 ? 3600000000ul : (unsigned long)(seconds + 0.5);
+    if (s >= 3600)
+        snprintf(words.text, sizeof words.text, "%lu:%02lu:%02lu", s / 3600, s / 60 % 60, s % 60);
+    else if (seconds >= 60)
+        snprintf(words.text, sizeof words.text, "%lu:%02lu", s / 60, s % 60);
+    else
+        snprintf(words.text, sizeof words.text, "%.1f s", seconds);
+    return words;
+}
+
+struct vcl_shape_words vcl_words_shape(const struct vcl_tensor *tensor)
+{
+    struct vcl_shape_words words;
+    size_t at = 0;
+    words.text[at++] = '[';
+    for (unsigned i = 0; i < tensor->rank; i++)
+        at += (size_t)snprintf(words.text + at, sizeof words.text - at, "%s%llu", i ? ", " : "",
+                               (unsigned long long)tensor->dims[i]);
+    words.text[at] = ']';
+    words.text[at + 1] = '\0';
+    return words;
+}
+
+int vcl_name_width(const char *name)
+{
+    int width = 0;
+    for (; *name; name++)
+        width += ((unsigned char)*name & 0xC0) != 0x80; /* UTF-8: count first bytes only */
+    return width;
+}
+
+void vcl_print_name(const char *name, int width)
+{
+    for (const char *c = name; *c; c++)
+        putchar((unsigned char)*c < 0x20 || *c == 0x7f ? '?' : *c);
+    for (int i = vcl_name_width(name); i < width; i++)
+        putchar(' ');
+}
+
+double vcl_seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* ---- JSON ------------------------------------------------------------------------------------ */
+
+json_t *vcl_json_real(double x) { return isfinite(x) ? json_real(x) : json_null(); }
+
+json_t *vcl_json_text(const char *text)
+{
+    json_t *value = json_string(text);
+    if (value)
+        return value;
+    char *ascii = vcl_text("%s", text); /* not UTF-8: file names may be any bytes */
+    for (char *c = ascii; *c; c++)
+        if ((unsigned char)*c >= 0x80)
+            *c = '?';
+    value = json_string(ascii);
+    free(ascii);
+    return value;
+}
+
+json_t *vcl_json_shape(const struct vcl_tensor *tensor)
+{
+    json_t *shape = json_array();
+    for (unsigned i = 0; i < tensor->rank; i++)
+        vcl_json_append(shape, json_integer((json_int_t)tensor->dims[i]));
+    return shape;
+}
+
+void vcl_json_set(json_t *object, const char *key, json_t *value)
+{
+    if (json_object_set_new(object, key, value))
+        die_of_memory();
+}
+
+void vcl_json_append(json_t *array, json_t *value)
+{
+    if (json_array_append_new(array, value))
+        die_of_memory();
+}
+
+json_t *vcl_json_document(const char *verb)
+{
+    json_t *document = json_object();
+    vcl_json_set(document, "schema", json_integer(1));
+    vcl_json_set(document, "verb", json_string(verb));
+    return document;
+}
+
+void vcl_json_print(json_t *document)
+{
+    json_dumpf(document, stdout, JSON_INDENT(2)); /* a failed write shows in vcl_close_stdout */
+    putchar('\n');
+    json_decref(document);
+}

@@ -1,0 +1,244 @@
+/* sides.c - config, tokenizer and other files beside the shards, and total_size in the index.
+ *
+ * The index is edited as text: the digits of metadata.total_size are exchanged and nothing else, so that the
+ * way back gives the original file byte for byte. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "folder.h"
+
+enum { INDEX_LIMIT = 100000000 };
+
+/* ---- total_size ------------------------------------------------------------------------------ */
+
+struct cursor {
+    const char *at, *end;
+};
+
+static void skip_space(struct cursor *c)
+{
+    while (c->at < c->end && strchr(" \t\r\n", *c->at))
+        c->at++;
+}
+
+static void skip_string(struct cursor *c)
+{
+    for (c->at++; c->at < c->end && *c->at != '"'; c->at++)
+        if (*c->at == '\\')
+            c->at++;
+    if (c->at < c->end)
+        c->at++;
+}
+
+static void skip_value(struct cursor *c)
+{
+    unsigned depth = 0;
+    while (c->at < c->end) {
+        const char ch = *c->at;
+        if (depth == 0 && (ch == ',' || ch == '}' || ch == ']'))
+            return;
+        if (ch == '"') {
+            skip_string(c);
+            continue;
+        }
+        depth += ch == '{' || ch == '[';
+        depth -= ch == '}' || ch == ']';
+        c->at++;
+    }
+}
+
+/* From an object's '{' to the value of a key; 0 if it is not there. */
+static int enter(struct cursor *c, const char *key)
+{
+    skip_space(c);
+    if (c->at >= c->end || *c->at != '{')
+        return 0;
+    do {
+        c->at++;
+        skip_space(c);
+        const char *name = c->at + 1;
+        if (c->at >= c->end || *c->at != '"')
+            return 0;
+        skip_string(c);
+        const size_t length = (size_t)(c->at - name) - 1;
+        skip_space(c);
+        if (c->at >= c->end || *c->at != ':')
+            return 0;
+        c->at++;
+        skip_space(c);
+        if (length == strlen(key) && memcmp(name, key, length) == 0)
+            return 1;
+        skip_value(c);
+    } while (c->at < c->end && *c->at == ',');
+    return 0;
+}
+
+/* The text with `after` in place of total_size if that is `before`, else as it is; free() it. */
+static char *retotal(const char *text, size_t n, uint64_t before, uint64_t after)
+{
+    struct cursor c = { text, text + n };
+    char number[24];
+    const size_t length = (size_t)snprintf(number, sizeof number, "%llu", (unsigned long long)before);
+    if (!enter(&c, "metadata") || !enter(&c, "total_size") || (size_t)(c.end - c.at) <= length
+        || memcmp(c.at, number, length) != 0 || !strchr(" \t\r\n,}", c.at[length]))
+        return vcl_text("%.*s", (int)n, text);
+    return vcl_text("%.*s%llu%.*s", (int)(c.at - text), text, (unsigned long long)after,
+                    (int)(c.end - c.at - (ptrdiff_t)length), c.at + length);
+}
+
+static int write_index(const char *from, const char *to, uint64_t before, uint64_t after)
+{
+    struct vcl_error error = { 0 };
+    void *bytes;
+    size_t n;
+    enum vcl_status status = vcl_read_file(from, INDEX_LIMIT, &bytes, &n, &error);
+    if (status != VCL_OK)
+        return vcl_tell(status, "%s", error.text);
+    char *text = retotal(bytes, n, before, after);
+    status = vcl_write_file(to, text, strlen(text), 1, &error);
+    free(text);
+    free(bytes);
+    return status == VCL_OK ? VCL_EXIT_OK : vcl_tell(status, "%s", error.text);
+}
+
+/* ---- compressing ----------------------------------------------------------------------------- */
+
+static int copy_one(const struct vcl_folder *folder, const char *name, uint64_t before, uint64_t after,
+                    char hex[33])
+{
+    const char *index = vcl_folder_index(folder);
+    const int is_index = index && strcmp(index, name) == 0;
+    struct vcl_error error = { 0 };
+    char *from = vcl_folder_file(folder->input, name), *to = vcl_folder_file(folder->partial, name);
+    int code = is_index ? write_index(from, to, before, after) : VCL_EXIT_OK;
+    if (!code) {
+        const enum vcl_status status =
+            vcl_copy_file(is_index ? to : from, is_index ? NULL : to, 1, hex, &error);
+        code = status == VCL_OK ? VCL_EXIT_OK : vcl_tell(status, "%s", error.text);
+    }
+    free(from);
+    free(to);
+    return vcl_interrupted() ? VCL_EXIT_INTERRUPTED : code;
+}
+
+static char *dump(json_t *files)
+{
+    char *text = json_dumps(files, JSON_COMPACT);
+    json_decref(files);
+    if (text)
+        return text;
+    vcl_zeros(SIZE_MAX, 1); /* says that memory is out */
+    return NULL;
+}
+
+int vcl_sides_copy(const struct vcl_folder *folder, uint64_t before, uint64_t after, char **files)
+{
+    json_t *object = json_object();
+    char hex[33];
+    for (size_t i = 0; i < folder->count; i++) {
+        const int code = copy_one(folder, folder->sides[i], before, after, hex);
+        if (code) {
+            json_decref(object);
+            return code;
+        }
+        vcl_json_set(object, folder->sides[i], json_string(hex));
+    }
+    *files = dump(object);
+    return VCL_EXIT_OK;
+}
+
+size_t vcl_sides_room(const struct vcl_folder *folder)
+{
+    json_t *object = json_object();
+    size_t room = sizeof "\"vcllm.files\":\"\",";
+    for (size_t i = 0; i < folder->count; i++)
+        vcl_json_set(object, folder->sides[i], json_string("0123456789abcdef0123456789abcdef"));
+    char *text = dump(object);
+    for (const char *c = text; *c; c++) /* quoted once more, as a string in the header */
+        room += *c == '"' || *c == '\\' ? 2 : (unsigned char)*c < 0x20 ? 6 : 1;
+    free(text);
+    return room;
+}
+
+/* ---- decompressing and checking -------------------------------------------------------------- */
+
+/* The list of files of the model's last shard; an empty one where there is none.  NULL where it is
+ * malformed. */
+static json_t *load_files(const struct vcl_model *model)
+{
+    const size_t last = vcl_model_shards(model) - 1;
+    const char *text = vcl_model_metadata(model, last, "vcllm.files");
+    const char *name;
+    json_t *hash, *files = text ? json_loads(text, JSON_REJECT_DUPLICATES, NULL) : json_object();
+    int good = json_is_object(files);
+    json_object_foreach(files, name, hash) good = good && json_is_string(hash) && *name && !strchr(name, '/')
+                                               && strcmp(name, ".") != 0 && strcmp(name, "..") != 0
+                                               && !vcl_folder_has_shard(model, name);
+    if (good)
+        return files;
+    json_decref(files);
+    vcl_say("%s: metadata vcllm.files is no list of file names and hashes",
+            vcl_model_shard_path(model, last));
+    return NULL;
+}
+
+static int check_hash(const char *path, const char *found, const json_t *hash)
+{
+    return strcmp(found, json_string_value(hash)) == 0
+             ? VCL_EXIT_OK
+             : vcl_tell(VCL_E_CHECKSUM, "%s: was altered: its hash is not the one listed in vcllm.files",
+                        path);
+}
+
+static int restore_one(const struct vcl_folder *folder, const char *name, const json_t *hash, uint64_t before,
+                       uint64_t after)
+{
+    const char *index = vcl_folder_index(folder);
+    struct vcl_error error = { 0 };
+    char hex[33], *from = vcl_folder_file(folder->input, name), *to = vcl_folder_file(folder->partial, name);
+    const int is_index = index && strcmp(index, name) == 0;
+    const enum vcl_status status = vcl_copy_file(from, is_index ? NULL : to, 1, hex, &error);
+    int code = status == VCL_OK ? check_hash(from, hex, hash) : vcl_tell(status, "%s", error.text);
+    if (!code && is_index)
+        code = write_index(from, to, before, after);
+    free(from);
+    free(to);
+    return vcl_interrupted() ? VCL_EXIT_INTERRUPTED : code;
+}
+
+int vcl_sides_restore(const struct vcl_folder *folder, uint64_t before, uint64_t after)
+{
+    json_t *hash, *files = load_files(folder->model);
+    const char *name;
+    int code = files ? VCL_EXIT_OK : VCL_EXIT_FAILED;
+    json_object_foreach(files, name, hash)
+    {
+        code = restore_one(folder, name, hash, before, after);
+        if (code)
+            break;
+    }
+    for (size_t i = 0; i < folder->count && !code; i++)
+        if (!json_object_get(files, folder->sides[i]))
+            vcl_note("%s: '%s' is not copied: it was not there when the model was compressed", folder->input,
+                     folder->sides[i]);
+    json_decref(files);
+    return code;
+}
+
+size_t vcl_sides_verify(const struct vcl_model *model, size_t *checked)
+{
+    const char *shard = vcl_model_shard_path(model, 0), *slash = strrchr(shard, '/'), *name;
+    json_t *hash, *files = load_files(model);
+    size_t faults = !files;
+    json_object_foreach(files, name, hash)
+    {
+        struct vcl_error error = { 0 };
+        char hex[33], *path = vcl_text("%.*s%s", slash ? (int)(slash + 1 - shard) : 0, shard, name);
+        const enum vcl_status status = vcl_copy_file(path, NULL, 0, hex, &error);
+        faults += (status == VCL_OK ? check_hash(path, hex, hash) : vcl_tell(status, "%s", error.text)) != 0;
+        ++*checked;
+        free(path);
+    }
+    json_decref(files);
+    return faults;
+}

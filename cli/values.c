@@ -1,0 +1,157 @@
+/* values.c - reads stretches of a tensor from plain and compressed models alike, and the sinks this needs.
+ *
+ * A frame decodes by whole indices of dims[0].  A stretch that begins or ends inside one is cut out by a
+ * window: rows of any size pass through bounded memory, and a row larger than the window is decoded once per
+ * window. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "values.h"
+
+enum { STEP = 16 << 20, STEP_LIMIT = 64 << 20, CONVERT = 4096 };
+
+char *vcl_where(const struct vcl_model *model, const struct vcl_entry *entry)
+{
+    return vcl_text("%s: tensor '%s' at offset %llu", vcl_model_shard_path(model, entry->shard), entry->name,
+                    (unsigned long long)entry->offset);
+}
+
+/* ---- sinks ----------------------------------------------------------------------------------- */
+
+static int window_write(void *user, uint64_t offset, const void *src, size_t bytes)
+{
+    const struct vcl_window *window = user;
+    const uint64_t end = window->base + window->bytes;
+    const uint64_t from = offset > window->base ? offset : window->base;
+    const uint64_t to = offset + bytes < end ? offset + bytes : end;
+    if (window->strict && (offset < window->base || bytes > end - offset || offset > end))
+        return 1;
+    if (from < to)
+        memcpy(window->at + (from - window->base), (const unsigned char *)src + (from - offset), to - from);
+    return 0;
+}
+
+struct vcl_sink vcl_window_sink(struct vcl_window *window)
+{
+    return (struct vcl_sink){ window, window_write };
+}
+
+static int convert_write(void *user, uint64_t offset, const void *src, size_t bytes)
+{
+    const struct vcl_converter *converter = user;
+    const size_t from = vcl_dtype_bits(converter->from) / 8, to = vcl_dtype_bits(converter->dtype) / 8;
+    const unsigned char *values = src;
+    double converted[CONVERT]; /* 8 bytes a value are enough for every dtype */
+
+    offset = offset / from * to;
+    for (size_t left = bytes / from; left;) {
+        const size_t n = left < CONVERT ? left : CONVERT;
+        if (vcl_convert(converter->from, values, converter->dtype, converted, n) != VCL_OK
+            || converter->to.write(converter->to.user, offset, converted, n * to))
+            return 1;
+        values += n * from;
+        offset += n * to;
+        left -= n;
+    }
+    return 0;
+}
+
+struct vcl_sink vcl_converter_sink(struct vcl_converter *converter)
+{
+    return (struct vcl_sink){ converter, convert_write };
+}
+
+/* ---- values ---------------------------------------------------------------------------------- */
+
+int vcl_values_open(struct vcl_values *values, const struct vcl_model *model, const struct vcl_entry *entry,
+                    const char *decoder)
+{
+    struct vcl_error error = { 0 };
+    enum vcl_status status = VCL_OK;
+
+    *values = (struct vcl_values){
+        .model = model, .entry = entry, .stored = entry, .tensor = entry->tensor, .decoder = decoder
+    };
+    values->compressed = vcl_model_is_compressed(model, entry->shard);
+    if (values->compressed) {
+        status = vcl_model_frame(model, entry, &values->info, &values->stored, &error);
+        if (status == VCL_OK && values->stored != entry)
+            status = vcl_model_frame(model, values->stored, &values->info, NULL, &error);
+        values->tensor = values->info.tensor;
+    }
+    if (status != VCL_OK)
+        return vcl_tell(status, "%s", error.text);
+    status = vcl_tensor_size(&values->tensor, &values->count, &values->bytes);
+    return status == VCL_OK ? VCL_EXIT_OK
+                            : vcl_tell(status, "tensor '%s': %s", entry->name, vcl_status_text(status));
+}
+
+int vcl_values_decode(const struct vcl_values *values, struct vcl_context *ctx, uint64_t first,
+                      uint64_t count, const struct vcl_sink *sink, const struct vcl_writer *writer)
+{
+    struct vcl_entry_handle handle = { .model = values->model, .entry = values->stored };
+    const struct vcl_source source = vcl_model_source(&handle);
+    const enum vcl_status status =
+        vcl_decode(ctx, &source, values->stored->bytes, first, count, values->decoder, sink);
+    if (status == VCL_OK)
+        return VCL_EXIT_OK;
+    if (handle.error.status != VCL_OK)
+        return vcl_tell(handle.error.status, "%s", handle.error.text);
+    if (writer && *vcl_writer_failure(writer))
+        return vcl_tell(VCL_E_IO, "%s", vcl_writer_failure(writer));
+    char *where = vcl_where(values->model, values->entry);
+    const char *message = vcl_context_message(ctx);
+    const int code = vcl_tell(status, "%s: %s", where, *message ? message : vcl_status_text(status));
+    free(where);
+    return code;
+}
+
+/* Bytes of one index of dims[0], 0 where there is none or it does not fill whole bytes (F4 and F6). */
+static uint64_t row_bytes(const struct vcl_values *values)
+{
+    const uint64_t rows = values->tensor.rank ? values->tensor.dims[0] : 1;
+    return rows && values->bytes % rows == 0
+                && values->count / rows * vcl_dtype_bits(values->tensor.dtype) % 8 == 0
+             ? values->bytes / rows
+             : 0;
+}
+
+static int read_plain(const struct vcl_values *values, uint64_t offset, void *dst, size_t n)
+{
+    struct vcl_error error = { 0 };
+    const enum vcl_status status = vcl_model_read(values->model, values->entry, offset, dst, n, &error);
+    return status == VCL_OK ? VCL_EXIT_OK : vcl_tell(status, "%s", error.text);
+}
+
+int vcl_values_read(const struct vcl_values *values, struct vcl_context *ctx, uint64_t offset, void *dst,
+                    size_t n)
+{
+    const uint64_t row = row_bytes(values);
+    uint64_t first = 0, count = UINT64_MAX;
+    struct vcl_window window = { .at = dst, .base = offset, .bytes = n };
+
+    if (n == 0)
+        return VCL_EXIT_OK;
+    if (!values->compressed)
+        return read_plain(values, offset, dst, n);
+    if (row) {
+        first = offset / row;
+        count = (offset + n - 1) / row - first + 1;
+        window.base -= first * row;
+    }
+    const struct vcl_sink sink = vcl_window_sink(&window);
+    return vcl_values_decode(values, ctx, first, count, &sink, NULL);
+}
+
+size_t vcl_values_step(const struct vcl_values *values)
+{
+    const uint64_t row = row_bytes(values);
+    const uint64_t band = values->compressed && values->count
+                            ? values->bytes / values->count * values->info.cols * values->info.tile_rows
+                            : 0;
+    if (values->bytes <= STEP)
+        return values->bytes ? (size_t)values->bytes : 1;
+    if (row && band && band <= STEP_LIMIT && band % row == 0)
+        return (size_t)(band > STEP ? band : STEP / band * band);
+    return row && row <= STEP ? (size_t)(STEP / row * row) : STEP;
+}

@@ -1,0 +1,198 @@
+/* verify.c - the verb verify: every checksum of a compressed model, every tile decoded.
+ *
+ * It goes on after a fault, says each on stderr with its place, and fails at the end. */
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "folder.h"
+#include "values.h"
+#include "work.h"
+
+static const char HELP[] =
+    "usage: vcllm verify INPUT [options]\n"
+    "\n"
+    "Checks a compressed model: the hash over names, shapes and metadata, the hashes of the files beside\n"
+    "the shards, every frame's header, the checksums of every tile's bytes and of its decoded values.\n"
+    "Goes on after a fault and lists all of them on standard error.\n"
+    "A file that is not compressed has no checksums; then only its structure is checked.\n"
+    "\n"
+    "  vcllm verify small.safetensors\n"
+    "  vcllm verify my-model-3bit/ && echo good\n"
+    "\n"
+    "  --decoder NAME       libavcodec's decoder; see 'vcllm codecs'\n"
+    "  -j, --threads N      threads (default: all CPUs)\n" VCL_READING_HELP
+    "  --json               one JSON document on standard output\n"
+    "  -q, --quiet          no summary\n"
+    "\n"
+    "Exit codes: 0 good, 1 a fault was found, 2 usage, 3 input/output, 4 codec missing, 130 interrupted.\n";
+
+static int run(int argc, char **argv);
+const struct vcl_verb vcl_verb_verify = { "verify", "check every checksum and decode everything", HELP, run };
+
+struct verification {
+    const struct vcl_model *model;
+    const char *decoder;
+    unsigned char *bad;            /* per entry */
+    atomic_int missing;            /* a codec is not there: no verdict on the data */
+    size_t tensors, sides, faults; /* faults outside tensors */
+};
+
+static uint64_t verify_memory(void *user, size_t i)
+{
+    const struct verification *v = user;
+    return vcl_model_entry(v->model, i)->bytes > VCL_WORK_LARGE ? VCL_WORK_ALONE : 0;
+}
+
+static int verify_run(void *user, size_t i, struct vcl_context *ctx)
+{
+    struct verification *v = user;
+    const struct vcl_entry *entry = vcl_model_entry(v->model, i);
+    struct vcl_values values;
+    int code = VCL_EXIT_OK;
+    if (vcl_model_is_compressed(v->model, entry->shard)) {
+        code = vcl_values_open(&values, v->model, entry, v->decoder);
+        if (!code && values.stored == entry) /* an alias' target is checked where it stands */
+            code = vcl_values_decode(&values, ctx, 0, UINT64_MAX, NULL, NULL);
+    }
+    if (code == VCL_EXIT_CODEC)
+        atomic_store(&v->missing, 1);
+    vcl_progress_add(1, entry->bytes);
+    v->bad[i] = code != VCL_EXIT_OK && code != VCL_EXIT_INTERRUPTED;
+    return VCL_EXIT_OK;
+}
+
+static int verify_finish(void *user, size_t i)
+{
+    struct verification *v = user;
+    (void)i;
+    v->tensors++;
+    return VCL_EXIT_OK;
+}
+
+/* A flipped bit in the hash's key makes a compressed file look like a plain one. */
+static int holds_frames(const struct vcl_model *model, size_t shard)
+{
+    struct vcl_info info;
+    for (size_t i = 0; i < vcl_model_count(model); i++) {
+        const struct vcl_entry *entry = vcl_model_entry(model, i);
+        if (entry->shard == shard && vcl_model_frame(model, entry, &info, NULL, NULL) == VCL_OK)
+            return 1;
+    }
+    return 0;
+}
+
+static int verify_containers(struct verification *v)
+{
+    size_t compressed = 0;
+    for (size_t i = 0; i < vcl_model_shards(v->model); i++) {
+        struct vcl_error error = { 0 };
+        const int has_hash = vcl_model_is_compressed(v->model, i);
+        if (!has_hash && !holds_frames(v->model, i))
+            continue;
+        compressed++;
+        const enum vcl_status status = vcl_model_check_hash(v->model, i, &error);
+        if (status != VCL_OK) {
+            vcl_tell(status, "%s", error.text);
+            v->faults++;
+        }
+    }
+    if (compressed && vcl_model_is_folder(v->model))
+        v->faults += vcl_sides_verify(v->model, &v->sides);
+    if (compressed && compressed < vcl_model_shards(v->model)) {
+        vcl_say("%s: only %zu of %zu shards are compressed", vcl_model_shard_path(v->model, 0), compressed,
+                vcl_model_shards(v->model));
+        v->faults++;
+    }
+    return compressed > 0;
+}
+
+static int verify_tensors(struct verification *v, int jobs)
+{
+    const struct vcl_task task = { v, verify_memory, verify_run, verify_finish };
+    struct vcl_work work;
+    uint64_t bytes = 0;
+    int code = vcl_work_create(&work, vcl_cli_threads(jobs));
+    if (code)
+        return code;
+    for (size_t i = 0; i < vcl_model_count(v->model); i++)
+        bytes += vcl_model_entry(v->model, i)->bytes;
+    vcl_progress_start("verify", vcl_model_count(v->model), bytes);
+    code = vcl_work_run(&work, &task, 0, vcl_model_count(v->model));
+    vcl_progress_stop();
+    vcl_work_destroy(&work);
+    return code;
+}
+
+static size_t count_bad(const struct verification *v)
+{
+    size_t bad = 0;
+    for (size_t i = 0; i < vcl_model_count(v->model); i++)
+        bad += v->bad[i];
+    return bad;
+}
+
+static void report_json(const struct verification *v, const char *input, int compressed)
+{
+    json_t *document = vcl_json_document("verify"), *names = json_array();
+    for (size_t i = 0; i < vcl_model_count(v->model); i++)
+        if (v->bad[i])
+            vcl_json_append(names, vcl_json_text(vcl_model_entry(v->model, i)->name));
+    vcl_json_set(document, "input", vcl_json_text(input));
+    vcl_json_set(document, "compressed", json_boolean(compressed));
+    vcl_json_set(document, "tensors", json_integer((json_int_t)v->tensors));
+    vcl_json_set(document, "side_files", json_integer((json_int_t)v->sides));
+    vcl_json_set(document, "faults", json_integer((json_int_t)(v->faults + count_bad(v))));
+    vcl_json_set(document, "bad_tensors", names);
+    vcl_json_print(document);
+}
+
+static void report_text(const struct verification *v, const char *input, int compressed)
+{
+    const size_t faults = v->faults + count_bad(v);
+    if (!compressed)
+        printf("%s: not compressed: there are no checksums to verify; its structure is right (%zu tensors)\n",
+               input, vcl_model_count(v->model));
+    else if (faults)
+        printf("%s: %zu faults in %zu tensors and %zu side files\n", input, faults, v->tensors, v->sides);
+    else
+        printf("%s: good: %zu tensors and %zu side files checked\n", input, v->tensors, v->sides);
+}
+
+static int run(int argc, char **argv)
+{
+    struct vcl_reading reading = { 0 };
+    struct verification v = { 0 };
+    struct vcl_model *model;
+    int jobs = 0, json = 0, quiet = 0, count;
+    char **operands;
+    const struct vcl_option options[] = {
+        { "decoder", 0, VCL_OPTION_TEXT, &v.decoder, 0, 0, NULL, NULL },
+        { "threads", 'j', VCL_OPTION_INTEGER, &jobs, 0, 1024, NULL, NULL },
+        VCL_READING_OPTIONS(&reading),
+        { "json", 0, VCL_OPTION_FLAG, &json, 0, 0, NULL, NULL },
+        { "quiet", 'q', VCL_OPTION_FLAG, &quiet, 0, 0, NULL, NULL },
+        { 0 },
+    };
+    int code = vcl_cli_parse(&vcl_verb_verify, options, argc, argv, 1, 1, &operands, &count);
+    vcl_set_quiet(quiet);
+    if (!code)
+        code = vcl_cli_open(operands[0], &reading, &model);
+    if (code)
+        return code;
+
+    v.model = model;
+    v.bad = vcl_zeros(vcl_model_count(model), 1);
+    const int compressed = verify_containers(&v);
+    code = verify_tensors(&v, jobs);
+    if (code == VCL_EXIT_INTERRUPTED)
+        vcl_say("interrupted after %zu tensors", v.tensors);
+    else if (json)
+        report_json(&v, operands[0], compressed);
+    else if (!quiet)
+        report_text(&v, operands[0], compressed);
+    if (!code && v.faults + count_bad(&v))
+        code = atomic_load(&v.missing) ? VCL_EXIT_CODEC : VCL_EXIT_FAILED;
+    free(v.bad);
+    vcl_model_close(model);
+    return code;
+}

@@ -1,0 +1,121 @@
+/* work.c - runs a verb's tensors on N threads with bounded memory, results in file order.
+ *
+ * In: items with a cost in bytes.  Large ones run alone, all threads inside one tensor.  Runs of small ones
+ * go in waves: each item on one thread with a context of its own, its result kept in memory; then all are
+ * finished in order.  Waves rather than a queue: memory is bounded by construction and the output does not
+ * depend on the number of threads. */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "work.h"
+
+/* A wave holds this much, or a single item: the same for the calling program whatever the model's size. */
+enum { WAVE_BYTES = 32 << 20, WAVE_BYTES_PER_THREAD = 8 << 20, ITEM_BYTES = 16 << 10 };
+
+struct wave {
+    struct vcl_work *work;
+    const struct vcl_task *task;
+    size_t last;
+    atomic_size_t next;
+    atomic_int code;
+    atomic_uint worker;
+};
+
+int vcl_work_create(struct vcl_work *work, unsigned threads)
+{
+    struct vcl_options options;
+    enum vcl_status status;
+
+    vcl_options_init(&options);
+    options.cancel = vcl_interrupt_poll;
+    work->threads = threads;
+    work->narrow = vcl_zeros(threads, sizeof *work->narrow);
+    options.threads = threads;
+    status = vcl_context_create(&options, &work->wide);
+    options.threads = 1;
+    for (unsigned i = 0; i < threads && status == VCL_OK; i++)
+        status = vcl_context_create(&options, &work->narrow[i]);
+    if (status == VCL_OK)
+        return VCL_EXIT_OK;
+    vcl_work_destroy(work);
+    return vcl_tell(status, "cannot start %u threads: %s", threads, vcl_status_text(status));
+}
+
+void vcl_work_destroy(struct vcl_work *work)
+{
+    if (!work->narrow)
+        return;
+    vcl_context_destroy(work->wide);
+    for (unsigned i = 0; i < work->threads; i++)
+        vcl_context_destroy(work->narrow[i]);
+    free(work->narrow);
+    *work = (struct vcl_work){ 0 };
+}
+
+static void *wave_thread(void *argument)
+{
+    struct wave *wave = argument;
+    struct vcl_context *ctx = wave->work->narrow[atomic_fetch_add(&wave->worker, 1)];
+    while (atomic_load(&wave->code) == 0 && !vcl_interrupted()) {
+        const size_t i = atomic_fetch_add(&wave->next, 1);
+        if (i >= wave->last)
+            break;
+        const int code = wave->task->run(wave->task->user, i, ctx);
+        if (code)
+            atomic_store(&wave->code, code);
+    }
+    return NULL;
+}
+
+/* The calling thread works too; threads that cannot be started are done without. */
+static int run_wave(struct vcl_work *work, const struct vcl_task *task, size_t first, size_t last)
+{
+    struct wave wave = { .work = work, .task = task, .last = last };
+    pthread_t *threads = vcl_zeros(work->threads, sizeof *threads);
+    unsigned started = 0;
+
+    atomic_init(&wave.next, first);
+    while (started + 1 < work->threads && started + 1 < last - first
+           && pthread_create(&threads[started], NULL, wave_thread, &wave) == 0)
+        started++;
+    wave_thread(&wave);
+    for (unsigned i = 0; i < started; i++)
+        pthread_join(threads[i], NULL);
+    free(threads);
+    return vcl_interrupted() ? VCL_EXIT_INTERRUPTED : atomic_load(&wave.code);
+}
+
+/* The end of the wave that starts at `first`, whose item does not run alone. */
+static size_t wave_end(const struct vcl_work *work, const struct vcl_task *task, size_t first, size_t last)
+{
+    const uint64_t room = WAVE_BYTES + (uint64_t)work->threads * WAVE_BYTES_PER_THREAD;
+    uint64_t held = 0;
+    size_t i = first;
+    for (; i < last; i++) {
+        const uint64_t bytes = task->memory(task->user, i);
+        if (bytes == VCL_WORK_ALONE || (i > first && bytes + ITEM_BYTES > room - held))
+            break;
+        held = bytes + ITEM_BYTES < room - held ? held + bytes + ITEM_BYTES : room;
+    }
+    return i;
+}
+
+int vcl_work_run(struct vcl_work *work, const struct vcl_task *task, size_t first, size_t last)
+{
+    while (first < last) {
+        size_t end = wave_end(work, task, first, last);
+        int code;
+        if (end == first)
+            code = task->run(task->user, end++, work->wide);
+        else
+            code = run_wave(work, task, first, end);
+        for (; first < end && !code; first++)
+            code = task->finish ? task->finish(task->user, first) : VCL_EXIT_OK;
+        if (vcl_interrupted())
+            return VCL_EXIT_INTERRUPTED;
+        if (code)
+            return code;
+    }
+    return VCL_EXIT_OK;
+}

@@ -1,0 +1,36 @@
+/* work.h - one tensor after the other, or many at once: the loop of compress, decompress, verify and
+ * compare. */
+#ifndef VCL_WORK_H
+#define VCL_WORK_H
+
+#include "cli.h"
+
+struct vcl_work {
+    unsigned threads;
+    struct vcl_context *wide;    /* `threads` threads over the tiles of one tensor */
+    struct vcl_context **narrow; /* `threads` contexts of one thread each */
+};
+
+/* Tensors of more values than this run alone, on the wide context: they have tiles enough for every
+ * thread. */
+#define VCL_WORK_LARGE (UINT64_C(1) << 22)
+#define VCL_WORK_ALONE UINT64_MAX
+
+struct vcl_task {
+    void *user;
+    /* Bytes that run(i) holds until finish(i); VCL_WORK_ALONE: it streams and runs by itself, after all
+     * before it. */
+    uint64_t (*memory)(void *user, size_t i);
+    /* Any thread.  0 or an exit code, the message said. */
+    int (*run)(void *user, size_t i, struct vcl_context *ctx);
+    /* The calling thread, i ascending; may be NULL. */
+    int (*finish)(void *user, size_t i);
+};
+
+int vcl_work_create(struct vcl_work *work, unsigned threads);
+void vcl_work_destroy(struct vcl_work *work);
+/* Runs items first to last-1.  Stops at the first failure and returns its exit code; VCL_EXIT_INTERRUPTED
+ * after a signal. */
+int vcl_work_run(struct vcl_work *work, const struct vcl_task *task, size_t first, size_t last);
+
+#endif

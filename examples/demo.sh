@@ -1,0 +1,22 @@
+#!/bin/sh
+# Compresses the sample model through H.265 at 2.9 bits per value, verifies it, brings it back and compares.
+# Usage: demo.sh PATH-TO-vcllm
+set -e
+vcllm=$1
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+
+step() {
+    echo
+    echo "\$ vcllm $*"
+    "$vcllm" "$@"
+}
+step compress models/tiny-llama -o "$out/small" --codec h265 --bits 2.9
+step verify "$out/small"
+step decompress "$out/small" -o "$out/back"
+step compare models/tiny-llama "$out/back"
+
+size() { cat "$1"/*.safetensors | wc -c; }
+before=$(size models/tiny-llama) after=$(size "$out/small")
+echo
+echo "models/tiny-llama: $before bytes, compressed: $after bytes, $(awk "BEGIN { printf \"%.2f\", $before / $after }") times smaller"

@@ -1,0 +1,20 @@
+"""vcllm - compressed model files and tensor frames, from Python.
+
+    with vcllm.open("small.safetensors") as model:      # compressed or plain, a file or a folder of shards
+        for name in model:
+            print(name, model.info(name))
+        weight = model["model.layers.0.mlp.up_proj.weight"]     # a numpy array; bf16 as float32
+        some = model.rows("model.embed_tokens.weight", 100, 200)
+
+    frame = vcllm.encode(array, codec="h265", bits=2.9)
+    again = vcllm.decode(frame)
+
+numpy is used where it can be imported; without it, tensors come as vcllm.Tensor, a memoryview with dtype and shape.
+The work is done by libvcllm, outside the interpreter's lock.
+"""
+from .frames import decode, encode
+from .library import Error
+from .reader import Model, open
+from .values import Tensor
+
+__all__ = ["Error", "Model", "Tensor", "decode", "encode", "open"]

@@ -1,0 +1,56 @@
+"""frames.py - arrays to frames and back, in memory."""
+import ctypes
+
+from .library import E_ARGUMENT, Context, Error, InfoStruct, ParamsStruct, lib
+from .values import describe, dtype_name, pointer, present, shape_of
+
+GOAL_BITS, GOAL_SNR = 0, 1
+
+
+def make_params(codec, bits, snr, settings):
+    params = ParamsStruct()
+    lib.vcl_params_init(ctypes.byref(params))
+    params.codec = lib.vcl_codec_parse(codec.encode())
+    if lib.vcl_codec_name(params.codec) is None or codec == "alias":
+        raise Error(E_ARGUMENT, f"no codec '{codec}'")
+    if bits is not None and snr is not None:
+        raise Error(E_ARGUMENT, "bits and snr exclude each other")
+    if snr is not None:
+        params.goal, params.target = GOAL_SNR, snr
+    elif bits is not None:
+        params.goal, params.target = GOAL_BITS, bits
+    for name, value in settings.items():
+        if name not in ("effort", "rotate", "seed", "row_scales", "depth", "chroma", "encoder", "decoder"):
+            raise TypeError(f"encode() has no setting '{name}'")
+        setattr(params, name, value.encode() if isinstance(value, str) else value)
+    return params
+
+
+def encode(array, codec="h265", bits=None, snr=None, dtype=None, threads=1, **settings):
+    """The frame of an array, as bytes.
+
+    bits: most bits per value (the default, 2.9), or snr: least dB.  dtype: safetensors' name where the array's own
+    does not tell (dtype="BF16" for uint16).  settings: effort, rotate, seed, row_scales, depth, chroma, encoder and
+    decoder of struct vcl_params."""
+    params = make_params(codec, bits, snr, settings)
+    data, tensor = describe(array, dtype)
+    frame = bytearray(lib.vcl_bound(ctypes.byref(tensor)))
+    size = ctypes.c_size_t(len(frame))
+    target, keep = pointer(frame)
+    with Context(threads) as context:
+        context.check(lib.vcl_encode_buffer(context.pointer, ctypes.byref(tensor), data, ctypes.byref(params), target,
+                                            ctypes.byref(size), None))
+    return bytes(memoryview(frame)[:size.value])
+
+
+def decode(frame, raw=False, threads=1):
+    """The array in a frame (bytes).  raw=True: bf16 as uint16."""
+    frame = bytes(frame)
+    info, size = InfoStruct(), ctypes.c_uint64()
+    with Context(threads) as context:
+        context.check(lib.vcl_peek(frame, len(frame), ctypes.byref(info), None, None))
+        context.check(lib.vcl_tensor_size(ctypes.byref(info.tensor), None, ctypes.byref(size)))
+        values = bytearray(size.value)
+        target, keep = pointer(values)
+        context.check(lib.vcl_decode_buffer(context.pointer, frame, len(frame), target, len(values)))
+    return present(values, dtype_name(info.tensor.dtype), shape_of(info.tensor), raw)

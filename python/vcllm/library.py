@@ -1,0 +1,164 @@
+"""library.py - libvcllm as ctypes sees it: the structs and functions of vcllm.h and vcllm_file.h used here.
+
+Every struct mirrors its C counterpart field by field, in order.  Those that begin with `size` are filled by their _init
+function, which also says how large the library takes them to be.
+"""
+import ctypes
+import ctypes.util
+import os
+import pathlib
+
+from ctypes import (CFUNCTYPE, POINTER, Structure, byref, c_char, c_char_p, c_double, c_int, c_size_t, c_uint, c_uint32,
+                    c_uint64, c_void_p)
+
+E_ARGUMENT, E_CODEC = -1, -30
+ALL = 2 ** 64 - 1       # vcl_decode's count for "to the end"
+
+
+class Error(Exception):
+    """A call of the library failed: status is its enum vcl_status, message says why."""
+
+    def __init__(self, status, message):
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+# ---- structs -----------------------------------------------------------------------------------------------------
+
+class TensorStruct(Structure):
+    _fields_ = [("dtype", c_int), ("rank", c_uint), ("dims", c_uint64 * 16)]
+
+
+class OptionsStruct(Structure):
+    _fields_ = [("size", c_size_t), ("threads", c_uint), ("module_dir", c_char_p), ("user", c_void_p),
+                ("allocate", c_void_p), ("release", c_void_p), ("cancel", c_void_p)]
+
+
+class ParamsStruct(Structure):
+    _fields_ = [("size", c_size_t), ("codec", c_int), ("goal", c_int), ("target", c_double), ("effort", c_int),
+                ("rotate", c_int), ("seed", c_uint32), ("row_scales", c_int), ("depth", c_int), ("chroma", c_int),
+                ("encoder", c_char_p), ("decoder", c_char_p)]
+
+
+class InfoStruct(Structure):
+    _fields_ = [("tensor", TensorStruct), ("codec", c_int), ("frame_bytes", c_uint64), ("header_bytes", c_uint64),
+                ("values", c_uint64), ("cols", c_uint64), ("tiles", c_uint64), ("tile_rows", c_uint32),
+                ("tile_cols", c_uint32), ("rotated", c_int), ("row_scales", c_int), ("non_finite", c_int),
+                ("depth", c_int), ("snr", c_double), ("fault", c_char_p)]
+
+
+class ErrorStruct(Structure):
+    _fields_ = [("status", c_int), ("text", c_char * 1024)]
+
+
+class EntryStruct(Structure):
+    _fields_ = [("name", c_char_p), ("tensor", TensorStruct), ("offset", c_uint64), ("bytes", c_uint64),
+                ("shard", c_size_t)]
+
+
+class HandleStruct(Structure):
+    _fields_ = [("model", c_void_p), ("entry", POINTER(EntryStruct)), ("error", ErrorStruct)]
+
+
+READ = CFUNCTYPE(c_int, c_void_p, c_uint64, c_void_p, c_size_t)
+WRITE = CFUNCTYPE(c_int, c_void_p, c_uint64, c_void_p, c_size_t)
+
+
+class SourceStruct(Structure):
+    _fields_ = [("user", c_void_p), ("read", READ)]
+
+
+class SinkStruct(Structure):
+    _fields_ = [("user", c_void_p), ("write", WRITE)]
+
+
+# ---- functions ---------------------------------------------------------------------------------------------------
+
+# name: (result, arguments)
+FUNCTIONS = {
+    "vcl_status_text": (c_char_p, [c_int]),
+    "vcl_dtype_bits": (c_uint, [c_int]),
+    "vcl_dtype_name": (c_char_p, [c_int]),
+    "vcl_dtype_parse": (c_int, [c_char_p]),
+    "vcl_tensor_size": (c_int, [POINTER(TensorStruct), POINTER(c_uint64), POINTER(c_uint64)]),
+    "vcl_convert": (c_int, [c_int, c_void_p, c_int, c_void_p, c_size_t]),
+    "vcl_options_init": (None, [POINTER(OptionsStruct)]),
+    "vcl_context_create": (c_int, [POINTER(OptionsStruct), POINTER(c_void_p)]),
+    "vcl_context_destroy": (None, [c_void_p]),
+    "vcl_context_message": (c_char_p, [c_void_p]),
+    "vcl_codec_name": (c_char_p, [c_int]),
+    "vcl_codec_parse": (c_int, [c_char_p]),
+    "vcl_params_init": (None, [POINTER(ParamsStruct)]),
+    "vcl_bound": (c_uint64, [POINTER(TensorStruct)]),
+    "vcl_encode_buffer": (c_int, [c_void_p, POINTER(TensorStruct), c_void_p, POINTER(ParamsStruct), c_void_p,
+                                  POINTER(c_size_t), c_void_p]),
+    "vcl_peek": (c_int, [c_void_p, c_size_t, POINTER(InfoStruct), c_void_p, c_void_p]),
+    "vcl_decode": (c_int, [c_void_p, POINTER(SourceStruct), c_uint64, c_uint64, c_uint64, c_char_p,
+                           POINTER(SinkStruct)]),
+    "vcl_decode_buffer": (c_int, [c_void_p, c_void_p, c_size_t, c_void_p, c_size_t]),
+    "vcl_model_open": (c_int, [c_char_p, c_void_p, POINTER(c_void_p), POINTER(ErrorStruct)]),
+    "vcl_model_close": (None, [c_void_p]),
+    "vcl_model_count": (c_size_t, [c_void_p]),
+    "vcl_model_entry": (POINTER(EntryStruct), [c_void_p, c_size_t]),
+    "vcl_model_shards": (c_size_t, [c_void_p]),
+    "vcl_model_is_compressed": (c_int, [c_void_p, c_size_t]),
+    "vcl_model_check_hash": (c_int, [c_void_p, c_size_t, POINTER(ErrorStruct)]),
+    "vcl_model_read": (c_int, [c_void_p, POINTER(EntryStruct), c_uint64, c_void_p, c_size_t, POINTER(ErrorStruct)]),
+    "vcl_model_source": (SourceStruct, [POINTER(HandleStruct)]),
+    "vcl_model_frame": (c_int, [c_void_p, POINTER(EntryStruct), POINTER(InfoStruct),
+                                POINTER(POINTER(EntryStruct)), POINTER(ErrorStruct)]),
+}
+
+
+def find_library():
+    """VCLLM_LIBRARY, what the system's linker knows, the build folder of the source tree: the first there is."""
+    build = pathlib.Path(__file__).resolve().parents[2] / "build" / "libvcllm.so"
+    path = os.environ.get("VCLLM_LIBRARY") or ctypes.util.find_library("vcllm") or build
+    try:
+        return ctypes.CDLL(os.fspath(path))
+    except OSError as error:
+        raise Error(E_CODEC, f"libvcllm cannot be loaded: {error}; set VCLLM_LIBRARY to its path") from None
+
+
+def load_library():
+    library = find_library()
+    for name, (result, arguments) in FUNCTIONS.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+lib = load_library()
+
+
+def check_file(status, error):
+    """Raises what a call that fills a vcl_error reported."""
+    if status:
+        raise Error(status, error.text.decode("utf-8", "replace") or lib.vcl_status_text(status).decode())
+
+
+class Context:
+    """A vcl_context; one call at a time."""
+
+    def __init__(self, threads=1):
+        options, self.pointer = OptionsStruct(), c_void_p()
+        lib.vcl_options_init(byref(options))
+        options.threads = threads
+        self.check(lib.vcl_context_create(byref(options), byref(self.pointer)))
+
+    def check(self, status, prefix=""):
+        if status:
+            words = lib.vcl_context_message(self.pointer) if self.pointer else b""
+            words = words.decode("utf-8", "replace") or lib.vcl_status_text(status).decode()
+            raise Error(status, prefix + words)
+
+    def close(self):
+        lib.vcl_context_destroy(self.pointer)
+        self.pointer = c_void_p()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()

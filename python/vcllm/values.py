@@ -1,0 +1,99 @@
+"""values.py - bytes of a dtype and shape as Python programs want them: a numpy array, or a Tensor without numpy.
+
+numpy has no bf16, memoryview neither bf16 nor f16: such tensors become float32 (exactly), or with raw=True the uint16
+they are stored as.  Dtypes of 8 bits that Python does not know come as uint8; F4 and F6 as their packed bytes, in one
+dimension.
+"""
+import ctypes
+import math
+
+from .library import E_ARGUMENT, Error, TensorStruct, lib
+
+try:
+    import numpy
+except ImportError:
+    numpy = None
+
+# safetensors' dtype: numpy's name, memoryview's format (which has no half floats).  U16 before F16 and BF16: it is what
+# an array of such numbers is taken for.
+KINDS = {"BOOL": ("bool", "?"), "U8": ("uint8", "B"), "I8": ("int8", "b"), "I16": ("int16", "h"),
+         "U16": ("uint16", "H"), "F16": ("float16", "H"), "BF16": ("uint16", "H"), "I32": ("int32", "i"),
+         "U32": ("uint32", "I"), "F32": ("float32", "f"), "C64": ("complex64", None), "F64": ("float64", "d"),
+         "I64": ("int64", "q"), "U64": ("uint64", "Q")}
+PACKED = ("F4", "F6_E2M3", "F6_E3M2")
+
+
+class Tensor:
+    """Values without numpy: `data` is a memoryview of them (flat bytes for dtypes that Python does not know), `dtype`
+    safetensors' name, `shape` a tuple."""
+
+    def __init__(self, data, dtype, shape):
+        self.data, self.dtype, self.shape = data, dtype, shape
+
+    def __repr__(self):
+        return f"vcllm.Tensor({self.dtype}, {list(self.shape)})"
+
+
+def dtype_name(dtype):
+    return lib.vcl_dtype_name(dtype).decode()
+
+
+def shape_of(tensor):
+    return tuple(tensor.dims[:tensor.rank])
+
+
+def pointer(buffer):
+    """The address of a bytearray's or a writable memoryview's first byte, and an object that keeps it alive."""
+    holder = (ctypes.c_char * len(buffer)).from_buffer(buffer)
+    return ctypes.addressof(holder), holder
+
+
+def widen(buffer, dtype):
+    """BF16 or F16 bytes to float32 bytes."""
+    wide = bytearray(2 * len(buffer))
+    source, keep_source = pointer(buffer)
+    target, keep_target = pointer(wide)
+    status = lib.vcl_convert(lib.vcl_dtype_parse(dtype.encode()), source, lib.vcl_dtype_parse(b"F32"), target,
+                             len(buffer) // 2)
+    if status:
+        raise Error(status, lib.vcl_status_text(status).decode())
+    return wide
+
+
+def present(buffer, dtype, shape, raw):
+    """A bytearray of a tensor's bytes as an array (numpy) or a Tensor."""
+    if not raw and (dtype == "BF16" or (dtype == "F16" and numpy is None)):
+        buffer, dtype = widen(buffer, dtype), "F32"
+    name, letter = KINDS.get(dtype, ("uint8", None))
+    if numpy is not None:
+        return numpy.frombuffer(buffer, name).reshape((-1,) if dtype in PACKED else shape)
+    view = memoryview(buffer)
+    if letter and math.prod(shape) > 0 and shape:
+        view = view.cast(letter, shape)
+    elif letter:
+        view = view.cast(letter)
+    return Tensor(view, dtype, shape)
+
+
+def describe(array, dtype):
+    """An array's bytes and its vcl_tensor.  array: numpy's, a Tensor, or what has a buffer of a known format; dtype:
+    safetensors' name where the array's own does not say (BF16 in uint16)."""
+    if isinstance(array, Tensor):
+        data, shape, dtype = array.data.cast("B").tobytes(), array.shape, dtype or array.dtype
+    elif numpy is not None:
+        array = numpy.asarray(array)
+        dtype = dtype or next((k for k, (name, _) in KINDS.items() if name == array.dtype.name), None)
+        data, shape = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes(), array.shape
+    else:
+        view = memoryview(array)
+        dtype = dtype or next((k for k, (_, letter) in KINDS.items() if letter == view.format), None)
+        data, shape = view.tobytes(), view.shape
+    code = lib.vcl_dtype_parse((dtype or "").encode())
+    if lib.vcl_dtype_bits(code) == 0 or len(shape) > 16:
+        raise Error(E_ARGUMENT, f"an array of {dtype or 'this dtype'} and {len(shape)} dimensions is no tensor")
+    tensor = TensorStruct(code, len(shape), (ctypes.c_uint64 * 16)(*shape))
+    size = ctypes.c_uint64()
+    status = lib.vcl_tensor_size(ctypes.byref(tensor), None, ctypes.byref(size))
+    if status or size.value != len(data):
+        raise Error(status or E_ARGUMENT, f"the array's {len(data)} bytes are not what {dtype} {list(shape)} takes")
+    return data, tensor

@@ -1,0 +1,66 @@
+/* common.h - checked arithmetic, little-endian loads and stores, hashes: what every floor above needs. */
+#ifndef VCL_COMMON_H
+#define VCL_COMMON_H
+
+#include <stdint.h>
+#include <string.h>
+
+#define XXH_STATIC_LINKING_ONLY     /* for XXH3 */
+#include <xxhash.h>
+
+static inline int vcl_add(uint64_t a, uint64_t b, uint64_t *sum) { return __builtin_add_overflow(a, b, sum); }
+static inline int vcl_mul(uint64_t a, uint64_t b, uint64_t *product) { return __builtin_mul_overflow(a, b, product); }
+
+static inline uint64_t vcl_min(uint64_t a, uint64_t b) { return a < b ? a : b; }
+static inline uint64_t vcl_ceil_div(uint64_t a, uint64_t b) { return a / b + (a % b != 0); }
+static inline uint64_t vcl_round_up(uint64_t a, uint64_t unit) { return vcl_ceil_div(a, unit) * unit; }
+
+/* Byte by byte, so that they serve any alignment and byte order; compilers make one instruction of each. */
+static inline uint16_t vcl_load16(const void *p)
+{
+    const uint8_t *b = p;
+    return (uint16_t)(b[0] | b[1] << 8);
+}
+static inline uint32_t vcl_load32(const void *p)
+{
+    const uint8_t *b = p;
+    return (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+}
+static inline uint64_t vcl_load64(const void *p)
+{
+    return vcl_load32(p) | (uint64_t)vcl_load32((const uint8_t *)p + 4) << 32;
+}
+static inline void vcl_store16(void *p, uint16_t v)
+{
+    uint8_t *b = p;
+    b[0] = (uint8_t)v;
+    b[1] = (uint8_t)(v >> 8);
+}
+static inline void vcl_store32(void *p, uint32_t v)
+{
+    vcl_store16(p, (uint16_t)v);
+    vcl_store16((uint8_t *)p + 2, (uint16_t)(v >> 16));
+}
+static inline void vcl_store64(void *p, uint64_t v)
+{
+    vcl_store32(p, (uint32_t)v);
+    vcl_store32((uint8_t *)p + 4, (uint32_t)(v >> 32));
+}
+
+static inline float vcl_float_from_bits(uint32_t u)
+{
+    float f;
+    memcpy(&f, &u, 4);
+    return f;
+}
+static inline uint32_t vcl_float_bits(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    return u;
+}
+
+/* The format's checksums (docs/format.md). */
+static inline uint32_t vcl_hash32(const void *bytes, size_t n) { return (uint32_t)XXH3_64bits(bytes, n); }
+
+#endif

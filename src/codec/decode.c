@@ -1,0 +1,162 @@
+/* decode.c - a frame to a whole tensor, or to some of its rows.
+ *
+ * In: a checked header and a source.  Out: values, written where they belong as tiles finish.  Tiles that hold none of the
+ * rows asked for are not even read.                                                                                   */
+#include "decode.h"
+
+#include "base/common.h"
+#include "codec/walk.h"
+
+#include <stdio.h>
+
+struct decoder {
+    const struct vcl_frame *frame;
+    const uint8_t *header;
+    const struct vcl_source *source;
+    const struct vcl_sink *sink;        /* NULL: only check */
+    struct vcl_tile_coder coder;
+    uint64_t *offsets;                  /* of the tiles' stored bytes in the frame */
+    uint64_t begin, end;                /* values asked for */
+};
+
+static uint64_t bytes_of(const struct decoder *d, uint64_t values)
+{
+    return values / 8 * vcl_dtype_bits(d->frame->tensor.dtype) + values % 8 * vcl_dtype_bits(d->frame->tensor.dtype) / 8;
+}
+
+/* The part of one row of a tile that was asked for: values from to to of the tensor, from == to if none. */
+static void clip_row(const struct decoder *d, struct vcl_rect rect, uint32_t r, uint64_t *from, uint64_t *to)
+{
+    const uint64_t start = (rect.row + r) * d->frame->plan.cols + rect.col, stop = start + rect.cols;
+    *from = start > d->begin ? start : d->begin;
+    *to = vcl_min(stop, d->end);
+    if (*to < *from)
+        *to = *from;
+}
+
+static int wants_tile(const struct decoder *d, struct vcl_rect rect)
+{
+    for (uint32_t r = 0; r < rect.rows; r++) {
+        uint64_t from, to;
+        clip_row(d, rect, r, &from, &to);
+        if (from < to)
+            return 1;
+    }
+    return 0;
+}
+
+static enum vcl_status write_tile(const struct decoder *d, struct vcl_rect rect, struct vcl_tile_work *work)
+{
+    for (uint32_t r = 0; r < rect.rows; r++) {
+        uint64_t from, to;
+        clip_row(d, rect, r, &from, &to);
+        const uint64_t start = (rect.row + r) * d->frame->plan.cols + rect.col;
+        const uint8_t *const src = work->raw + bytes_of(d, (uint64_t)r * rect.cols + (from - start));
+        if (from < to && d->sink->write(d->sink->user, bytes_of(d, from - d->begin), src, (size_t)bytes_of(d, to - from))) {
+            snprintf(work->message, sizeof work->message, "writing the values failed");
+            return VCL_E_IO;
+        }
+    }
+    return VCL_OK;
+}
+
+static enum vcl_status decode_tile(void *user, uint64_t tile, struct vcl_tile_work *work)
+{
+    const struct decoder *const d = user;
+    const struct vcl_rect rect = vcl_plan_tile(&d->frame->plan, tile);
+    const uint8_t *const entry = d->header + vcl_frame_entry(d->frame, tile);
+    if (!wants_tile(d, rect))
+        return VCL_OK;
+    work->size = vcl_load32(entry);
+    work->stored_hash = vcl_load32(entry + 4);
+    work->decoded_hash = vcl_load32(entry + 8);
+    if (d->source->read(d->source->user, d->offsets[tile], work->stored, work->size)) {
+        snprintf(work->message, sizeof work->message, "reading %zu bytes at frame offset %llu failed", work->size,
+                 (unsigned long long)d->offsets[tile]);
+        return VCL_E_IO;
+    }
+    const enum vcl_status status = vcl_tile_decode(d->frame, &d->coder, rect, work);
+    return status || !d->sink ? status : write_tile(d, rect, work);
+}
+
+/* Offsets of all tiles; returns the largest stored size among those of the tile rows wanted. */
+static size_t locate_tiles(struct decoder *d, uint64_t first_tile, uint64_t last_tile)
+{
+    uint64_t offset = d->frame->header_bytes;
+    size_t largest = 1;
+    for (uint64_t i = 0; i < d->frame->plan.tiles; i++) {
+        const size_t size = vcl_load32(d->header + vcl_frame_entry(d->frame, i));
+        d->offsets[i] = offset;
+        offset += size;
+        if (i >= first_tile && i < last_tile && size > largest)
+            largest = size;
+    }
+    return largest;
+}
+
+/* The final padding is the one part of a frame that no hash covers. */
+static enum vcl_status check_padding(const struct vcl_env *env, const struct decoder *d)
+{
+    const uint64_t tiles = d->frame->plan.tiles;
+    uint64_t end = d->frame->header_bytes;
+    if (tiles > 0)
+        end = d->offsets[tiles - 1] + vcl_load32(d->header + vcl_frame_entry(d->frame, tiles - 1));
+    uint8_t padding[8] = { 0 };
+    const size_t n = (size_t)(d->frame->frame_bytes - end);
+    if (n > 0 && d->source->read(d->source->user, end, padding, n))
+        return vcl_env_fail(env, VCL_E_IO, "reading the end of the frame failed");
+    if (vcl_load64(padding) != 0)
+        return vcl_env_fail(env, VCL_E_FORMAT, "padding at the frame's end is not zero");
+    return VCL_OK;
+}
+
+/* The tiles first to last - 1 are those of the tile rows that hold values asked for. */
+static void find_tiles(const struct decoder *d, uint64_t *first, uint64_t *last)
+{
+    const struct vcl_plan *const plan = &d->frame->plan;
+    *first = *last = 0;
+    if (d->begin == d->end)
+        return;
+    const uint64_t band = plan->tile_rows * plan->cols;     /* below 2^53, or the tile table would not fit its header */
+    *first = d->begin / band * plan->across;
+    *last = vcl_ceil_div(d->end, band) * plan->across;
+}
+
+static enum vcl_status decode_rows(const struct vcl_env *env, struct decoder *d)
+{
+    struct vcl_walk walk;
+    uint64_t first, last;
+    find_tiles(d, &first, &last);
+    const size_t room = locate_tiles(d, first, last);
+    enum vcl_status status = check_padding(env, d);
+    if (status || first == last)
+        return status;
+    status = vcl_walk_create(env, d->frame, room, &walk);
+    if (status)
+        return status;
+    status = vcl_walk_run(&walk, first, 1, last - first, decode_tile, NULL, d);
+    vcl_walk_destroy(&walk);
+    return status;
+}
+
+enum vcl_status vcl_decode_frame(const struct vcl_env *env, const struct vcl_frame *frame, const uint8_t *header,
+                                 const struct vcl_source *source, uint64_t first, uint64_t count, const char *decoder,
+                                 const struct vcl_sink *sink)
+{
+    const uint64_t dim0 = frame->tensor.rank ? frame->tensor.dims[0] : 1;
+    const uint64_t stride = dim0 ? frame->values / dim0 : 0;
+    struct decoder d = { .frame = frame, .header = header, .source = source, .sink = sink };
+    d.coder.video = env->video;
+    d.coder.config = (struct vcl_video_config){ .codec = frame->codec, .name = decoder, .chroma = frame->chroma };
+    d.begin = first * stride;
+    d.end = (first + count) * stride;
+    const unsigned odd_bits = vcl_dtype_bits(frame->tensor.dtype) % 8;
+    if (d.begin % 8 * odd_bits % 8 || d.end % 8 * odd_bits % 8)
+        return vcl_env_fail(env, VCL_E_ARGUMENT, "these rows do not start and end at whole bytes");
+    d.offsets = vcl_alloc(env->mem, (size_t)frame->plan.tiles, sizeof *d.offsets);
+    if (!d.offsets)
+        return vcl_env_fail(env, VCL_E_MEMORY, "no memory for the tile offsets");
+    const enum vcl_status status = decode_rows(env, &d);
+    vcl_free(env->mem, d.offsets);
+    return status;
+}

@@ -1,0 +1,204 @@
+/* frame.c - the header of a frame, as docs/format.md defines it.
+ *
+ * In: bytes nobody vouches for.  Out: a struct every field of which is within its bounds.  Nothing is allocated: a header
+ * is parsed where it lies.                                                                                                */
+#include "frame.h"
+
+#include "base/common.h"
+
+#include <math.h>
+
+static const uint8_t magic[4] = { 'V', 'C', 'L', 'F' };
+
+static int is_video(enum vcl_codec codec) { return codec == VCL_CODEC_H264 || codec == VCL_CODEC_H265; }
+
+/* An alias has no tiles, so its header is padded to be the whole frame. */
+static uint64_t codec_part_bytes(const struct vcl_frame *frame)
+{
+    if (frame->codec == VCL_CODEC_ALIAS)
+        return vcl_round_up(4 + (uint64_t)frame->target_length + 4, 8) - 4;
+    return 16 + (is_video(frame->codec) ? 16 : 0);
+}
+
+uint64_t vcl_frame_header_bytes(const struct vcl_frame *frame)
+{
+    const uint64_t fixed = VCL_FRAME_FIXED + 8 * (uint64_t)frame->tensor.rank + codec_part_bytes(frame) + 4;
+    uint64_t table, all;
+    if (vcl_mul(frame->plan.tiles, VCL_TILE_ENTRY, &table) || vcl_add(fixed, table, &all) || all > UINT32_MAX)
+        return UINT64_MAX;
+    return all;
+}
+
+uint64_t vcl_bound(const struct vcl_tensor *tensor)
+{
+    struct vcl_frame frame = { .tensor = *tensor, .codec = VCL_CODEC_EXACT };
+    uint64_t bytes;
+    if (vcl_tensor_size(tensor, &frame.values, &bytes))
+        return 0;
+    vcl_plan_flat(frame.values, &frame.plan);
+    const uint64_t header = vcl_frame_header_bytes(&frame);
+    return header == UINT64_MAX ? 0 : vcl_round_up(header + bytes, 8);
+}
+
+size_t vcl_frame_write(const struct vcl_frame *frame, uint8_t *dst)
+{
+    uint8_t *p = dst + VCL_FRAME_FIXED;
+    memcpy(dst, magic, 4);
+    dst[4] = VCL_FORMAT_VERSION;
+    dst[5] = (uint8_t)frame->codec;
+    dst[6] = (uint8_t)frame->tensor.dtype;
+    dst[7] = (uint8_t)frame->tensor.rank;
+    vcl_store32(dst + 8, frame->flags);
+    vcl_store32(dst + 12, frame->header_bytes);
+    vcl_store64(dst + 16, frame->frame_bytes);
+    for (unsigned i = 0; i < frame->tensor.rank; i++, p += 8)
+        vcl_store64(p, frame->tensor.dims[i]);
+    if (frame->codec == VCL_CODEC_ALIAS) {
+        vcl_store32(p, (uint32_t)frame->target_length);
+        return (size_t)(p + 4 - dst);
+    }
+    vcl_store64(p, frame->plan.cols);
+    vcl_store32(p + 8, frame->plan.tile_rows);
+    vcl_store32(p + 12, frame->plan.tile_cols);
+    p += 16;
+    if (is_video(frame->codec)) {
+        p[0] = (uint8_t)frame->depth;
+        p[1] = frame->chroma == 420;
+        p[2] = p[3] = 0;
+        vcl_store32(p + 4, vcl_float_bits(frame->step));
+        vcl_store32(p + 8, vcl_float_bits(frame->snr));
+        vcl_store32(p + 12, frame->seed);
+        p += 16;
+    }
+    return (size_t)(p - dst);
+}
+
+static enum vcl_status fail(const char **reason, enum vcl_status status, const char *why)
+{
+    *reason = why;
+    return status;
+}
+
+/* Bytes 0 to 23, as far as they can be judged alone. */
+static enum vcl_status parse_fixed(const uint8_t *src, struct vcl_frame *frame, const char **reason)
+{
+    if (src[4] != VCL_FORMAT_VERSION)
+        return fail(reason, VCL_E_VERSION, "frame of a version this library does not know");
+    if (src[5] >= VCL_CODEC_COUNT)
+        return fail(reason, VCL_E_VERSION, "frame of a codec this library does not know");
+    frame->codec = (enum vcl_codec)src[5];
+    frame->tensor.dtype = (enum vcl_dtype)src[6];
+    frame->tensor.rank = src[7];
+    frame->flags = vcl_load32(src + 8);
+    frame->frame_bytes = vcl_load64(src + 16);
+    if (src[6] >= VCL_DTYPE_COUNT)
+        return fail(reason, VCL_E_FORMAT, "unknown dtype in frame header");
+    if (src[7] > VCL_MAX_RANK)
+        return fail(reason, VCL_E_FORMAT, "rank above 16 in frame header");
+    if (frame->flags & ~(is_video(frame->codec) ? 7u : 0u))
+        return fail(reason, VCL_E_VERSION, "frame with a flag this library does not know");
+    if (frame->header_bytes < VCL_FRAME_FIXED + 8 * frame->tensor.rank + 8)
+        return fail(reason, VCL_E_FORMAT, "header length too small");
+    if (frame->frame_bytes < frame->header_bytes || frame->frame_bytes % 8 != 0)
+        return fail(reason, VCL_E_FORMAT, "frame length is impossible");
+    return VCL_OK;
+}
+
+/* Names are shown to people and looked up: whole UTF-8, no NUL. */
+static enum vcl_status parse_alias(const uint8_t *p, size_t left, struct vcl_frame *frame, const char **reason)
+{
+    if (left < 4)
+        return fail(reason, VCL_E_FORMAT, "alias without a name");
+    const uint32_t length = vcl_load32(p);
+    if (length == 0 || length > VCL_MAX_NAME || length > left - 4)
+        return fail(reason, VCL_E_FORMAT, "length of an alias's name is impossible");
+    if (memchr(p + 4, 0, length))
+        return fail(reason, VCL_E_FORMAT, "NUL in an alias's name");
+    for (size_t i = 4 + length; i < left; i++)
+        if (p[i] != 0)
+            return fail(reason, VCL_E_FORMAT, "padding after an alias's name is not zero");
+    frame->target = (const char *)p + 4;
+    frame->target_length = length;
+    return VCL_OK;
+}
+
+static enum vcl_status parse_video(const uint8_t *p, struct vcl_frame *frame, const char **reason)
+{
+    frame->depth = p[0];
+    frame->chroma = p[1] ? 420 : 400;
+    frame->step = vcl_float_from_bits(vcl_load32(p + 4));
+    frame->snr = vcl_float_from_bits(vcl_load32(p + 8));
+    frame->seed = vcl_load32(p + 12);
+    if (!vcl_dtype_is_float(frame->tensor.dtype))
+        return fail(reason, VCL_E_FORMAT, "dtype cannot be coded lossily");
+    if (frame->depth != 8 && frame->depth != 10 && frame->depth != 12)
+        return fail(reason, VCL_E_FORMAT, "depth is none of 8, 10, 12");
+    if (p[1] > 1 || p[2] || p[3])
+        return fail(reason, VCL_E_FORMAT, "reserved bytes are not zero");
+    if (!isfinite(frame->step) || signbit(frame->step))
+        return fail(reason, VCL_E_FORMAT, "step is negative or not finite");
+    if (isnan(frame->snr))
+        return fail(reason, VCL_E_FORMAT, "SNR is not a number");
+    if (frame->seed != 0 && !(frame->flags & VCL_FLAG_ROTATED))
+        return fail(reason, VCL_E_FORMAT, "seed of a rotation that is not there");
+    return VCL_OK;
+}
+
+static enum vcl_status parse_matrix(const uint8_t *p, size_t left, struct vcl_frame *frame, const char **reason)
+{
+    const size_t need = is_video(frame->codec) ? 32 : 16;
+    if (left < need)
+        return fail(reason, VCL_E_FORMAT, "header length too small");
+    if (!vcl_plan_parse(frame->values, vcl_load64(p), vcl_load32(p + 8), vcl_load32(p + 12), &frame->plan))
+        return fail(reason, VCL_E_FORMAT, "matrix or tile size is impossible");
+    const unsigned bits = vcl_dtype_bits(frame->tensor.dtype);
+    if (frame->values > 0 && (frame->plan.cols % 8 * bits % 8 != 0 || frame->plan.tile_cols % 8 * bits % 8 != 0))
+        return fail(reason, VCL_E_FORMAT, "rows do not fill whole bytes");
+    return is_video(frame->codec) ? parse_video(p + 16, frame, reason) : VCL_OK;
+}
+
+/* The stored sizes must add up to the frame's length. */
+static enum vcl_status check_table(const uint8_t *src, const struct vcl_frame *frame, const char **reason)
+{
+    uint64_t sum = frame->header_bytes;
+    for (uint64_t i = 0; i < frame->plan.tiles; i++)
+        sum += vcl_load32(src + vcl_frame_entry(frame, i));     /* below 2^32 x 2^32: cannot overflow */
+    if (vcl_round_up(sum, 8) != frame->frame_bytes)
+        return fail(reason, VCL_E_FORMAT, "tile sizes do not add up to the frame's length");
+    return VCL_OK;
+}
+
+enum vcl_status vcl_frame_parse(const uint8_t *src, uint64_t bytes, struct vcl_frame *frame, const char **reason)
+{
+    memset(frame, 0, sizeof *frame);
+    if (memcmp(src, magic, (size_t)vcl_min(bytes, 4)) != 0)
+        return fail(reason, VCL_E_FORMAT, "not a frame: wrong magic bytes");
+    if (bytes < VCL_PEEK_BYTES)
+        return fail(reason, VCL_E_TRUNCATED, "frame header is cut off");
+    frame->header_bytes = vcl_load32(src + 12);
+    if (frame->header_bytes < VCL_FRAME_FIXED + 8)
+        return fail(reason, VCL_E_FORMAT, "header length too small");
+    if (bytes < frame->header_bytes)
+        return fail(reason, VCL_E_TRUNCATED, "frame header is cut off");
+    if (vcl_load32(src + frame->header_bytes - 4) != vcl_hash32(src, frame->header_bytes - 4))
+        return fail(reason, VCL_E_CHECKSUM, "frame header is damaged: its checksum does not match");
+
+    enum vcl_status status = parse_fixed(src, frame, reason);
+    if (status)
+        return status;
+    for (unsigned i = 0; i < frame->tensor.rank; i++)
+        frame->tensor.dims[i] = vcl_load64(src + VCL_FRAME_FIXED + 8 * i);
+    if (vcl_tensor_size(&frame->tensor, &frame->values, NULL))
+        return fail(reason, VCL_E_FORMAT, "shape is impossible");
+
+    const size_t offset = VCL_FRAME_FIXED + 8 * frame->tensor.rank, left = frame->header_bytes - 4 - offset;
+    if (frame->codec == VCL_CODEC_ALIAS)
+        status = parse_alias(src + offset, left, frame, reason);
+    else
+        status = parse_matrix(src + offset, left, frame, reason);
+    if (status)
+        return status;
+    if (vcl_frame_header_bytes(frame) != frame->header_bytes)
+        return fail(reason, VCL_E_FORMAT, "header length is not what its fields imply");
+    return check_table(src, frame, reason);
+}

@@ -1,0 +1,377 @@
+/* tile.c - one tile through all stages of its codec, both ways.  THE FILE TO READ FIRST.
+ *
+ * Encoding, exact codec:   raw values -> stored bytes, as they are.
+ * Encoding, video codecs:  raw values -> f32 -> non-finite values set aside -> rotation -> row scales -> picture (round to
+ *                          nearest) -> H.26x -> stored bytes; then the same backwards through a fresh decoder, because an
+ *                          encoder that is believed unseen loses tensors.
+ * Decoding runs the stages backwards.  Every stage's file has its inverse below its forward.                          */
+#include "tile.h"
+
+#include "base/common.h"
+#include "base/dtype.h"
+#include "codec/picture.h"
+#include "codec/rotate.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+
+static enum vcl_status fail(struct vcl_tile_work *work, enum vcl_status status, const char *why)
+{
+    snprintf(work->message, sizeof work->message, "%s", why);
+    return status;
+}
+
+/* ---- buffers ----------------------------------------------------------------------------------------------------- */
+
+static size_t value_bytes(const struct vcl_frame *frame) { return vcl_dtype_bits(frame->tensor.dtype) / 8; }
+
+/* Bytes of n values; n x bits fills whole bytes (exact tiles of F4 and F6 have 2^20 values or all that is left). */
+static size_t raw_bytes(const struct vcl_frame *frame, uint64_t n)
+{
+    return (size_t)(n * vcl_dtype_bits(frame->tensor.dtype) / 8);
+}
+
+/* Room for a tile's stored bytes while encoding.  Three bytes a sample and a page is beyond any H.26x picture of 12 bits:
+ * PCM coding units bound it near two.  The side list costs at most 8 bytes and a value per value. */
+static size_t stored_room(const struct vcl_frame *frame, size_t samples, size_t values)
+{
+    if (frame->codec == VCL_CODEC_EXACT)
+        return raw_bytes(frame, values);
+    const size_t lists = frame->flags & VCL_FLAG_NON_FINITE ? values * (8 + value_bytes(frame)) : 0;
+    return lists + 2 * (size_t)frame->plan.tile_rows + 3 * samples + 4096;
+}
+
+/* Samples of the picture of the largest tile.  A smaller one at an edge may be wrapped, and padded to at most its values
+ * and eight rows of the widest picture, or one of the smallest. */
+static size_t sample_room(uint32_t rows, uint32_t cols)
+{
+    int width, height;
+    vcl_picture_sides(rows, cols, &width, &height);
+    return (size_t)width * (size_t)height + 8 * VCL_VIDEO_MAX_SIDE + VCL_VIDEO_MIN_SIDE * VCL_VIDEO_MIN_SIDE;
+}
+
+static int create_float_buffers(const struct vcl_mem *mem, const struct vcl_frame *frame, size_t rows, size_t samples,
+                                int encoding, struct vcl_tile_work *work)
+{
+    work->x = vcl_alloc(mem, work->values, sizeof *work->x);
+    work->scales = vcl_alloc(mem, rows, sizeof *work->scales);
+    work->samples = vcl_alloc(mem, samples, sizeof *work->samples);
+    if (encoding) {
+        work->y = vcl_alloc(mem, work->values, sizeof *work->y);
+        work->decoded = vcl_alloc(mem, raw_bytes(frame, work->values), 1);
+    }
+    return work->x && work->scales && work->samples && (!encoding || (work->y && work->decoded));
+}
+
+enum vcl_status vcl_tile_work_create(const struct vcl_mem *mem, const struct vcl_frame *frame, size_t room,
+                                     struct vcl_tile_work *work)
+{
+    const uint32_t rows = (uint32_t)vcl_min(frame->plan.tile_rows, frame->plan.rows);
+    const uint32_t cols = (uint32_t)vcl_min(frame->plan.tile_cols, frame->plan.cols);
+    const int exact = frame->codec == VCL_CODEC_EXACT;
+    const size_t samples = exact ? 0 : sample_room(rows, cols);
+    memset(work, 0, sizeof *work);
+    work->values = (size_t)rows * cols;
+    work->room = room ? room : stored_room(frame, samples, work->values);
+    work->raw = vcl_alloc(mem, raw_bytes(frame, work->values), 1);
+    work->stored = vcl_alloc(mem, work->room, 1);
+    const int floats = exact || create_float_buffers(mem, frame, rows, samples, room == 0, work);
+    if (work->raw && work->stored && floats)
+        return VCL_OK;
+    vcl_tile_work_destroy(mem, work);
+    return VCL_E_MEMORY;
+}
+
+void vcl_tile_work_destroy(const struct vcl_mem *mem, struct vcl_tile_work *work)
+{
+    vcl_free(mem, work->raw);
+    vcl_free(mem, work->decoded);
+    vcl_free(mem, work->stored);
+    vcl_free(mem, work->x);
+    vcl_free(mem, work->y);
+    vcl_free(mem, work->scales);
+    vcl_free(mem, work->samples);
+    memset(work, 0, sizeof *work);
+}
+
+/* ---- non-finite values ------------------------------------------------------------------------------------------- */
+
+/* Writes the list of runs of equal non-finite values and sets them to 0 in x, so that they spoil neither the range nor
+ * the rotation.  Returns the list's bytes; dst NULL only counts the values, in *count. */
+static size_t take_non_finite(const struct vcl_frame *frame, const uint8_t *raw, float *x, size_t n, uint8_t *dst,
+                              uint64_t *count)
+{
+    const size_t size = value_bytes(frame);
+    uint32_t runs = 0;
+    size_t at = 4;
+    *count = 0;
+    for (size_t i = 0; i < n;) {
+        size_t end = i;
+        while (end < n && !isfinite(x[end]) && memcmp(raw + end * size, raw + i * size, size) == 0)
+            x[end++] = 0;
+        if (end == i) {
+            i++;
+            continue;
+        }
+        if (dst) {
+            vcl_store32(dst + at, (uint32_t)i);
+            vcl_store32(dst + at + 4, (uint32_t)(end - i));
+            memcpy(dst + at + 8, raw + i * size, size);
+        }
+        at += 8 + size;
+        runs++;
+        *count += end - i;
+        i = end;
+    }
+    if (dst)
+        vcl_store32(dst, runs);
+    return at;
+}
+
+/* Puts the listed values back and gives the list's bytes in *used. */
+static enum vcl_status put_non_finite(const struct vcl_frame *frame, const uint8_t *src, size_t bytes, uint8_t *raw,
+                                      size_t n, size_t *used, struct vcl_tile_work *work)
+{
+    const size_t size = value_bytes(frame), entry = 8 + size;
+    uint64_t next = 0;
+    if (bytes < 4 || vcl_load32(src) > (bytes - 4) / entry)
+        return fail(work, VCL_E_FORMAT, "list of non-finite values is cut off");
+    const uint32_t runs = vcl_load32(src);
+    for (uint32_t i = 0; i < runs; i++) {
+        const uint8_t *const run = src + 4 + i * entry;
+        const uint64_t first = vcl_load32(run), length = vcl_load32(run + 4);
+        if (first < next || length == 0 || first + length > n)
+            return fail(work, VCL_E_FORMAT, "list of non-finite values is out of order or out of the tile");
+        next = first + length;
+        for (uint64_t j = first; raw && j < next; j++)
+            memcpy(raw + j * size, run + 8, size);
+    }
+    *used = 4 + runs * entry;
+    return VCL_OK;
+}
+
+/* ---- encoding ---------------------------------------------------------------------------------------------------- */
+
+/* work->raw to work->x, rotated, non-finite values out; their list goes to dst. */
+static size_t load_values(const struct vcl_frame *frame, struct vcl_rect rect, struct vcl_tile_work *work, uint8_t *dst,
+                          uint64_t *non_finite)
+{
+    const size_t n = (size_t)rect.rows * rect.cols;
+    vcl_to_f32(frame->tensor.dtype, work->raw, work->x, n);
+    const size_t list = take_non_finite(frame, work->raw, work->x, n, dst, non_finite);
+    if (frame->flags & VCL_FLAG_ROTATED)
+        vcl_rotate(work->x, rect.rows, rect.cols, frame->seed);
+    return list;
+}
+
+static float row_absmax(const float *x, size_t n)
+{
+    float max = 0;
+    for (size_t i = 0; i < n; i++)
+        max = fabsf(x[i]) > max ? fabsf(x[i]) : max;
+    return max;
+}
+
+static double energy(const float *x, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += (double)x[i] * x[i];
+    return sum;
+}
+
+void vcl_tile_measure(const struct vcl_frame *frame, struct vcl_rect rect, struct vcl_tile_work *work,
+                      struct vcl_tile_stats *stats)
+{
+    memset(stats, 0, sizeof *stats);
+    load_values(frame, rect, work, NULL, &stats->non_finite);
+    for (uint32_t r = 0; r < rect.rows; r++) {
+        const float *const row = work->x + (size_t)r * rect.cols, absmax = row_absmax(row, rect.cols);
+        const double e = energy(row, rect.cols), range = frame->flags & VCL_FLAG_ROW_SCALES ? absmax : 1;
+        stats->energy += e;
+        stats->scaled_energy += range > 0 ? e / (range * range) : 0;
+        stats->absmax = absmax > stats->absmax ? absmax : stats->absmax;
+    }
+}
+
+static enum vcl_status put_row_scales(float step, struct vcl_rect rect, struct vcl_tile_work *work)
+{
+    for (uint32_t r = 0; r < rect.rows; r++) {
+        const uint16_t scale = vcl_row_scale(row_absmax(work->x + (size_t)r * rect.cols, rect.cols));
+        vcl_store16(work->stored + work->size, scale);
+        work->size += 2;
+        work->scales[r] = vcl_row_scale_value(scale);
+        if (!isfinite(work->scales[r] * step))
+            return fail(work, VCL_E_RATE, "values are too large to be coded lossily");
+    }
+    return VCL_OK;
+}
+
+/* Beyond the dtype's range a value stays at the largest finite one: an infinity would be a value nobody wrote.  Returns 0
+ * if there is a NaN, which only a rotation of values near FLT_MAX makes. */
+static int saturate(enum vcl_dtype dtype, float *y, size_t n)
+{
+    const float limit = dtype == VCL_DTYPE_F16 ? 65504.0f
+                      : dtype == VCL_DTYPE_BF16 ? vcl_float_from_bits(0x7f7f0000) : FLT_MAX;
+    int numbers = 1;
+    for (size_t i = 0; i < n; i++) {
+        numbers &= y[i] == y[i];
+        y[i] = y[i] > limit ? limit : y[i] < -limit ? -limit : y[i];
+    }
+    return numbers;
+}
+
+/* y to values in the dtype, as decoding ends. */
+static enum vcl_status finish_values(const struct vcl_frame *frame, struct vcl_rect rect, float *y, uint8_t *raw,
+                                     struct vcl_tile_work *work)
+{
+    const size_t n = (size_t)rect.rows * rect.cols;
+    size_t used;
+    if (frame->flags & VCL_FLAG_ROTATED)
+        vcl_rotate_back(y, rect.rows, rect.cols, frame->seed);
+    if (!saturate(frame->tensor.dtype, y, n))
+        return fail(work, VCL_E_FORMAT, "values overflow in the rotation");
+    vcl_from_f32(frame->tensor.dtype, y, raw, n);
+    if (!(frame->flags & VCL_FLAG_NON_FINITE))
+        return VCL_OK;
+    return put_non_finite(frame, work->stored, work->size, raw, n, &used, work);
+}
+
+/* A decoder that makes nonsense of a picture errs by the signal's own energy and more, twice over for an unrelated one;
+ * the coarsest quantiser stays below it. */
+static int is_sane(const struct vcl_error_sums *sums) { return sums->error <= 1.5 * sums->signal || sums->error == 0; }
+
+static enum vcl_status encode_picture(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
+                                      struct vcl_rect rect, struct vcl_tile_work *work)
+{
+    struct vcl_picture picture = { 0, 0, frame->depth, work->samples };
+    const float *const scales = frame->flags & VCL_FLAG_ROW_SCALES ? work->scales : NULL;
+    struct vcl_video_config decoder = coder->config;
+    size_t written = 0;
+
+    if (!vcl_picture_sides(rect.rows, rect.cols, &picture.width, &picture.height))
+        return fail(work, VCL_E_LIMIT, "tile too large for a picture");
+    vcl_picture_fill(&picture, work->x, rect.rows, rect.cols, frame->step, scales);
+    enum vcl_status status = coder->video->encode(&coder->config, &picture, work->stored + work->size,
+                                                  work->room - work->size, &written, work->message);
+    if (status)
+        return status == VCL_E_SPACE ? VCL_E_BACKEND : status;
+
+    decoder.name = coder->decoder;
+    status = coder->video->decode(&decoder, work->stored + work->size, written, &picture, work->message);
+    if (status)
+        return VCL_E_BACKEND;
+    work->size += written;
+    vcl_picture_values(&picture, work->y, rect.rows, rect.cols, frame->step, scales);
+    return VCL_OK;
+}
+
+static enum vcl_status encode_video(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
+                                    struct vcl_rect rect, struct vcl_tile_work *work)
+{
+    const size_t n = (size_t)rect.rows * rect.cols;
+    uint64_t non_finite;
+    work->size = load_values(frame, rect, work, frame->flags & VCL_FLAG_NON_FINITE ? work->stored : NULL, &non_finite);
+    if (!(frame->flags & VCL_FLAG_NON_FINITE))
+        work->size = 0;
+    enum vcl_status status = VCL_OK;
+    if (frame->flags & VCL_FLAG_ROW_SCALES)
+        status = put_row_scales(frame->step, rect, work);
+    if (!status)
+        status = encode_picture(frame, coder, rect, work);
+    if (status)
+        return status;
+    if (finish_values(frame, rect, work->y, work->decoded, work))
+        return fail(work, VCL_E_RATE, "values are too large to be coded lossily");
+    memset(&work->sums, 0, sizeof work->sums);
+    vcl_compare(frame->tensor.dtype, work->raw, work->decoded, n, &work->sums);
+    if (work->sums.mismatches)
+        return fail(work, VCL_E_RATE, "values are too large to be coded lossily");
+    if (!is_sane(&work->sums))
+        return fail(work, VCL_E_BACKEND, "the decoder's picture is not what was encoded");
+    work->stored_hash = vcl_hash32(work->stored, work->size);
+    work->decoded_hash = vcl_hash32(work->decoded, n * value_bytes(frame));
+    return VCL_OK;
+}
+
+static enum vcl_status encode_exact(const struct vcl_frame *frame, struct vcl_rect rect, struct vcl_tile_work *work)
+{
+    work->size = raw_bytes(frame, (uint64_t)rect.rows * rect.cols);
+    memcpy(work->stored, work->raw, work->size);
+    memset(&work->sums, 0, sizeof work->sums);
+    work->stored_hash = work->decoded_hash = vcl_hash32(work->raw, work->size);
+    return VCL_OK;
+}
+
+enum vcl_status vcl_tile_encode(const struct vcl_frame *frame, const struct vcl_tile_coder *coder, struct vcl_rect rect,
+                                struct vcl_tile_work *work)
+{
+    if (frame->codec == VCL_CODEC_EXACT)
+        return encode_exact(frame, rect, work);
+    return encode_video(frame, coder, rect, work);
+}
+
+/* ---- decoding ---------------------------------------------------------------------------------------------------- */
+
+static enum vcl_status get_row_scales(const uint8_t *src, size_t bytes, float step, struct vcl_rect rect,
+                                      struct vcl_tile_work *work)
+{
+    if (bytes < 2 * (size_t)rect.rows)
+        return fail(work, VCL_E_FORMAT, "row scales are cut off");
+    for (uint32_t r = 0; r < rect.rows; r++) {
+        work->scales[r] = vcl_row_scale_value(vcl_load16(src + 2 * r));
+        if (!isfinite(work->scales[r] * step) || signbit(work->scales[r]))
+            return fail(work, VCL_E_FORMAT, "row scale is negative or too large");
+    }
+    return VCL_OK;
+}
+
+static enum vcl_status decode_video(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
+                                    struct vcl_rect rect, struct vcl_tile_work *work)
+{
+    struct vcl_picture picture = { 0, 0, frame->depth, work->samples };
+    const float *scales = NULL;
+    size_t at = 0;
+    enum vcl_status status = VCL_OK;
+
+    if (frame->flags & VCL_FLAG_NON_FINITE)
+        status = put_non_finite(frame, work->stored, work->size, NULL, (size_t)rect.rows * rect.cols, &at, work);
+    if (!status && frame->flags & VCL_FLAG_ROW_SCALES) {
+        status = get_row_scales(work->stored + at, work->size - at, frame->step, rect, work);
+        at += 2 * (size_t)rect.rows;
+        scales = work->scales;
+    }
+    if (status)
+        return status;
+    if (!vcl_picture_sides(rect.rows, rect.cols, &picture.width, &picture.height))
+        return fail(work, VCL_E_FORMAT, "tile too large for a picture");
+    status = coder->video->decode(&coder->config, work->stored + at, work->size - at, &picture, work->message);
+    if (status)
+        return status;
+    vcl_picture_values(&picture, work->x, rect.rows, rect.cols, frame->step, scales);
+    return finish_values(frame, rect, work->x, work->raw, work);
+}
+
+static enum vcl_status decode_exact(const struct vcl_frame *frame, struct vcl_rect rect, struct vcl_tile_work *work)
+{
+    if (work->size != raw_bytes(frame, (uint64_t)rect.rows * rect.cols))
+        return fail(work, VCL_E_FORMAT, "exact tile of another size than its values take");
+    memcpy(work->raw, work->stored, work->size);
+    return VCL_OK;
+}
+
+enum vcl_status vcl_tile_decode(const struct vcl_frame *frame, const struct vcl_tile_coder *coder, struct vcl_rect rect,
+                                struct vcl_tile_work *work)
+{
+    const size_t bytes = raw_bytes(frame, (uint64_t)rect.rows * rect.cols);
+    if (vcl_hash32(work->stored, work->size) != work->stored_hash)
+        return fail(work, VCL_E_CHECKSUM, "stored bytes are damaged: their checksum does not match");
+    const enum vcl_status status = frame->codec == VCL_CODEC_EXACT ? decode_exact(frame, rect, work)
+                                                                   : decode_video(frame, coder, rect, work);
+    if (status)
+        return status;
+    if (vcl_hash32(work->raw, bytes) != work->decoded_hash)
+        return fail(work, VCL_E_CHECKSUM, "decoded values are not the encoder's: their checksum does not match");
+    return VCL_OK;
+}

@@ -1,0 +1,56 @@
+/* tile.h - one tile through all stages of its codec, both ways. */
+#ifndef VCL_TILE_H
+#define VCL_TILE_H
+
+#include "base/mem.h"
+#include "codec/frame.h"
+#include "codec/plan.h"
+#include "video/video.h"
+
+/* What all tiles of one tensor share while coding. */
+struct vcl_tile_coder {
+    const struct vcl_video *video;
+    struct vcl_video_config config;     /* encoder's or decoder's */
+    const char *decoder;                /* encoding: what checks the result */
+};
+
+/* What the encoder must know of a tensor before it chooses a step. */
+struct vcl_tile_stats {
+    uint64_t non_finite;
+    double energy;          /* sum of x^2 over finite values */
+    double scaled_energy;   /* sum of (x / range)^2, range the row's where there are row scales, else 1 */
+    float absmax;           /* over finite values, after rotation */
+};
+
+/* Buffers for one tile at a time, one of these per thread. */
+struct vcl_tile_work {
+    uint8_t *raw;           /* the tile's values in the tensor's dtype; decoding leaves them here */
+    uint8_t *decoded;       /* encoding: what a decoder will give */
+    uint8_t *stored;        /* the tile's bytes in the frame */
+    size_t room, size;      /* of stored: room for, in use */
+    float *x, *y, *scales;
+    uint16_t *samples;
+    size_t values;          /* of the largest tile */
+    struct vcl_tile_stats stats;
+    struct vcl_error_sums sums;
+    uint32_t stored_hash, decoded_hash;
+    enum vcl_status status;
+    char message[VCL_VIDEO_MESSAGE + 64];
+};
+
+/* room: the most stored bytes a tile to decode has; 0 = for encoding. */
+enum vcl_status vcl_tile_work_create(const struct vcl_mem *mem, const struct vcl_frame *frame, size_t room,
+                                     struct vcl_tile_work *work);
+void vcl_tile_work_destroy(const struct vcl_mem *mem, struct vcl_tile_work *work);
+
+/* work->raw to statistics (frame: dtype, flags, seed). */
+void vcl_tile_measure(const struct vcl_frame *frame, struct vcl_rect rect, struct vcl_tile_work *work,
+                      struct vcl_tile_stats *stats);
+/* work->raw to work->stored, with both hashes and the error against what a fresh decoder makes of it. */
+enum vcl_status vcl_tile_encode(const struct vcl_frame *frame, const struct vcl_tile_coder *coder, struct vcl_rect rect,
+                                struct vcl_tile_work *work);
+/* work->stored to work->raw, checked against work->stored_hash and work->decoded_hash. */
+enum vcl_status vcl_tile_decode(const struct vcl_frame *frame, const struct vcl_tile_coder *coder, struct vcl_rect rect,
+                                struct vcl_tile_work *work);
+
+#endif

@@ -1,0 +1,379 @@
+/* vcllm.c - the public API of vcllm.h: checks every argument, then calls the floor below. */
+#include "vcllm.h"
+
+#include "base/common.h"
+#include "base/mem.h"
+#include "base/pool.h"
+#include "codec/decode.h"
+#include "codec/encode.h"
+#include "codec/frame.h"
+#include "video/loader.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define TEXT_OF(x) #x
+#define TEXT(x) TEXT_OF(x)
+
+struct vcl_context {
+    struct vcl_mem mem;
+    struct vcl_pool *pool;
+    struct vcl_options options;
+    char *module_dir;                   /* a copy; NULL = default */
+    struct vcl_video_library module;    /* loaded at first need */
+    char message[VCL_ENV_MESSAGE];
+};
+
+const char *vcl_version(void)
+{
+    return TEXT(VCL_VERSION_MAJOR) "." TEXT(VCL_VERSION_MINOR) "." TEXT(VCL_VERSION_PATCH);
+}
+
+static const char *const codec_names[VCL_CODEC_COUNT] = { "alias", "exact", "h264", "h265" };
+
+const char *vcl_codec_name(enum vcl_codec codec)
+{
+    return (unsigned)codec < VCL_CODEC_COUNT ? codec_names[codec] : NULL;
+}
+
+enum vcl_codec vcl_codec_parse(const char *name)
+{
+    unsigned i = 0;
+    while (i < VCL_CODEC_COUNT && strcmp(codec_names[i], name) != 0)
+        i++;
+    return (enum vcl_codec)i;
+}
+
+/* ---- contexts -------------------------------------------------------------------------------------------------- */
+
+void vcl_options_init(struct vcl_options *options)
+{
+    *options = (struct vcl_options){ .size = sizeof *options, .threads = 1 };
+}
+
+static unsigned thread_count(unsigned asked)
+{
+    enum { MOST = 1024 };
+    const long online = sysconf(_SC_NPROCESSORS_ONLN);
+    const unsigned n = asked ? asked : online > 0 ? (unsigned)online : 1;
+    return n < MOST ? n : MOST;
+}
+
+static int copy_module_dir(struct vcl_context *ctx, const char *dir)
+{
+    if (!dir)
+        return 1;
+    ctx->module_dir = vcl_alloc(&ctx->mem, strlen(dir) + 1, 1);
+    if (ctx->module_dir)
+        memcpy(ctx->module_dir, dir, strlen(dir) + 1);
+    return ctx->module_dir != NULL;
+}
+
+enum vcl_status vcl_context_create(const struct vcl_options *options, struct vcl_context **out)
+{
+    struct vcl_options defaults;
+    struct vcl_mem mem = vcl_mem_default();
+    vcl_options_init(&defaults);
+    if (!options)
+        options = &defaults;
+    if (!out || options->size < sizeof *options || !options->allocate != !options->release)
+        return VCL_E_ARGUMENT;
+    if (options->allocate)
+        mem = (struct vcl_mem){ options->user, options->allocate, options->release };
+    struct vcl_context *ctx = vcl_alloc(&mem, 1, sizeof *ctx);
+    if (!ctx)
+        return VCL_E_MEMORY;
+    ctx->mem = mem;
+    ctx->options = *options;
+    ctx->pool = vcl_pool_create(&ctx->mem, thread_count(options->threads));
+    if (!ctx->pool || !copy_module_dir(ctx, options->module_dir)) {
+        vcl_context_destroy(ctx);
+        return VCL_E_MEMORY;
+    }
+    *out = ctx;
+    return VCL_OK;
+}
+
+void vcl_context_destroy(struct vcl_context *ctx)
+{
+    if (!ctx)
+        return;
+    const struct vcl_mem mem = ctx->mem;
+    vcl_pool_destroy(ctx->pool);
+    vcl_video_unload(&ctx->module);
+    vcl_free(&mem, ctx->module_dir);
+    vcl_free(&mem, ctx);
+}
+
+const char *vcl_context_message(const struct vcl_context *ctx) { return ctx->message; }
+
+static enum vcl_status fail(struct vcl_context *ctx, enum vcl_status status, const char *why)
+{
+    snprintf(ctx->message, sizeof ctx->message, "%s", why);
+    return status;
+}
+
+static int is_video(enum vcl_codec codec) { return codec == VCL_CODEC_H264 || codec == VCL_CODEC_H265; }
+
+static enum vcl_status need_video(struct vcl_context *ctx, const struct vcl_video **video)
+{
+    char message[VCL_VIDEO_MESSAGE] = "";
+    if (!ctx->module.handle) {
+        const enum vcl_status status = vcl_video_load(ctx->module_dir, &ctx->module, message);
+        if (status)
+            return fail(ctx, status, message);
+    }
+    *video = ctx->module.video;
+    return VCL_OK;
+}
+
+/* Everything a call needs for this codec. */
+static enum vcl_status open_env(struct vcl_context *ctx, enum vcl_codec codec, struct vcl_env *env)
+{
+    *env = (struct vcl_env){ &ctx->mem, ctx->pool, NULL, ctx->options.cancel, ctx->options.user, ctx->message };
+    return is_video(codec) ? need_video(ctx, &env->video) : VCL_OK;
+}
+
+/* ---- encoding -------------------------------------------------------------------------------------------------- */
+
+void vcl_params_init(struct vcl_params *params)
+{
+    *params = (struct vcl_params){ .size = sizeof *params, .codec = VCL_CODEC_H265, .goal = VCL_GOAL_BITS, .target = 2.9,
+                                   .effort = 5, .seed = 1, .chroma = 400 };
+}
+
+/* What is wrong with the parameters; NULL if nothing. */
+static const char *params_fault(const struct vcl_tensor *tensor, const struct vcl_params *p)
+{
+    if (p->size < sizeof *p)
+        return "params.size is too small: call vcl_params_init";
+    if (p->codec == VCL_CODEC_EXACT)
+        return NULL;
+    if (!is_video(p->codec))
+        return "params.codec must be exact, h264 or h265";
+    if (!vcl_dtype_is_float(tensor->dtype))
+        return "only F16, BF16, F32 and F64 tensors can be coded lossily";
+    if (p->goal != VCL_GOAL_BITS && p->goal != VCL_GOAL_SNR)
+        return "params.goal is none of vcl_goal";
+    if (p->goal == VCL_GOAL_BITS && !(p->target >= 0.01 && p->target <= 64))
+        return "params.target must be 0.01 to 64 bits per value";
+    if (p->goal == VCL_GOAL_SNR && !(p->target >= -10 && p->target <= 200))
+        return "params.target must be -10 to 200 dB";
+    if (p->effort < 1 || p->effort > 9)
+        return "params.effort must be 1 to 9";
+    if (p->depth != 0 && p->depth != 8 && p->depth != 10 && p->depth != 12)
+        return "params.depth must be 0, 8, 10 or 12";
+    if (p->chroma != 400 && p->chroma != 420)
+        return "params.chroma must be 400 or 420";
+    return NULL;
+}
+
+enum vcl_status vcl_encode(struct vcl_context *ctx, const struct vcl_tensor *tensor, const struct vcl_source *source,
+                           const struct vcl_params *params, const struct vcl_sink *sink, struct vcl_report *report)
+{
+    struct vcl_env env;
+    if (!ctx)
+        return VCL_E_ARGUMENT;
+    ctx->message[0] = 0;
+    if (!tensor || !source || !params || !sink)
+        return fail(ctx, VCL_E_ARGUMENT, "a NULL argument");
+    enum vcl_status status = vcl_tensor_size(tensor, NULL, NULL);
+    if (status || vcl_bound(tensor) == 0)
+        return fail(ctx, status ? status : VCL_E_LIMIT, "the tensor's dtype or shape is impossible");
+    const char *const fault = params_fault(tensor, params);
+    if (fault)
+        return fail(ctx, VCL_E_ARGUMENT, fault);
+    status = open_env(ctx, params->codec, &env);
+    return status ? status : vcl_encode_frame(&env, tensor, source, params, sink, report);
+}
+
+struct buffer {
+    uint8_t *bytes;
+    uint64_t room;
+};
+
+static int read_buffer(void *user, uint64_t offset, void *dst, size_t bytes)
+{
+    const struct buffer *const b = user;
+    if (offset > b->room || bytes > b->room - offset)
+        return 1;
+    memcpy(dst, b->bytes + offset, bytes);
+    return 0;
+}
+
+/* Bytes beyond the end are dropped: a trial that will not be kept may write there. */
+static int write_buffer(void *user, uint64_t offset, const void *src, size_t bytes)
+{
+    const struct buffer *const b = user;
+    if (offset <= b->room && bytes <= b->room - offset)
+        memcpy(b->bytes + offset, src, bytes);
+    return 0;
+}
+
+enum vcl_status vcl_encode_buffer(struct vcl_context *ctx, const struct vcl_tensor *tensor, const void *values,
+                                  const struct vcl_params *params, void *frame, size_t *bytes, struct vcl_report *report)
+{
+    uint64_t size = 0;
+    struct vcl_report unasked;
+    if (!ctx)
+        return VCL_E_ARGUMENT;
+    if (!tensor || !bytes || !frame || vcl_tensor_size(tensor, NULL, &size) || (size > 0 && !values))
+        return fail(ctx, VCL_E_ARGUMENT, "a NULL argument or an impossible tensor");
+    struct buffer from = { (uint8_t *)(uintptr_t)values, size }, to = { frame, *bytes };   /* only read from */
+    const struct vcl_source source = { &from, read_buffer };
+    const struct vcl_sink sink = { &to, write_buffer };
+    report = report ? report : &unasked;
+    const enum vcl_status status = vcl_encode(ctx, tensor, &source, params, &sink, report);
+    if (status)
+        return status;
+    *bytes = (size_t)report->frame_bytes;
+    return report->frame_bytes <= to.room ? VCL_OK : fail(ctx, VCL_E_SPACE, "the frame does not fit its buffer");
+}
+
+enum vcl_status vcl_alias_encode(const struct vcl_tensor *tensor, const char *target, void *dst, size_t *bytes)
+{
+    struct vcl_frame frame = { .codec = VCL_CODEC_ALIAS };
+    if (!tensor || !target || !dst || !bytes || vcl_tensor_size(tensor, NULL, NULL))
+        return VCL_E_ARGUMENT;
+    frame.tensor = *tensor;
+    frame.target_length = strlen(target);
+    if (frame.target_length == 0 || frame.target_length > VCL_MAX_NAME)
+        return VCL_E_ARGUMENT;
+    frame.header_bytes = (uint32_t)vcl_frame_header_bytes(&frame);
+    frame.frame_bytes = frame.header_bytes;
+    const size_t room = *bytes;
+    *bytes = (size_t)frame.frame_bytes;
+    if (room < frame.frame_bytes)
+        return VCL_E_SPACE;
+    uint8_t *const out = dst;
+    memset(out, 0, (size_t)frame.frame_bytes);
+    const size_t n = vcl_frame_write(&frame, out);
+    memcpy(out + n, target, frame.target_length);
+    vcl_store32(out + frame.header_bytes - 4, vcl_hash32(out, frame.header_bytes - 4));
+    return VCL_OK;
+}
+
+/* ---- decoding -------------------------------------------------------------------------------------------------- */
+
+static void fill_info(const struct vcl_frame *frame, struct vcl_info *info)
+{
+    *info = (struct vcl_info){ .tensor = frame->tensor, .codec = frame->codec, .frame_bytes = frame->frame_bytes,
+                               .header_bytes = frame->header_bytes, .values = frame->values, .cols = frame->plan.cols,
+                               .tiles = frame->plan.tiles, .tile_rows = frame->plan.tile_rows,
+                               .tile_cols = frame->plan.tile_cols, .depth = frame->depth };
+    info->rotated = (frame->flags & VCL_FLAG_ROTATED) != 0;
+    info->row_scales = (frame->flags & VCL_FLAG_ROW_SCALES) != 0;
+    info->non_finite = (frame->flags & VCL_FLAG_NON_FINITE) != 0;
+    info->snr = frame->codec == VCL_CODEC_ALIAS ? NAN : frame->codec == VCL_CODEC_EXACT ? INFINITY : frame->snr;
+}
+
+enum vcl_status vcl_peek(const void *bytes, size_t n, struct vcl_info *info, const char **target, size_t *target_length)
+{
+    struct vcl_frame frame;
+    const char *fault = NULL;
+    if (!bytes || !info)
+        return VCL_E_ARGUMENT;
+    const enum vcl_status status = vcl_frame_parse(bytes, n, &frame, &fault);
+    fill_info(&frame, info);
+    info->fault = fault;
+    if (status)
+        return status;
+    if (target)
+        *target = frame.target;
+    if (target_length)
+        *target_length = frame.target_length;
+    return VCL_OK;
+}
+
+/* Reads and checks the header; *header is the caller's to free. */
+static enum vcl_status read_header(struct vcl_context *ctx, const struct vcl_source *source, uint64_t bytes,
+                                   struct vcl_frame *frame, uint8_t **header)
+{
+    uint8_t start[VCL_PEEK_BYTES];
+    const char *reason = "";
+    const size_t n = (size_t)vcl_min(bytes, sizeof start);
+    if (source->read(source->user, 0, start, n))
+        return fail(ctx, VCL_E_IO, "reading the start of the frame failed");
+    enum vcl_status status = vcl_frame_parse(start, n, frame, &reason);
+    if (status != VCL_E_TRUNCATED || frame->header_bytes == 0 || frame->header_bytes > bytes)
+        return fail(ctx, status, reason);
+    const size_t length = frame->header_bytes;
+    *header = vcl_alloc(&ctx->mem, length, 1);
+    if (!*header)
+        return fail(ctx, VCL_E_MEMORY, "no memory for the frame's header");
+    if (source->read(source->user, 0, *header, length))
+        return fail(ctx, VCL_E_IO, "reading the frame's header failed");
+    status = vcl_frame_parse(*header, length, frame, &reason);
+    if (status)
+        return fail(ctx, status, reason);
+    if (frame->frame_bytes != bytes)
+        return fail(ctx, frame->frame_bytes > bytes ? VCL_E_TRUNCATED : VCL_E_FORMAT,
+                    frame->frame_bytes > bytes ? "frame is cut off" : "bytes after the frame's end");
+    return VCL_OK;
+}
+
+static enum vcl_status decode_rows(struct vcl_context *ctx, const struct vcl_frame *frame, const uint8_t *header,
+                                   const struct vcl_source *source, uint64_t first, uint64_t count, const char *decoder,
+                                   const struct vcl_sink *sink)
+{
+    const uint64_t rows = frame->tensor.rank ? frame->tensor.dims[0] : 1;
+    struct vcl_env env;
+    if (frame->codec == VCL_CODEC_ALIAS)
+        return fail(ctx, VCL_E_ARGUMENT, "an alias frame has no values: decode its target");
+    if (first > rows || (count != UINT64_MAX && count > rows - first))
+        return fail(ctx, VCL_E_ARGUMENT, "rows beyond the tensor's end");
+    const enum vcl_status status = open_env(ctx, frame->codec, &env);
+    if (status)
+        return status;
+    return vcl_decode_frame(&env, frame, header, source, first, count == UINT64_MAX ? rows - first : count, decoder,
+                            sink);
+}
+
+enum vcl_status vcl_decode(struct vcl_context *ctx, const struct vcl_source *source, uint64_t bytes, uint64_t first,
+                           uint64_t count, const char *decoder, const struct vcl_sink *sink)
+{
+    struct vcl_frame frame;
+    uint8_t *header = NULL;
+    if (!ctx)
+        return VCL_E_ARGUMENT;
+    ctx->message[0] = 0;
+    if (!source)
+        return fail(ctx, VCL_E_ARGUMENT, "a NULL argument");
+    enum vcl_status status = read_header(ctx, source, bytes, &frame, &header);
+    if (!status)
+        status = decode_rows(ctx, &frame, header, source, first, count, decoder, sink);
+    vcl_free(&ctx->mem, header);
+    return status;
+}
+
+enum vcl_status vcl_decode_buffer(struct vcl_context *ctx, const void *frame, size_t bytes, void *values, size_t room)
+{
+    struct vcl_info info;
+    uint64_t size;
+    if (!ctx)
+        return VCL_E_ARGUMENT;
+    if (!frame)
+        return fail(ctx, VCL_E_ARGUMENT, "a NULL argument");
+    struct buffer from = { (uint8_t *)(uintptr_t)frame, bytes }, to = { values, room };    /* from is only read */
+    const struct vcl_source source = { &from, read_buffer };
+    const struct vcl_sink sink = { &to, write_buffer };
+    if (vcl_peek(frame, bytes, &info, NULL, NULL) == VCL_OK && vcl_tensor_size(&info.tensor, NULL, &size) == VCL_OK
+        && (size > room || (size > 0 && !values)))
+        return fail(ctx, VCL_E_SPACE, "the values do not fit their buffer");
+    return vcl_decode(ctx, &source, bytes, 0, UINT64_MAX, NULL, &sink);
+}
+
+/* ---- backends -------------------------------------------------------------------------------------------------- */
+
+enum vcl_status vcl_probe(struct vcl_context *ctx, void (*each)(void *user, const struct vcl_backend *), void *user)
+{
+    const struct vcl_video *video;
+    if (!ctx || !each)
+        return VCL_E_ARGUMENT;
+    ctx->message[0] = 0;
+    const enum vcl_status status = need_video(ctx, &video);
+    if (!status)
+        video->probe(each, user);
+    return status;
+}

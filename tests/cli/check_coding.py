@@ -1,0 +1,253 @@
+"""What goes through compress and comes back."""
+import os
+import random
+import struct
+
+import stfile
+from case import FAST, CODEC, BOUND, Case
+
+
+class Lossless(Case):
+    """Catches: any byte of the input that does not come back."""
+
+    def round_trip(self, model):
+        small, back = self.path("small"), self.path("back")
+        self.vcllm("compress", model, "-o", small, "--lossless", "-q", "-f")
+        self.vcllm("verify", small, "-q")
+        self.vcllm("decompress", small, "-o", back, "-q", "-f")
+        with open(model, "rb") as file:
+            self.assertEqual(file.read(), self.read("back"))
+        return small
+
+    def test_every_dtype(self):
+        generator = random.Random(7)
+        tensors = [(f"t.{dtype}", dtype, [2, 3, 8], generator.randbytes(48 * bits // 8))
+                   for dtype, bits in sorted(stfile.BITS.items(), key=lambda item: -item[1])]
+        self.round_trip(stfile.write(self.path("model"), tensors, metadata={"b": "2", "a": "1"}))
+
+    def test_shapes(self):
+        generator = random.Random(8)
+        shapes = [[], [0], [1], [3, 0, 5], [1, 1, 1, 1], [7, 11, 13], [70000], [2, 9000]]
+        tensors = [(f"s{i}", "F32", shape, generator.randbytes(4 * stfile.count(shape))) for i,
+                   shape in enumerate(shapes)]
+        self.round_trip(stfile.write(self.path("model"), tensors))
+        self.round_trip(stfile.write(self.path("none"), []))
+
+    def test_odd_headers(self):
+        body = struct.pack("<4f", 1, 2, 3, float("nan"))
+        headers = [
+            '{"b":{"dtype":"F32","shape":[2],"data_offsets":[8,16]},'
+            '"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}',
+            '{ "a" : {"shape":[2], "dtype":"F32",\n "data_offsets":[0, 8]}, '
+            '"b":{"data_offsets":[8,16],"shape":[2],"dtype":"F32"} }   ',
+            '{"\\u00e9\\ud83d\\ude00":{"dtype":"F32","shape":[4],"data_offsets":[0,16]},'
+            '"__metadata__":{"k\\n":"\\u0001\\"v\\\\"}}',
+            '{"a":{"dtype":"F32","shape":[4,0],"data_offsets":[0,0]},'
+            '"é\\u0007":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}',
+            '{"__metadata__":{},"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}',
+        ]
+        for i, header in enumerate(headers):
+            raw = header.encode()
+            model = self.write(f"odd{i}", struct.pack("<Q", len(raw)) + raw + body)
+            with self.subTest(header=header):
+                self.round_trip(model)
+
+    def test_canonical_header_costs_nothing(self):
+        small = self.round_trip(self.model())
+        self.assertNotIn(b"vcllm.header", self.read(os.path.basename(small)))
+
+
+class Lossy(Case):
+    """Catches: a rate above its target, reports that do not fit the file, rules that are not obeyed."""
+
+    def test_round_trip(self):
+        model, small, back = self.model(rows=256, cols=256), self.path("small"), self.path("back")
+        done, error = self.run_json("compress", model, "-o", small, "--bits", 3.2, *FAST)
+        self.assertEqual(error, "")
+        lossy = [t for t in done["tensors"] if t["codec"] == "h265"]
+        self.assertEqual([t["name"] for t in lossy], ["layer.0.weight", "layer.1.weight"])
+        for tensor in lossy:
+            self.assertLessEqual(tensor["bits"], 3.2)
+            self.assertGreater(tensor["bits"], 0.98 * 3.2)
+            self.assertAlmostEqual(tensor["bits"], 8 * tensor["frame_bytes"] / tensor["values"])
+        totals = done["totals"]
+        self.assertEqual(totals["file_bytes"], os.path.getsize(small))
+        self.assertAlmostEqual(totals["file_bits"], 8 * os.path.getsize(small) / totals["values"])
+        self.assertEqual(totals["file_bytes"],
+                         totals["container_bytes"] + totals["frame_header_bytes"] + totals["tile_bytes"])
+        info, _ = self.run_json("info", small)
+        for key in info["totals"]:
+            self.assertEqual(info["totals"][key], totals[key], key)
+        self.vcllm("decompress", small, "-o", back)
+        for other in [back, small]:
+            compared, _ = self.run_json("compare", model, other)
+            for tensor in compared["tensors"]:
+                coded = [t for t in lossy if t["name"] == tensor["name"]]
+                if coded:
+                    self.assertAlmostEqual(tensor["snr"], coded[0]["snr"], places=3)
+                elif "nmse" in tensor:
+                    self.assertEqual(tensor["nmse"], 0)
+                else:
+                    self.assertEqual(tensor["differing"], 0)
+        header, tensors = stfile.read(back)
+        self.assertEqual(header["__metadata__"], {"format": "pt"})
+        self.assertEqual([t[:3] for t in tensors], [t[:3] for t in stfile.read(model)[1]])
+
+    def test_goals(self):
+        model = self.model(rows=256, cols=256)
+        done, _ = self.run_json("compress", model, "-o", self.path("a"), "--snr", 25, "--codec", "h264",
+                                *FAST)
+        for tensor in done["tensors"]:
+            if tensor["codec"] == "h264":
+                self.assertGreaterEqual(tensor["snr"], 25)
+        self.assertEqual(done["totals"]["lossy"], 2)
+        for size in [40000, 70000, 130000, 10 ** 7]:
+            done, _ = self.run_json("compress", model, "-o", self.path("b"), "-f", "--size", size, *FAST)
+            self.assertLessEqual(os.path.getsize(self.path("b")), size)
+            if size < 10 ** 5:
+                self.assertGreater(os.path.getsize(self.path("b")), 0.95 * size)
+        self.assertEqual(done["totals"]["lossy"], 0)
+        self.vcllm("compress", model, "-o", self.path("c"), "--size", "1KiB", code=BOUND)
+        self.assertEqual(self.files(), ["a", "b", "model.safetensors"])
+
+    def test_unreachable_target_names_the_tensor(self):
+        _, error = self.vcllm("compress", self.model(), "-o", self.path("out"), "--bits", 0.02, *FAST,
+                              code=BOUND)
+        self.assertIn("'layer.0.weight'", error)
+        self.assertIn("--rule '^layer\\.0\\.weight$=lossless'", error)
+        self.assertEqual(self.files(), ["model.safetensors"])
+
+    def test_rules(self):
+        model = self.model(rows=128, cols=128)
+        rules = self.write("rules", b"# comment\nlayer.1=lossless\r\n\n")
+        done, _ = self.run_json("compress", model, "-o", self.path("a"), *FAST, "--rules", rules, "--rule",
+                                "^layer.*weight=5",
+                                "--rule", "0.weight=2")
+        found = {t["name"]: t for t in done["tensors"]}
+        self.assertEqual(found["layer.1.weight"]["codec"], "exact")
+        self.assertEqual(found["layer.1.weight"]["rule"], "layer.1=lossless")
+        self.assertEqual(found["layer.0.weight"]["rule"], "^layer.*weight=5")
+        self.assertGreater(found["layer.0.weight"]["bits"], 4.5)
+        self.assertEqual(found["layer.norm"]["codec"], "exact")
+        self.assertEqual(found["steps"]["codec"], "exact")
+        _, error = self.vcllm("compress", model, "-o", self.path("x"), *FAST, "--bits", 4, "--rule",
+                              "norm=3", code=BOUND)
+        self.assertIn("'layer.norm'", error)            # 128 values and a header do not fit 3 bits a value
+        done, _ = self.run_json("compress", model, "-o", self.path("b"), *FAST, "--bits", 4, "--rule",
+                                ".*=copy")
+        self.assertEqual(done["totals"]["lossy"], 0)
+        done, _ = self.run_json("compress", model, "-o", self.path("c"), *FAST, "--rule", "layer.[01]=snr:30")
+        for tensor in done["tensors"][:2]:
+            self.assertGreaterEqual(tensor["snr"], 30)
+        odd = stfile.write(self.path("odd"), [stfile.normal("a=b", [64, 64], 3),
+                                              stfile.normal("a", [64, 64], 4)])
+        done, _ = self.run_json("compress", odd, "-o", self.path("d"), *FAST, "--bits", 5, "--rule",
+                                "a=b=lossless")
+        self.assertEqual([t["codec"] for t in done["tensors"]], ["exact", "h265"])
+
+    def test_defaults(self):
+        """Exact without looking at names: rank <= 1, fewer than 4096 values, no float."""
+        tensors = [stfile.normal("flat", [8192], 1), stfile.normal("few", [4095, 1], 2),
+                   stfile.normal("enough", [64, 64], 3),
+                   ("bytes", "U8", [64, 64], bytes(4096))]
+        done, _ = self.run_json("compress", stfile.write(self.path("m"), tensors), "-o", self.path("s"),
+                                *FAST, "--bits", 5)
+        self.assertEqual({t["name"]: t["codec"] for t in done["tensors"]},
+                         {"flat": "exact", "few": "exact", "enough": "h265", "bytes": "exact"})
+
+    def test_ties(self):
+        a, b = stfile.normal("z.first", [128, 64], 5), stfile.normal("b", [128, 64], 6)
+        tensors = [a, ("a.second", *a[1:]), b, ("c.flat", "F32", [8192], a[3]),
+                   ("tiny", "F32", [4], bytes(16)),
+                   ("tiny2", "F32", [4], bytes(16))]
+        model, small = stfile.write(self.path("m"), tensors), self.path("s")
+        done, _ = self.run_json("compress", model, "-o", small, *FAST, "--bits", 4)
+        found = {t["name"]: t for t in done["tensors"]}
+        self.assertEqual(done["totals"]["tied"], 1)
+        self.assertEqual(found["a.second"]["same_as"], "z.first")
+        self.assertEqual(done["totals"]["lossy_values"], 2 * 8192)
+        self.assertEqual(done["totals"]["values"], 3 * 8192 + 8)
+        self.vcllm("verify", small)
+        self.vcllm("decompress", small, "-o", self.path("back"), "-q")
+        tensors = {t[0]: t for t in stfile.read(self.path("back"))[1]}
+        self.assertEqual(tensors["z.first"][3], tensors["a.second"][3])
+        done, _ = self.run_json("compress", model, "-o", self.path("s2"), *FAST, "--bits", 4, "--rule",
+                                "second=5")
+        self.assertEqual(done["totals"]["tied"], 0)
+
+    def test_packed_models_are_kept_and_named(self):
+        weights = ("l.0.weight", "F8_E4M3", [64, 64], bytes(4096))
+        gptq = [("l.1.qweight", "I32", [64, 64], bytes(16384)),
+                stfile.normal("l.1.scales", [64, 128], 9, dtype="F16")]
+        model = stfile.write(self.path("m"), [*gptq, weights,
+                                              stfile.normal("l.2.weight", [64, 64], 9, dtype="F16")])
+        done, error = self.run_json("compress", model, "-o", self.path("s"), *FAST, "--bits", 5)
+        self.assertEqual([t["codec"] for t in done["tensors"] if t["name"] != "l.2.weight"], ["exact"] * 3)
+        self.assertEqual(done["totals"]["lossy"], 1)
+        for word in ["warning: 3 tensors", "l.0.weight", "l.1.qweight", "l.1.scales"]:
+            self.assertIn(word, error)
+
+    def test_non_finite_values_survive(self):
+        name, dtype, shape, raw = stfile.normal("w", [80, 80], 4)
+        special = struct.pack("<6I", 0x7F800000, 0xFF800000, 0x7FC12345, 0xFFC00001, 0x7FA00000, 0x7F800000)
+        raw = raw[:400] + special + raw[424:]
+        model = stfile.write(self.path("m"), [(name, dtype, shape, raw)])
+        self.vcllm("compress", model, "-o", self.path("s"), *FAST, "--bits", 5, "-q")
+        self.vcllm("decompress", self.path("s"), "-o", self.path("b"), "-q")
+        self.assertEqual(stfile.read(self.path("b"))[1][0][3][400:424], special)
+
+    def test_threads_and_reading_do_not_matter(self):
+        model = self.model(rows=192, cols=128)
+        written = []
+        for i, options in enumerate([["-j", 1], ["-j", 3], ["-j", 2, "--io", "mmap"]]):
+            self.vcllm("compress", model, "-o", self.path(f"s{i}"), *FAST, "--bits", 4, "-q", *options)
+            written.append(self.read(f"s{i}"))
+        self.assertEqual(written[0], written[1])
+        self.assertEqual(written[0], written[2])
+
+    def test_large_tensor(self):
+        """More than 4 M values: all threads in one tensor, streamed from file to file."""
+        _, _, _, some = stfile.normal("", [256, 512], 3, dtype="F16")
+        model = stfile.write(self.path("m"), [stfile.normal("a", [64, 64], 1),
+                                              ("w", "F16", [2100, 2048], (some * 33)[:8601600]),
+                                              stfile.normal("z", [64, 64], 2)])
+        small, back = self.path("s"), self.path("b")
+        for options in [["--lossless"], ["--bits", 4, *FAST]]:
+            done, _ = self.run_json("compress", model, "-o", small, "-f", "-j", 2, *options)
+            self.vcllm("verify", small)
+            self.vcllm("decompress", small, "-o", back, "-f", "-q")
+            self.vcllm("compare", model, small, "--min-snr", 18)
+            whole = stfile.read(back)[1][1][3]
+            rows, _ = self.vcllm("decompress", small, "--tensor", "w", "--rows", "1000:1033", "-o", "-",
+                                 binary=True)
+            self.assertEqual(rows, whole[1000 * 4096:1033 * 4096])
+            if options == ["--lossless"]:
+                self.assertEqual(self.read("m"), self.read("b"))
+        self.assertLessEqual(done["totals"]["bits"], 4)
+
+    def test_options_reach_the_frame(self):
+        model = self.model(rows=128, cols=128)
+        done, _ = self.run_json("compress", model, "-o", self.path("s"), *FAST, "--bits", 6, "--rotate",
+                                "--row-scales",
+                                "--depth", 12, "--chroma", "420", "--seed", 77)
+        for tensor in done["tensors"][:2]:
+            self.assertTrue(tensor["rotated"] and tensor["row_scales"])
+            self.assertEqual(tensor["depth"], 12)
+        self.vcllm("verify", self.path("s"))
+        self.vcllm("compress", model, "-o", self.path("x"), "--encoder", "no_such", code=CODEC)
+
+    def test_dry_run(self):
+        model = self.model(rows=256, cols=128)
+        plan, _ = self.run_json("compress", model, "-o", self.path("out"), "--dry-run", "--bits", 3,
+                                "--rule", "1.weight=copy", *FAST)
+        self.assertEqual(self.files(), ["model.safetensors"])
+        self.assertEqual([t["action"] for t in plan["tensors"]], ["lossy", "exact", "exact", "exact"])
+        self.assertGreater(plan["estimated_seconds"], 0)
+        self.assertGreater(plan["estimated_memory"], 0)
+        done, _ = self.run_json("compress", model, "-o", self.path("out"), "--bits", 3, "--rule",
+                                "1.weight=copy", *FAST)
+        for planned, real in zip(plan["tensors"], done["tensors"]):
+            self.assertEqual(planned["name"], real["name"])
+            self.assertGreaterEqual(planned["bytes_at_most"], real["frame_bytes"])
+        text, _ = self.vcllm("compress", model, "--dry-run", *FAST)
+        self.assertIn("nothing was written", text)

@@ -1,0 +1,198 @@
+"""Folders of shards, interruptions, real models."""
+import json
+import os
+import signal
+import subprocess
+import time
+import unittest
+
+import stfile
+from case import DATA, PROGRAM, FAST, FAILED, USAGE, IO, BOUND, INTERRUPTED, Case
+
+
+class Folders(Case):
+    """Catches: files left behind, a wrong index, work lost by an interruption, half-written folders."""
+
+    def make(self, name="model", shards=3, rows=96, cols=96, dtype="F32"):
+        folder = self.path(name)
+        os.mkdir(folder)
+        weight_map, total = {}, 0
+        for i in range(shards):
+            shard = f"model-{i + 1:05}-of-{shards:05}.safetensors"
+            tensors = [stfile.normal(f"layer.{i}.weight", [rows, cols], 10 + i, dtype=dtype),
+                       stfile.normal(f"layer.{i}.norm", [cols], 20 + i)]
+            stfile.write(os.path.join(folder, shard), tensors, metadata={"format": "pt"})
+            weight_map.update({t[0]: shard for t in tensors})
+            total += sum(len(t[3]) for t in tensors)
+        metadata = '{"note": "total_size", "total_size": %d}' % total
+        index = '{\n  "metadata": %s,\n  "weight_map": %s\n}\n' % (metadata, json.dumps(weight_map))
+        for file, text in [("model.safetensors.index.json", index), ("config.json", '{"a": 1}\n'),
+                           ("tokenizer.json", "x" * 5000)]:
+            with open(os.path.join(folder, file), "w") as out:
+                out.write(text)
+        return folder
+
+    def contents(self, folder):
+        found = {}
+        for name in sorted(os.listdir(folder)):
+            with open(os.path.join(folder, name), "rb") as file:
+                found[name] = file.read()
+        return found
+
+    def frame_bytes(self, folder):
+        return sum(len(t[3]) for name in os.listdir(folder) if name.endswith(".safetensors")
+                   for t in stfile.read(os.path.join(folder, name))[1])
+
+    def test_lossless_round_trip(self):
+        model, small, back = self.make(), self.path("small"), self.path("back")
+        os.mkdir(os.path.join(model, "onnx"))
+        self.write("model/pytorch_model.bin", b"weights")
+        self.write("model/.gitattributes", b"hidden files come along")
+        _, error = self.vcllm("compress", model, "-o", small + "/", "--lossless")
+        for word in ["'onnx' is not copied", "'pytorch_model.bin' is not copied"]:
+            self.assertIn(word, error)
+        index = json.loads(self.read("small", "model.safetensors.index.json"))
+        self.assertEqual(index["metadata"]["total_size"], self.frame_bytes(small))
+        document, _ = self.run_json("verify", small)
+        self.assertEqual((document["side_files"], document["faults"]), (4, 0))
+        self.vcllm("decompress", small, "-o", back, "-q")
+        os.rmdir(os.path.join(model, "onnx"))
+        os.unlink(os.path.join(model, "pytorch_model.bin"))
+        self.assertEqual(self.contents(model), self.contents(back))
+        self.assertEqual(self.files(), ["back", "model", "small"])
+
+    def test_lossy_and_index_file(self):
+        model, small = self.make(), self.path("small")
+        index = os.path.join(model, "model.safetensors.index.json")
+        done, _ = self.run_json("compress", index, "-o", small, "--size", "45KB", *FAST)
+        shards = [f for f in os.listdir(small) if f.endswith(".safetensors")]
+        self.assertLessEqual(sum(os.path.getsize(os.path.join(small, f)) for f in shards), 45000)
+        self.assertEqual(done["totals"]["lossy"], 3)
+        self.vcllm("verify", small)
+        self.vcllm("compare", model, small, "--min-snr", 5)
+        self.vcllm("decompress", small, "-o", self.path("half"), "--dtype", "bf16", "-q")
+        index = json.loads(self.read("half", "model.safetensors.index.json"))
+        self.assertEqual(index["metadata"]["total_size"], self.frame_bytes(self.path("half")))
+
+    def test_altered_side_file(self):
+        small = self.path("small")
+        self.vcllm("compress", self.make(), "-o", small, "--lossless", "-q")
+        self.write("small/config.json", b'{"a": 2}\n')
+        self.write("small/readme", b"new")
+        document, error = self.run_json("verify", small, code=FAILED)
+        self.assertEqual(document["faults"], 1)
+        self.assertIn("config.json", error)
+        self.vcllm("decompress", small, "-o", self.path("back"), code=FAILED)
+        os.unlink(self.path("small", "config.json"))
+        self.vcllm("verify", small, code=FAILED)
+        self.assertEqual(self.files(), ["model", "small"])
+
+    def test_replacing(self):
+        model, small = self.make(), self.path("small")
+        self.vcllm("compress", model, "-o", small, "--lossless", "-q")
+        before = self.contents(small)
+        self.vcllm("compress", model, "-o", small, code=IO)
+        self.vcllm("compress", model, "-o", model, "-f", code=USAGE)
+        self.vcllm("compress", model, "-o", small, "-f", "-q", "--bits", 4, *FAST)
+        self.assertNotEqual(before, self.contents(small))
+        os.mkdir(os.path.join(small, "mine"))
+        self.vcllm("compress", model, "-o", small, "-f", code=IO)
+        self.assertEqual(self.files(), ["model", "small"])
+
+    def test_failure_leaves_nothing(self):
+        model = self.make()
+        _, error = self.vcllm("compress", model, "-o", self.path("small"), "--bits", 0.02, *FAST, code=BOUND)
+        self.assertIn("layer.0.weight", error)
+        self.assertEqual(self.files(), ["model"])
+
+    def interrupt(self, args, ready):
+        """Runs until ready() and sends SIGINT; returns stderr."""
+        process = subprocess.Popen([PROGRAM, *map(str, args)], stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.PIPE)
+        deadline = time.monotonic() + 60
+        while not ready() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, INTERRUPTED, error)
+        return error.decode()
+
+    def test_interrupt_and_resume(self):
+        model, small, partial = self.make(rows=512, cols=512), self.path("small"), self.path("small.partial")
+        options = ["--bits", 3, "--effort", 6, "-j", 1]
+        first = "model-00001-of-00003.safetensors"
+        error = self.interrupt(["compress", model, "-o", small, *options],
+                               lambda: os.path.exists(os.path.join(partial, first)))
+        self.assertIn("--resume", error)
+        self.assertFalse(os.path.exists(small))
+        left = os.listdir(partial)
+        self.assertIn(first, left)
+        self.assertEqual([f for f in left if not f.endswith(".safetensors") and f != "vcllm-journal.json"],
+                         [])
+        kept = os.stat(os.path.join(partial, first)).st_ino
+        self.assertIn("--resume", self.vcllm("compress", model, "-o", small, *options, code=IO)[1])
+        self.vcllm("compress", model, "-o", small, "--bits", 2.5, "--resume", code=IO)
+        self.write("small.partial/.half-written.tmp", b"x")
+        self.vcllm("compress", model, "-o", small, *options, "--resume", "-q")
+        self.assertEqual(os.stat(os.path.join(small, first)).st_ino, kept)
+        self.vcllm("compress", model, "-o", self.path("whole"), *options, "-q")
+        self.assertEqual(self.contents(small), self.contents(self.path("whole")))
+        self.assertEqual(self.files(), ["model", "small", "whole"])
+
+    def test_interrupt_before_anything_is_finished(self):
+        model, small = self.make(rows=1024, cols=1024), self.path("small")
+        self.interrupt(["compress", model, "-o", small, "--effort", 9, "-j", 1],
+                       lambda: os.path.exists(small + ".partial") and
+                       len(os.listdir(small + ".partial")) > 1)
+        self.assertEqual(self.files(), ["model"])
+
+    def test_interrupted_file(self):
+        model = stfile.write(self.path("m"), [stfile.normal("w", [1024, 1024], 1)])
+        self.interrupt(["compress", model, "-o", self.path("s"), "--effort", 9],
+                       lambda: len(self.files()) > 1)
+        self.assertEqual(self.files(), ["m"])
+        process = subprocess.Popen([PROGRAM, "compress", model, "-o", self.path("s"), "--effort", "9"],
+                                   stderr=subprocess.PIPE)
+        while len(self.files()) < 2:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)             # the second does not wait
+        process.communicate(timeout=60)
+        self.assertEqual(process.returncode, INTERRUPTED)
+        self.assertEqual(self.files(), ["m"])
+
+    def test_links_are_followed(self):
+        """Downloaded models are often folders of links into a store."""
+        model = self.make()
+        os.mkdir(self.path("linked"))
+        for name in os.listdir(model):
+            os.symlink(os.path.join(model, name), self.path("linked", name))
+        self.vcllm("compress", self.path("linked"), "-o", self.path("small"), "--lossless", "-q")
+        self.vcllm("decompress", self.path("small"), "-o", self.path("back"), "-q")
+        self.assertEqual(self.contents(model), self.contents(self.path("back")))
+
+
+@unittest.skipUnless(DATA and os.path.isdir(DATA), "VCLLM_DATA is not set: no real models")
+class RealModels(Case):
+    """Catches: what made-up data do not have."""
+
+    def test_tiny_llama_folder(self):
+        model, small, back = os.path.join(DATA, "lm", "tiny-llama"), self.path("small"), self.path("back")
+        done, _ = self.run_json("compress", model, "-o", small, "--bits", 2.9, "--effort", 2)
+        self.assertLessEqual(done["totals"]["bits"], 2.9)
+        self.assertGreater(done["totals"]["bits"], 2.75)
+        self.assertLessEqual(done["totals"]["average_trials"], 6)
+        self.vcllm("verify", small)
+        self.vcllm("decompress", small, "-o", back, "-q")
+        self.vcllm("compare", model, back, "--min-snr", 12)
+        self.assertEqual(sorted(os.listdir(model)), sorted(os.listdir(back)))
+
+    def test_lossless(self):
+        for name in ["rnn/silero-vad-v5.f32.safetensors", "gnn/cgcnn-formation-energy.f32.safetensors",
+                     "weights/gpt2-124m-attn.f16.safetensors"]:
+            model = os.path.join(DATA, name)
+            self.vcllm("compress", model, "-o", self.path("s"), "--lossless", "-f", "-q")
+            self.vcllm("decompress", self.path("s"), "-o", self.path("b"), "-f", "-q")
+            with open(model, "rb") as file:
+                self.assertEqual(file.read(), self.read("b"), name)

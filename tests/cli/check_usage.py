@@ -1,0 +1,62 @@
+"""Options, help and refusals."""
+import os
+
+import stfile
+from case import USAGE, IO, Case
+
+
+class Usage(Case):
+    """Catches: help that is missing or goes to stderr, wrong codes for wrong words, bad values that pass."""
+
+    def test_help(self):
+        output, _ = self.vcllm("--help")
+        for verb in ["compress", "decompress", "info", "verify", "compare", "codecs", "bench"]:
+            self.assertIn(verb, output)
+            text, error = self.vcllm(verb, "--help")
+            self.assertTrue(text.startswith(f"usage: vcllm {verb}"))
+            self.assertIn("Exit codes:", text)
+            self.assertIn(f"  vcllm {verb}", text)
+            self.assertEqual(error, "")
+        self.assertEqual(self.vcllm("help", "info")[0], self.vcllm("info", "-h")[0])
+        self.assertRegex(self.vcllm("--version")[0], r"^vcllm \d+\.\d+\.\d+ \(format \d+\)\n$")
+
+    def test_wrong_words(self):
+        model, out = self.model(), self.path("out")
+        for args in [[], ["frobnicate"], ["compress"], ["compress", model], ["compress", model, "-o"],
+                     ["compress", model, model, "-o", out], ["info"], ["compare", model], ["codecs", "x"],
+                     ["compress", model, "-o", out, "--nonsense"], ["verify", "-x", model]]:
+            self.vcllm(*args, code=USAGE)
+
+    def test_wrong_values(self):
+        model, out = self.model(), self.path("out")
+        for option in ["--bits=0", "--bits=65", "--bits=nan", "--bits=3x", "--bits=", "--snr=inf",
+                       "--size=0", "--size=3 apples", "--size=-1", "--effort=0", "--effort=2.5",
+                       "--codec=h266", "--codec=h26", "--depth=9", "--chroma=444", "--io=aio", "-j-1",
+                       "-jx", "--bits=3 --snr=20", "--resume", "--lossless --bits=3",
+                       "--size=1MB --rule=x=snr:20", "--header-limit=1GB", "--seed=4294967296"]:
+            words = [option] if "apples" in option else option.split(" ")
+            self.vcllm("compress", model, "-o", out, *words, code=USAGE)
+        self.assertEqual(self.files(), ["model.safetensors"])
+
+    def test_wrong_rules(self):
+        model, out = self.model(), self.path("out")
+        for rule in ["x", "=3", "x=", "x=three", "x=0", "x=snr:", "x=snr:999", "(=3", "x=losless"]:
+            self.vcllm("compress", model, "-o", out, "--rule", rule, code=USAGE)
+        rules = self.write("rules", b"# fine\n\n layer=3 \n(=2\n")
+        _, error = self.vcllm("compress", model, "-o", out, "--rules", rules, code=USAGE)
+        self.assertIn(f"{rules}:4:", error)
+        self.vcllm("compress", model, "-o", out, "--rules", self.path("none"), code=IO)
+
+    def test_refusals(self):
+        small = self.compressed()
+        out, model = self.path("out"), self.path("model.safetensors")
+        self.assertIn("compressed already", self.vcllm("compress", small, "-o", out, code=USAGE)[1])
+        self.assertIn("not compressed", self.vcllm("decompress", model, "-o", out, code=USAGE)[1])
+        self.vcllm("compress", model, "-o", model, "-f", code=USAGE)
+        self.vcllm("decompress", small, "-o", small, "-f", code=USAGE)
+        self.vcllm("decompress", small, "-o", "-", code=USAGE)
+        self.vcllm("decompress", small, "-o", out, "--rows", "0:1", code=USAGE)
+        reserved = stfile.write(self.path("reserved"), [stfile.normal("x", [2], 1)],
+                                metadata={"vcllm.header": "x"})
+        self.vcllm("compress", reserved, "-o", out, code=USAGE)
+        self.assertFalse(os.path.exists(out))

@@ -1,0 +1,441 @@
+#!/usr/bin/python3
+"""test_format.py - the vcllm program against refdec.py, the decoder written from docs/format.md alone.
+
+Faults it would catch: a decoder that differs from the document, a frame with valid checksums and hostile content that
+is accepted or crashes, a safetensors file of other software that is misread.
+
+VCLLM names the program (build/vcllm).
+"""
+import itertools
+import json
+import os
+import struct
+import unittest
+
+import numpy as np
+
+import refdec
+import refenc
+from driver import Case, run_vcllm
+
+SEED = 20240521
+
+
+class Same(Case):
+    def check_same(self, packed, what):
+        """vcllm decompress and refdec give the same bytes for every tensor of a compressed file."""
+        back = self.folder / "back.safetensors"
+        self.succeed("verify", packed)
+        self.succeed("decompress", "-f", packed, "-o", back)
+        compressed, other = refdec.Compressed(packed), refdec.File(back)
+        self.assertEqual([t[:3] for t in other.tensors],
+                         [(name, frame.dtype, frame.shape) for name, frame in compressed.frames.items()], what)
+        for i, name in enumerate(compressed.frames):
+            self.assertEqual(other.bytes_of(i), compressed.decode(name), f"{what}: {name}")
+        return compressed
+
+
+def tensor_bytes(dtype, count, rng):
+    return rng.bytes((count * refdec.BITS[dtype] + 7) // 8)
+
+
+# ---- frames made by hand that are right --------------------------------------------------------------------------
+
+class HandMade(Same):
+    def test_exact(self):
+        """Every dtype; shapes from 0-d to rank 16; tiles that are no whole rows; aliases."""
+        rng = np.random.default_rng(SEED)
+        frames = []
+        for dtype in refdec.NAMES:
+            frames.append((f"{dtype} 8x6", refenc.exact(dtype, (8, 6), tensor_bytes(dtype, 48, rng))))
+            frames.append((f"{dtype} tiles", refenc.exact(dtype, (10, 40), tensor_bytes(dtype, 400, rng), cols=40,
+                                                          tile_rows=3, tile_cols=16)))
+            frames.append((f"{dtype} empty", refenc.exact(dtype, (3, 0, 2), b"")))
+        frames.append(("empty and huge", refenc.exact("F64", (2 ** 62, 2 ** 62, 0), b"")))
+        frames.append(("0-d", refenc.exact("F32", (), b"\0\0\x80\x3f")))
+        frames.append(("rank 16", refenc.exact("U8", (1,) * 15 + (7,), bytes(range(7)))))
+        frames.append(("other cols", refenc.exact("I16", (5, 8), bytes(range(80)), cols=4, tile_rows=7, tile_cols=3)))
+        frames.append(("one tile of 2^24", refenc.exact("U8", (3, 5), bytes(15), tile_rows=1 << 12, tile_cols=1 << 12)))
+        frames.append(("ein Äquivalent \u2192", refenc.alias("U8", (3, 5), "one tile of 2^24")))
+        frames.append(("alias 0-d", refenc.alias("F32", (), "0-d")))
+        packed = self.write("exact.safetensors", refenc.container(frames, {"format": "pt", "a\nb\x01": "\u00e9\"\\/"}))
+        self.check_same(packed, "exact")
+
+    def test_streams(self):
+        """Codecs, depths, chroma, lossless and lossy; pictures as they stand and wrapped."""
+        rng = np.random.default_rng(SEED)
+        frames = []
+        for codec, depth in ((2, 8), (2, 10), (3, 8), (3, 10), (3, 12)):
+            for chroma, quality, shape in ((0, None, (64, 72)), (1, 22, (71, 65)), (0, 30, (5, 9))):
+                frame = refenc.video(codec, "F32", shape, refenc.samples(rng, shape, depth), depth=depth, chroma=chroma,
+                                     quality=quality, part={"step": 0.37})
+                frames.append((f"{codec} {depth} {chroma} {quality} {shape}", frame))
+        self.check_same(self.write("streams.safetensors", refenc.container(frames)), "streams")
+
+    def test_values(self):
+        """Dtypes, rotation, row scales, non-finite runs, several tiles, values beyond a dtype's range."""
+        rng = np.random.default_rng(SEED)
+        frames = []
+        for dtype, flags in itertools.product(refdec.LOSSY, range(8)):
+            frames.append((f"{dtype} flags {flags}", self.flagged(rng, dtype, flags, (70, 91))))
+        frames.append(("four tiles", self.flagged(rng, "F32", 7, (130, 150), tile_rows=72, tile_cols=80)))
+        frames.append(("13 x 1", self.flagged(rng, "BF16", 7, (13, 1))))
+        for dtype, step in (("F16", 3000.0), ("BF16", 3e38), ("F32", 3e38), ("F64", 3e38), ("F16", 1e-8),
+                            ("F32", 1e-45), ("F32", 0.0)):
+            frame = refenc.video(3, dtype, (8, 8), refenc.samples(rng, (8, 8), 8), part={"step": step})
+            frames.append((f"{dtype} step {step}", frame))
+        frames.append(("empty", refenc.frame(3, "F32", (0, 4), refenc.video_part(4, 64, 64))))
+        self.check_same(self.write("values.safetensors", refenc.container(frames)), "values")
+
+    def flagged(self, rng, dtype, flags, shape, **tiles):
+        size = refdec.BITS[dtype] // 8
+        rows = tiles.get("tile_rows", shape[0])
+
+        def side(number):
+            height = min(rows, shape[0] - number // 2 * rows) if tiles else rows
+            scales = (np.abs(rng.normal(size=height)).astype("<f4").view("<u4") >> 16).astype("<u2").tobytes()
+            nan = refenc.runs([(0, 1, b"\xff" * size), (3, 5, b"\xaa" * (size - 1) + b"\x7f"), (8, 2, b"\xff" * size)])
+            return (nan if flags & refdec.NON_FINITE else b"") + (scales if flags & refdec.ROW_SCALES else b"")
+
+        part = {"step": 0.01, "seed": 77 if flags & refdec.ROTATED else 0}
+        return refenc.video(3, dtype, shape, refenc.samples(rng, shape, 8), side=side, flags=flags, part=part, **tiles)
+
+
+# ---- frames made by hand that are wrong, every checksum right ----------------------------------------------------
+
+def hostile_headers():
+    data = bytes(range(96))                     # F32 [4, 6]
+    exact = lambda **fields: refenc.exact("F32", (4, 6), data, **fields)
+    yield "magic", exact(magic=b"VCLG")
+    yield "version 1", exact(version=1)
+    yield "codec 4", refenc.frame(4, "F32", (4, 6), struct.pack("<QII", 24, 1, 64), [(data, refdec.hash32(data))])
+    yield "codec 255", refenc.frame(255, "F32", (0,), struct.pack("<QII", 8, 1, 64))
+    yield "dtype 22", refenc.exact(22, (96,), data)
+    yield "rank 17", refenc.exact("F32", (1,) * 15 + (4, 6), data)
+    yield "rank 255", exact(rank=255)
+    for bit in (0, 1, 2, 3, 31):
+        yield f"exact with flag bit {bit}", exact(flags=1 << bit)
+    for length in (0, 15, 28, 43, 59, 61, 71, 73, 84, 2 ** 31, 2 ** 32 - 1):
+        yield f"H = {length}", exact(H=length)
+    right = exact()
+    for length in (0, 8, len(right) - 8, len(right) + 8, len(right) - 1, 2 ** 63, 2 ** 64 - 8):
+        yield f"F = {length}", exact(F=length)
+    yield "F and the frame 8 longer", exact(F=len(right) + 8) + bytes(8)
+    yield "F and the frame 8 shorter", exact(F=len(right) - 8)[:-8]
+    yield "padding not zero", refenc.exact("U8", (3,), b"abc", padding=1)
+    yield "cut inside the header", right[:40]
+    yield "nothing but magic", b"VCLF" + bytes(4)
+    for dims in ((2 ** 32, 2 ** 32), (2 ** 63,), (2 ** 64 - 1,), (2 ** 62, 2 ** 62), (2 ** 33, 2 ** 31, 3), (2 ** 58,),
+                 (2 ** 16,) * 8, (2 ** 60, 24)):
+        part = struct.pack("<QII", 24, 1, 64)
+        yield f"dims {dims}", refenc.frame(1, "F32", dims, part, [(data, refdec.hash32(data))])
+    half = [(b"ab", refdec.hash32(b"ab"))]
+    yield "F4 of half a byte", refenc.frame(1, "F4", (3,), struct.pack("<QII", 3, 1, 64), half)
+
+
+def hostile_tiles():
+    data = bytes(range(96))
+    tile = [(data, refdec.hash32(data))]
+    made = lambda cols, rows, width, tiles=tile, **fields: refenc.frame(
+        1, "F32", (4, 6), struct.pack("<QII", cols, rows, width), tiles, **fields)
+    yield "cols 0", made(0, 1, 64)
+    yield "cols do not divide", made(7, 4, 64)
+    yield "cols beyond the values", made(48, 1, 64)
+    yield "cols 2^64-1", made(2 ** 64 - 1, 1, 64)
+    yield "tile_rows 0", made(24, 0, 64)
+    yield "tile_cols 0", made(24, 1, 0)
+    yield "tile of 2^25", made(24, 1 << 12, 1 << 13)
+    yield "tile of almost 2^64", made(24, 2 ** 32 - 1, 2 ** 32 - 1)
+    yield "tile sides whose product wraps to 0", made(24, 2 ** 31, 2)
+    yield "no tiles", made(24, 1, 64, [])
+    yield "a tile too many", made(24, 1, 64, tile + [(b"", refdec.hash32(b""))])
+    yield "table for more tiles than T", made(24, 1, 64, tile * 2)
+    yield "table for fewer tiles than T", made(6, 1, 6)
+    yield "half an entry more", made(24, 1, 64, table=struct.pack("<IIIQ", 96, refdec.hash32(data), tile[0][1], 0))
+    yield "stored hash", made(24, 1, 64, table=struct.pack("<III", 96, refdec.hash32(data) ^ 1, tile[0][1]))
+    yield "decoded hash", made(24, 1, 64, [(data, tile[0][1] ^ 1)])
+    yield "stored size 2^32-1", made(24, 1, 64, table=struct.pack("<III", 2 ** 32 - 1, refdec.hash32(data), tile[0][1]))
+    for piece in (b"", data[:92], data + bytes(8)):
+        yield f"exact tile of {len(piece)} bytes", made(24, 1, 64, [(piece, tile[0][1])])
+    halves = [(data[:40], refdec.hash32(data[:40])), (data[40:], refdec.hash32(data[40:]))]
+    yield "bytes in the wrong tile", made(24, 1, 12, halves)
+    nibbles = [(b"\x12\x30", refdec.hash32(b"\x12\x30"))] * 2
+    yield "F4 rows of a byte and a half", refenc.frame(1, "F4", (2, 3), struct.pack("<QII", 3, 1, 8), nibbles)
+    yield "F4 tiles of a byte and a half", refenc.frame(1, "F4", (6,), struct.pack("<QII", 6, 1, 3), nibbles)
+
+
+def hostile_aliases():
+    """Names are those of test_hostile's files."""
+    alias = lambda target="good", **fields: refenc.alias("F32", (2, 2), target, **fields)
+    part = lambda length, name, filler=0: refenc.frame(0, "F32", (2, 2), refenc.alias_part(length, name, filler))
+    yield "alias of itself", alias("victim")
+    yield "alias of an alias", alias("good alias")
+    yield "alias of nothing", alias("missing")
+    yield "alias of __metadata__", alias("__metadata__")
+    yield "alias of the start of a name", alias("goo")
+    yield "alias of other shape", refenc.alias("F32", (4,), "good")
+    yield "alias of other rank", refenc.alias("F32", (2, 2, 1), "good")
+    yield "alias of other dtype", refenc.alias("I32", (2, 2), "good")
+    yield "alias without a name", part(0, b"")
+    yield "alias with less name than L", part(6, b"good")
+    yield "alias with more name than L", part(4, b"goodgood")
+    yield "alias with padding not zero", part(4, b"good", 1)
+    yield "alias without padding", refenc.frame(0, "F32", (2, 2), struct.pack("<I", 4) + b"good")
+    yield "alias with more padding", part(4, b"good" + bytes(8))
+    yield "alias with L 2^32-1", part(2 ** 32 - 1, b"good")
+    yield "alias name too long", part(65536, b"g" * 65536)
+    yield "alias name not UTF-8", alias(b"\xff\xfe")
+    yield "alias name with NUL", alias(b"good\0")
+    yield "alias with a tile", alias(tiles=[(b"", refdec.hash32(b""))])
+    for bit in (0, 1, 2):
+        yield f"alias with flag bit {bit}", alias(flags=1 << bit)
+
+
+def hostile_video():
+    rng = np.random.default_rng(SEED)
+    q = refenc.samples(rng, (64, 64), 8)
+    stream = refenc.encode_picture(3, q, 8)
+    good = refenc.video(3, "F32", (64, 64), q, picture=lambda i, s: stream)
+    value_hash = refdec.Frame(good).tiles[0][3]
+
+    def made(content=stream, codec=3, dtype="F32", part=None, flags=0, dims=(64, 64), sides=(64, 64), **fields):
+        header = refenc.video_part(dims[1], *sides, **(part or {}))
+        return refenc.frame(codec, dtype, dims, header, [(content, value_hash)], flags=flags, **fields)
+
+    assert made() == good
+    for dtype in ("I32", "F8_E4M3", "F4", "C64"):
+        yield f"video of {dtype}", made(dtype=dtype)
+    for depth in (0, 7, 9, 10, 11, 12, 16, 255):
+        yield f"depth {depth}", made(part={"depth": depth})
+    for name, value in (("chroma", 2), ("zero", 1), ("zero", 256), ("step", -1.0), ("step", float("nan")),
+                        ("step", float("inf")), ("step", -0.0), ("snr", float("nan")), ("seed", 1)):
+        yield f"{name} {value}", made(part={name: value})
+    for bit in (3, 16, 31):
+        yield f"video with flag bit {bit}", made(flags=1 << bit)
+    nan = b"\0\0\xc0\x7f"
+    for name, entries in (("out of order", [(9, 1, nan), (3, 1, nan)]), ("overlapping", [(3, 4, nan), (6, 2, nan)]),
+                          ("twice", [(3, 1, nan), (3, 1, nan)]), ("out of the tile", [(4090, 7, nan)]),
+                          ("starting beyond the tile", [(4096, 1, nan)]), ("empty", [(3, 0, nan)]),
+                          ("of 2^32-1", [(1, 2 ** 32 - 1, nan)])):
+        yield f"runs {name}", made(refenc.runs(entries) + stream, flags=4)
+    yield "runs cut off", made(refenc.runs([(3, 1, nan)])[:-1], flags=4)
+    yield "number of runs cut off", made(b"\0\0\0", flags=4)
+    for count in (2 ** 31, 2 ** 32 - 1, 2 ** 30 + 1):
+        yield f"{count} runs", made(struct.pack("<I", count) + stream, flags=4)
+    for name, scale in (("negative", 0xBF80), ("minus zero", 0x8000), ("infinite", 0x7F80), ("NaN", 0x7FC0)):
+        yield f"row scale {name}", made(struct.pack("<64H", *[0x3F80] * 63, scale) + stream, flags=2)
+    yield "row scales cut off", made(struct.pack("<63H", *[0x3F80] * 63), flags=2)
+    yield from hostile_streams(made, stream, q, rng)
+
+
+def hostile_streams(made, stream, q, rng):
+    yield "no stream", made(b"")
+    yield "stream of zeros", made(bytes(500))
+    yield "stream of noise", made(rng.bytes(500))
+    yield "start codes and noise", made(b"".join(b"\0\0\1" + rng.bytes(40) for _ in range(20)))
+    yield "parameter sets only", made(stream[:60])
+    yield "stream cut in half", made(stream[:len(stream) // 2])
+    yield "two pictures", made(stream + stream)
+    yield "H.265 in an H.264 frame", made(codec=2)
+    yield "H.264 in an H.265 frame", made(refenc.encode_picture(2, q, 8))
+    yield "10 bits in an 8-bit frame", made(refenc.encode_picture(3, q, 10))
+    for height, width in ((64, 72), (72, 64), (128, 128), (64, 4096)):
+        picture = np.full((height, width), 128)
+        picture[:64, :64] = q
+        for codec in (2, 3):
+            yield f"codec {codec}: picture of {width}x{height}", made(refenc.encode_picture(codec, picture, 8), codec)
+    big = refenc.encode_picture(3, np.full((64, 8192), 128), 8)
+    yield "picture wider than the limit", made(big)
+    yield "tile whose picture is wider than the limit", made(big, dims=(64, 4104), sides=(64, 4104))
+
+
+class Hostile(Case):
+    def refused(self, what, victim):
+        frames = [("good", refenc.exact("F32", (2, 2), bytes(16))), ("good alias", refenc.alias("F32", (2, 2), "good")),
+                  ("victim", victim)]
+        path, out = self.write("hostile.safetensors", refenc.container(frames)), self.folder / "out.safetensors"
+        with self.subTest(what):
+            run = run_vcllm("verify", path)
+            self.assertEqual(run.returncode, 1, f"verify: {run.stderr}")
+            self.assertIn("hostile.safetensors", run.stderr)
+            self.assertIn("victim", run.stderr)
+            run = run_vcllm("decompress", path, "-o", out)
+            self.assertEqual(run.returncode, 1, f"decompress: {run.stderr}")
+            self.assertEqual(os.listdir(self.folder), ["hostile.safetensors"], "left behind")
+            with self.assertRaises(refdec.Bad):
+                compressed = refdec.Compressed(path)
+                compressed.decode("victim")
+
+    def test_headers(self):
+        for what, frame in hostile_headers():
+            self.refused(what, frame)
+
+    def test_tiles(self):
+        for what, frame in hostile_tiles():
+            self.refused(what, frame)
+
+    def test_aliases(self):
+        for what, frame in hostile_aliases():
+            self.refused(what, frame)
+
+    def test_video(self):
+        for what, frame in hostile_video():
+            self.refused(what, frame)
+
+    def test_containers(self):
+        """Rules of a compressed file's own header."""
+        frame = refenc.exact("U8", (4,), b"abcd")
+        right = refenc.container([("victim", frame)], {"a": "b"})
+        digest = refdec.File(self.write("right", right)).metadata["vcllm.hash"].encode()
+        wrong = {"hash": right.replace(digest, b"0" * 32), "hash cut": right.replace(digest, digest[:31] + b" "),
+                 "key": right.replace(b'"a"', b'"c"'), "value": right.replace(b'"b"', b'"c"'),
+                 "name": right.replace(b"victim", b"victin"), "hash in capitals": right.replace(digest, digest.upper()),
+                 "I8": right.replace(b'"U8"', b'"I8"'), "no hash": right.replace(b"vcllm.hash", b"vcllm.hasi"),
+                 "more data": right + b"\0", "less data": right[:-1]}
+        self.succeed("verify", self.folder / "right")
+        for what, data in wrong.items():
+            with self.subTest(what):
+                path = self.write("hostile.safetensors", data)
+                run = run_vcllm("verify", path)
+                self.assertEqual(run.returncode, 1, run.stderr)
+                self.assertIn("hostile.safetensors", run.stderr)
+                self.assertRaises(refdec.Bad, refdec.Compressed, path)
+
+
+# ---- what the program writes -------------------------------------------------------------------------------------
+
+SHAPES = [(), (0,), (5, 0, 3), (1, 1), (7,), (13, 17), (127, 131), (1, 8209), (3, 9001), (8209, 3), (5, 40, 50),
+          (2, 3, 67, 71), (64, 64), (8, 8, 3, 3)]
+
+
+def to_bytes(values, dtype):
+    """f64 values in a float dtype."""
+    if dtype == "BF16":
+        return (values.astype("<f4").view("<u4") >> 16).astype("<u2").tobytes()
+    return values.astype({"F16": "<f2", "F32": "<f4", "F64": "<f8"}[dtype]).tobytes()
+
+
+def random_tensors(rng):
+    for i, shape in enumerate(SHAPES):
+        for dtype in (refdec.LOSSY[i % 4], refdec.LOSSY[(i + 1) % 4]):
+            yield f"{dtype} {shape}", dtype, shape, to_bytes(rng.normal(0, 0.02, shape), dtype)
+    for dtype in refdec.LOSSY:
+        for what, values in odd_values(rng, dtype):
+            yield f"{dtype} {what}", dtype, values.shape, to_bytes(values, dtype)
+
+
+def odd_values(rng, dtype):
+    shape = (66, 70)
+    normal = rng.normal(0, 1, shape)
+    outlier, denormal = {"F16": (6e4, 1e-7), "F64": (1e300, 1e-310)}.get(dtype, (1e38, 1e-40))
+    spots = normal.copy()
+    spots.reshape(-1)[rng.integers(0, spots.size, 60)] = np.nan
+    spots[3, 5:40] = np.inf
+    spots[65, 60:] = -np.inf
+    yield "with NaN and Inf", spots
+    yield "all NaN", np.full(shape, np.nan)
+    yield "with an outlier", np.where(np.arange(shape[0] * shape[1]).reshape(shape) == 77, outlier, normal)
+    yield "denormal", normal * denormal
+    yield "all equal", np.full(shape, -1.5)
+    yield "all zero", np.zeros(shape)
+
+
+class Written(Same):
+    def check(self, *options):
+        rng = np.random.default_rng(SEED)
+        plain = self.write("plain.safetensors", refenc.plain(list(random_tensors(rng)), {"format": "pt"}))
+        packed = self.folder / "packed.safetensors"
+        with np.errstate(all="ignore"):
+            self.succeed("compress", plain, "-o", packed, *options)
+        return self.check_same(packed, " ".join(options))
+
+    def setUp(self):
+        super().setUp()
+        quiet = np.errstate(all="ignore")       # the odd values overflow on purpose
+        quiet.__enter__()
+        self.addCleanup(quiet.__exit__, None, None, None)
+
+    def check_video(self, codec, *options):
+        frames = self.check("--codec", codec, "--rule", ".*=snr:18", *options).frames.values()
+        code = {"h264": refdec.H264, "h265": refdec.H265}[codec]
+        self.assertGreater(sum(frame.codec == code for frame in frames), len(frames) // 2, "too few coded by video")
+
+    def test_h265(self):
+        self.check_video("h265")
+
+    def test_h264(self):
+        self.check_video("h264")
+
+    def test_h265_rotated(self):
+        self.check_video("h265", "--rotate")
+
+    def test_h265_row_scales_12(self):
+        self.check_video("h265", "--row-scales", "--depth", "12")
+
+    def test_h264_rotated_row_scales_10(self):
+        self.check_video("h264", "--rotate", "--row-scales", "--depth", "10")
+
+    def test_h265_chroma_8(self):
+        self.check_video("h265", "--chroma", "420", "--depth", "8")
+
+    def test_lossless(self):
+        """decompress(compress --lossless) is the file, byte for byte; refdec restores it too."""
+        self.check("--lossless")
+        rng = np.random.default_rng(SEED)
+        tensors = [(f"{dtype} {shape}", dtype, shape, tensor_bytes(dtype, int(np.prod(shape)), rng))
+                   for dtype in refdec.NAMES for shape in ((), (0, 2), (8, 1000), (3, 8))
+                   if int(np.prod(shape)) * refdec.BITS[dtype] % 8 == 0]
+        tensors.append(("more than a tile", "BF16", (1100, 1000), rng.bytes(2200000)))
+        tensors.append(("tied", "BF16", (1100, 1000), tensors[-1][3]))
+        data = refenc.plain(tensors)
+        plain, packed = self.write("all.safetensors", data), self.folder / "all-packed.safetensors"
+        self.succeed("compress", "--lossless", plain, "-o", packed)
+        compressed = self.check_same(packed, "lossless")
+        self.assertEqual(compressed.restore(), data)
+        self.assertEqual((self.folder / "back.safetensors").read_bytes(), data)
+        self.assertIn(refdec.ALIAS, {frame.codec for frame in compressed.frames.values()})
+
+
+# ---- files that other software wrote -----------------------------------------------------------------------------
+
+def styles():
+    """Headers as different writers make them, all legal."""
+    floats = np.arange(6, dtype="<f4").tobytes()
+    header = {"z.weight": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]},
+              "\u00e4/\"b\"\\": {"dtype": "U8", "shape": [5], "data_offsets": [24, 29]},
+              "empty": {"dtype": "F16", "shape": [0, 7], "data_offsets": [29, 29]},
+              "scalar": {"dtype": "I64", "shape": [], "data_offsets": [29, 37]}}
+    data = floats + b"hello" + bytes(8)
+    described = {**header, "__metadata__": {"format": "pt", "note": "\u2192 \U0001f600 \u0007"}}
+    backwards = {name: dict(reversed(entry.items())) for name, entry in reversed(header.items())}
+    dump = lambda value, **options: json.dumps(value, **options).encode("utf-8")
+    yield "indent", dump(described, indent=4), data
+    yield "ASCII escapes", dump(described, ensure_ascii=True, separators=(",", ":")), data
+    yield "UTF-8", dump(described, ensure_ascii=False), data
+    yield "metadata first", dump({"__metadata__": {"a": "b"}, **header}), data
+    yield "entries backwards", dump(backwards), data
+    yield "sorted keys", dump(described, sort_keys=True), data
+    yield "tabs and newlines", dump(header, indent="\t").replace(b"\n", b"\r\n"), data
+    yield "padded to 4096", dump(header).ljust(4096), data
+    yield "empty metadata", dump({"__metadata__": {}, **header}), data
+    yield "capital escapes", dump({"\u00ff": header["z.weight"]}).replace(b"\\u00ff", b"\\u00FF"), floats
+    yield "no tensors", b"{}", b""
+    yield "only metadata", dump({"__metadata__": {"a": ""}}), b""
+
+
+class Foreign(Case):
+    def test_styles(self):
+        for what, header, data in styles():
+            with self.subTest(what):
+                original = struct.pack("<Q", len(header)) + header + data
+                plain = self.write("plain.safetensors", original)
+                packed, back = self.folder / "packed.safetensors", self.folder / "back.safetensors"
+                self.succeed("compress", "-f", "--lossless", plain, "-o", packed)
+                self.succeed("verify", packed)
+                self.succeed("decompress", "-f", packed, "-o", back)
+                self.assertEqual(back.read_bytes(), original)
+                self.assertEqual(refdec.Compressed(packed).restore(), original)
+
+
+if __name__ == "__main__":
+    unittest.main()

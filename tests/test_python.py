@@ -1,0 +1,281 @@
+#!/usr/bin/python3
+"""test_python.py - the Python package on libvcllm.
+
+Faults it would catch: a struct that is laid out otherwise than in C, a dtype that comes out as another, rows that are
+not those asked for, an error that becomes a crash or an empty message, a package that fails without numpy.
+
+VCLLM_LIBRARY names libvcllm.so; without it the package's own search finds it.
+"""
+import math
+import os
+import pathlib
+import re
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import unittest
+
+import numpy as np
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "python"))
+
+import refdec
+import refenc
+import vcllm
+from vcllm import library
+
+SEED = 77
+
+
+def normal(shape, dtype="float32"):
+    return np.random.default_rng(SEED).normal(0, 1, shape).astype(dtype)
+
+
+def nmse(x, y):
+    x, y = np.asarray(x, "float64"), np.asarray(y, "float64")
+    return ((x - y) ** 2).sum() / (x ** 2).sum()
+
+
+class Files(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+
+    def compressed(self):
+        """Frames of the library's own encoder under names; what they should give."""
+        weight, exact = normal((300, 200)), np.arange(24, dtype="int64").reshape(4, 3, 2)
+        bf16 = (normal((100, 90)).view("uint32") >> 16).astype("uint16")
+        frames = [("weight", vcllm.encode(weight, bits=4)), ("exact", vcllm.encode(exact, codec="exact")),
+                  ("bf16", vcllm.encode(bf16, codec="exact", dtype="BF16")),
+                  ("tied", refenc.alias("F32", (300, 200), "weight")),
+                  ("scalar", vcllm.encode(np.float64(2.5), codec="exact")),
+                  ("empty", vcllm.encode(np.zeros((0, 7), "float16"), codec="exact"))]
+        path = self.folder / "compressed.safetensors"
+        path.write_bytes(refenc.container(frames, {"format": "pt"}))
+        return path, weight, exact, bf16
+
+    def test_compressed(self):
+        path, weight, exact, bf16 = self.compressed()
+        with vcllm.open(path) as model:
+            self.assertEqual(list(model.keys()), ["weight", "exact", "bf16", "tied", "scalar", "empty"])
+            self.assertEqual(len(model), 6)
+            self.assertIn("tied", model)
+            self.assertNotIn("tide", model)
+            self.assertLess(nmse(weight, model["weight"]), 0.01)
+            self.assertEqual((model["weight"].dtype, model["weight"].shape), (np.float32, (300, 200)))
+            np.testing.assert_array_equal(model["tied"], model["weight"])
+            np.testing.assert_array_equal(model["exact"], exact)
+            np.testing.assert_array_equal(model.read("bf16", raw=True), bf16)
+            np.testing.assert_array_equal(model["bf16"], (bf16.astype("uint32") << 16).view("float32"))
+            self.assertEqual((model["scalar"].shape, float(model["scalar"])), ((), 2.5))
+            self.assertEqual((model["empty"].shape, model["empty"].dtype), ((0, 7), np.float16))
+            decoded = np.frombuffer(refdec.Compressed(path).decode("weight"), "float32").reshape(300, 200)
+            np.testing.assert_array_equal(model["weight"], decoded)
+            with self.assertRaises(KeyError):
+                model["missing"]
+
+    def test_rows(self):
+        path, *_ = self.compressed()
+        with vcllm.open(path) as model:
+            for name in ("weight", "tied", "exact", "bf16", "empty"):
+                whole = model[name]
+                for begin, end in ((0, len(whole)), (0, min(1, len(whole))), (len(whole), len(whole)),
+                                   (len(whole) // 3, len(whole) // 2)):
+                    np.testing.assert_array_equal(model.rows(name, begin, end), whole[begin:end], f"{name} {begin}")
+            for name, begin, end in (("weight", -1, 3), ("weight", 5, 4), ("weight", 0, 301), ("scalar", 0, 1)):
+                with self.assertRaises(vcllm.Error) as caught:
+                    model.rows(name, begin, end)
+                self.assertEqual(caught.exception.status, library.E_ARGUMENT)
+
+    def test_info(self):
+        path, *_ = self.compressed()
+        with vcllm.open(path) as model:
+            info = model.info("weight")
+            self.assertEqual((info["dtype"], info["shape"], info["codec"]), ("F32", (300, 200), "h265"))
+            self.assertEqual(info["values"], 60000)
+            self.assertTrue(3.9 < info["bits"] <= 4 and 15 < info["snr"] < 30, info)
+            self.assertIsNone(info["alias_of"])
+            self.assertEqual(model.info("tied")["alias_of"], "weight")
+            self.assertEqual(model.info("exact")["codec"], "exact")
+            self.assertTrue(math.isinf(model.info("exact")["snr"]))
+
+    def test_plain(self):
+        """Every dtype of an uncompressed file; rows of it."""
+        rng, tensors = np.random.default_rng(SEED), []
+        for dtype in refdec.NAMES:
+            tensors.append((dtype, dtype, (4, 8), rng.bytes(4 * refdec.BITS[dtype])))
+        path = self.folder / "plain.safetensors"
+        path.write_bytes(refenc.plain(tensors))
+        with vcllm.open(path) as model:
+            self.assertEqual(sorted(model), sorted(refdec.NAMES))
+            for dtype, _, _, data in tensors:
+                self.assertEqual(model.read(dtype, raw=True).tobytes(), data if dtype != "BOOL" else
+                                 np.frombuffer(data, "bool").tobytes(), dtype)
+                self.assertEqual(model.info(dtype), {"dtype": dtype, "shape": (4, 8), "bytes": len(data)})
+                row = len(data) // 4
+                self.assertEqual(model.rows(dtype, 1, 3, raw=True).tobytes(), data[row:3 * row], dtype)
+
+    def test_folder(self):
+        for number, name in enumerate(("a", "b")):
+            frame = vcllm.encode(np.full((3, 4), number, "int32"), codec="exact")
+            path = self.folder / f"model-{number + 1:05}-of-00002.safetensors"
+            path.write_bytes(refenc.container([(name, frame)]))
+        with vcllm.open(self.folder) as model:
+            self.assertEqual(sorted(model), ["a", "b"])
+            self.assertEqual(int(model["b"].sum()), 12)
+
+    def test_errors(self):
+        path, *_ = self.compressed()
+        data = path.read_bytes()
+        with self.assertRaises(vcllm.Error) as caught:
+            vcllm.open(self.folder / "missing.safetensors")
+        self.assertIn("missing.safetensors", str(caught.exception))
+        path.write_bytes(data.replace(b'"format"', b'"formas"'))
+        with self.assertRaises(vcllm.Error) as caught:
+            vcllm.open(path)
+        self.assertEqual(caught.exception.status, -22)
+        path.write_bytes(data[:-9] + b"x" + data[-8:])
+        with vcllm.open(path) as model, self.assertRaises(vcllm.Error) as caught:
+            model["empty"]
+        self.assertIn("empty", caught.exception.message)
+        self.assertIn(str(path), caught.exception.message)
+
+    def test_threads(self):
+        """One model from several threads at once."""
+        path, *_ = self.compressed()
+        with vcllm.open(path, threads=2) as model:
+            expected, wrong = model["weight"], []
+
+            def work():
+                for _ in range(5):
+                    if not np.array_equal(model["weight"], expected):
+                        wrong.append(1)
+
+            threads = [threading.Thread(target=work) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            self.assertEqual(wrong, [])
+
+
+class Frames(unittest.TestCase):
+    def test_round_trip(self):
+        for dtype in ("bool", "uint8", "int8", "int16", "uint16", "float16", "int32", "uint32", "float32", "complex64",
+                      "float64", "int64", "uint64"):
+            array = (normal((5, 7)) * 100).astype(dtype)
+            back = vcllm.decode(vcllm.encode(array, codec="exact"))
+            self.assertEqual((back.dtype, back.shape), (array.dtype, array.shape))
+            np.testing.assert_array_equal(back, array, dtype)
+        big_endian = np.arange(6, dtype=">f4").reshape(2, 3)
+        np.testing.assert_array_equal(vcllm.decode(vcllm.encode(big_endian, codec="exact")), big_endian)
+        strided = np.arange(40).reshape(5, 8)[:, ::2].T
+        np.testing.assert_array_equal(vcllm.decode(vcllm.encode(strided, codec="exact")), strided)
+
+    def test_lossy(self):
+        array = normal((256, 384))
+        for codec in ("h264", "h265"):
+            frame = vcllm.encode(array, codec=codec, bits=2.9)
+            self.assertLessEqual(8 * len(frame) / array.size, 2.9)
+            self.assertLess(nmse(array, vcllm.decode(frame)), 0.05, codec)
+            self.assertEqual(refdec.Frame(frame).decode(), vcllm.decode(frame).tobytes())
+        frame = vcllm.encode(array, snr=25, rotate=True, row_scales=True, depth=10, seed=9, effort=3, threads=2)
+        header = refdec.Frame(frame)
+        self.assertEqual((header.flags, header.depth, header.seed), (3, 10, 9))
+        self.assertLessEqual(10 * math.log10(nmse(array, vcllm.decode(frame))), -25)
+
+    def test_bad_arguments(self):
+        array = normal((4, 4))
+        for call in (lambda: vcllm.encode(array, codec="mp3"), lambda: vcllm.encode(array, codec="alias"),
+                     lambda: vcllm.encode(array, bits=3, snr=20), lambda: vcllm.encode(array, bits=-1),
+                     lambda: vcllm.encode(array, dtype="F64"), lambda: vcllm.encode(np.array(["text"])),
+                     lambda: vcllm.encode(array, depth=9), lambda: vcllm.decode(b""), lambda: vcllm.decode(b"VCLF" * 9),
+                     lambda: vcllm.decode(refenc.alias("F32", (2,), "x"))):
+            with self.assertRaises(vcllm.Error) as caught:
+                call()
+            self.assertLess(caught.exception.status, 0)
+            self.assertTrue(caught.exception.message)
+        self.assertRaises(TypeError, vcllm.encode, array, qp=3)
+
+
+WITHOUT_NUMPY = """
+import sys
+sys.modules["numpy"] = None
+import array, vcllm
+from vcllm import values
+assert values.numpy is None
+numbers = memoryview(array.array("f", [1, 2, 3, 4, 5, 6])).cast("B").cast("f", (2, 3))
+frame = vcllm.encode(numbers, codec="exact")
+back = vcllm.decode(frame)
+assert (back.dtype, back.shape, back.data.tolist()) == ("F32", (2, 3), [[1, 2, 3], [4, 5, 6]]), back
+assert vcllm.encode(back, codec="exact") == frame
+bf16 = vcllm.encode(array.array("H", [0x3F80, 0xC000]), codec="exact", dtype="BF16")
+assert vcllm.decode(bf16).data.tolist() == [1.0, -2.0]
+assert vcllm.decode(bf16, raw=True).data.tolist() == [0x3F80, 0xC000]
+f16 = vcllm.encode(array.array("H", [0x3C00, 0xC000]), codec="exact", dtype="F16")
+assert (vcllm.decode(f16).dtype, vcllm.decode(f16).data.tolist()) == ("F32", [1.0, -2.0])
+with vcllm.open(sys.argv[1]) as model:
+    assert model["scalar"].shape == () and model["scalar"].data[0] == 2.5
+    assert model["empty"].shape == (0, 7) and len(model["empty"].data) == 0
+    assert model["c64"].dtype == "C64" and len(model["c64"].data) == 16
+    assert model.rows("rows", 1, 3).data.tolist() == [[2, 3], [4, 5]]
+print("fine")
+"""
+
+
+class WithoutNumpy(unittest.TestCase):
+    def test_memoryviews(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "plain.safetensors"
+            path.write_bytes(refenc.plain([("scalar", "F64", (), struct.pack("<d", 2.5)), ("empty", "F16", (0, 7), b""),
+                                           ("c64", "C64", (2,), bytes(16)), ("rows", "U8", (4, 2), bytes(range(8)))]))
+            run = subprocess.run([sys.executable, "-c", WITHOUT_NUMPY, str(path)], capture_output=True, text=True,
+                                 env={**os.environ, "PYTHONPATH": str(ROOT / "python")})
+            self.assertEqual(run.stdout, "fine\n", run.stderr)
+
+
+# ---- the structs against the headers -----------------------------------------------------------------------------
+
+LAYOUT = """
+#include "vcllm_file.h"
+#include <stdio.h>
+#define SHOW(type) printf(#type " %zu\\n", sizeof(struct type))
+#define FIELD(type, field) printf(#type "." #field " %zu\\n", offsetof(struct type, field))
+int main(void) {
+"""
+
+STRUCTS = {"vcl_tensor": library.TensorStruct, "vcl_options": library.OptionsStruct, "vcl_params": library.ParamsStruct,
+           "vcl_info": library.InfoStruct, "vcl_error": library.ErrorStruct, "vcl_entry": library.EntryStruct,
+           "vcl_entry_handle": library.HandleStruct, "vcl_source": library.SourceStruct, "vcl_sink": library.SinkStruct}
+
+
+class Layout(unittest.TestCase):
+    def test_structs(self):
+        """Sizes and offsets as the C compiler sees them."""
+        program, expected = LAYOUT, ""
+        for name, struct_class in STRUCTS.items():
+            program += f"SHOW({name});"
+            expected += f"{name} {library.ctypes.sizeof(struct_class)}\n"
+            for field, _ in struct_class._fields_:
+                program += f"FIELD({name}, {field});"
+                expected += f"{name}.{field} {getattr(struct_class, field).offset}\n"
+        with tempfile.TemporaryDirectory() as folder:
+            source, binary = pathlib.Path(folder) / "layout.c", pathlib.Path(folder) / "layout"
+            source.write_text(program + "return 0; }\n")
+            subprocess.run([os.environ.get("CC", "cc"), "-I", ROOT / "include", source, "-o", binary], check=True)
+            self.assertEqual(subprocess.run([binary], capture_output=True, text=True).stdout, expected)
+
+    def test_constants(self):
+        """Numbers this package repeats from vcllm.h."""
+        header = (ROOT / "include" / "vcllm.h").read_text()
+        for name, value in (("ARGUMENT", library.E_ARGUMENT), ("CODEC", library.E_CODEC)):
+            self.assertEqual(int(re.search(rf"VCL_E_{name} = (-\d+)", header)[1]), value)
+        self.assertEqual([library.lib.vcl_dtype_name(i).decode() for i in range(22)], refdec.NAMES)
+
+
+if __name__ == "__main__":
+    unittest.main()
