@@ -1,6 +1,5 @@
 /* compress_options.c - the options of compress and their help. */
 #include <math.h>
-#include <string.h>
 
 #include "compress.h"
 

@@ -4,7 +4,6 @@
  * Sizes are upper bounds, exact for tensors kept exactly.  Time and memory are measured: half a million
  * values of the largest tensor go through the real encoder. */
 #include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
 
 #include "compress.h"

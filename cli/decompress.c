@@ -8,6 +8,7 @@
 
 #include "decompress.h"
 #include "folder.h"
+#include "frames.h"
 #include "shard.h"
 
 static const char HELP[] =
@@ -81,7 +82,7 @@ static int check_input(const struct vcl_decompress *job)
 {
     struct vcl_error error = { 0 };
     for (size_t i = 0; i < vcl_model_shards(job->model); i++) {
-        if (!vcl_model_is_compressed(job->model, i)) {
+        if (!vcl_model_is_compressed(job->model, i) && !vcl_holds_frames(job->model, i)) {
             vcl_say("%s: is not compressed", vcl_model_shard_path(job->model, i));
             return VCL_EXIT_USAGE;
         }

@@ -1,4 +1,4 @@
-/* frames.c - one tensor as JSON. */
+/* frames.c - one tensor as JSON, and frames where none should be. */
 #include "frames.h"
 
 static json_t *describe(const struct vcl_entry *entry, const struct vcl_tensor *tensor)
@@ -48,4 +48,15 @@ json_t *vcl_frame_json(const struct vcl_entry *entry, const struct vcl_info *inf
     if (info->codec != VCL_CODEC_EXACT)
         add_coding(object, info);
     return object;
+}
+
+int vcl_holds_frames(const struct vcl_model *model, size_t shard)
+{
+    struct vcl_info info;
+    for (size_t i = 0; i < vcl_model_count(model) && !vcl_model_is_compressed(model, shard); i++) {
+        const struct vcl_entry *entry = vcl_model_entry(model, i);
+        if (entry->shard == shard && vcl_model_frame(model, entry, &info, NULL, NULL) == VCL_OK)
+            return 1;
+    }
+    return 0;
 }

@@ -1,5 +1,4 @@
 /* main.c - vcllm VERB ...: finds the verb and runs it. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "cli.h"

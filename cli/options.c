@@ -2,7 +2,6 @@
  *
  * In: the verb's table and the command line.  Out: the variables the table points at, and the operands.  A
  * table rather than a switch per verb: every range check and its message is written once. */
-#include <errno.h>
 #include <getopt.h>
 #include <math.h>
 #include <sched.h>

@@ -242,7 +242,8 @@ json_t *vcl_json_document(const char *verb)
 
 void vcl_json_print(json_t *document)
 {
-    json_dumpf(document, stdout, JSON_INDENT(2)); /* a failed write shows in vcl_close_stdout */
+    json_dumpf(document, stdout,
+               JSON_INDENT(2) | JSON_REAL_PRECISION(15)); /* a failed write shows in vcl_close_stdout */
     putchar('\n');
     json_decref(document);
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "folder.h"
+#include "frames.h"
 #include "values.h"
 #include "work.h"
 
@@ -69,25 +70,12 @@ static int verify_finish(void *user, size_t i)
     return VCL_EXIT_OK;
 }
 
-/* A flipped bit in the hash's key makes a compressed file look like a plain one. */
-static int holds_frames(const struct vcl_model *model, size_t shard)
-{
-    struct vcl_info info;
-    for (size_t i = 0; i < vcl_model_count(model); i++) {
-        const struct vcl_entry *entry = vcl_model_entry(model, i);
-        if (entry->shard == shard && vcl_model_frame(model, entry, &info, NULL, NULL) == VCL_OK)
-            return 1;
-    }
-    return 0;
-}
-
 static int verify_containers(struct verification *v)
 {
     size_t compressed = 0;
     for (size_t i = 0; i < vcl_model_shards(v->model); i++) {
         struct vcl_error error = { 0 };
-        const int has_hash = vcl_model_is_compressed(v->model, i);
-        if (!has_hash && !holds_frames(v->model, i))
+        if (!vcl_model_is_compressed(v->model, i) && !vcl_holds_frames(v->model, i))
             continue;
         compressed++;
         const enum vcl_status status = vcl_model_check_hash(v->model, i, &error);

@@ -1,9 +1,11 @@
-/* fuzz_safetensors.c - any bytes as a model file: opened by pread and by mmap, and everything in it walked.
+/* fuzz_safetensors.c - any bytes as a model file: opened by pread and by mmap, and everything in it
+ * walked.
  *
- * In: libFuzzer's bytes, put into a memory file; and once more as a header alone, with its true length before it and as
- * many bytes of data behind it as the first byte says, so that mutations reach the rules beyond the length.  Beyond not crashing, what opens must hold together: every tensor is
- * found by its name, its bytes can be read to the last, both ways of reading agree, and the canonical header of its
- * entries describes the same tensors again.                                                                          */
+ * In: libFuzzer's bytes, put into a memory file; and once more as a header alone, with its true length
+ * before it and as many bytes of data behind it as the first byte says, so that mutations reach the
+ * rules beyond the length.  Beyond not crashing, what opens must hold together: every tensor is found
+ * by its name, its bytes can be read to the last, both ways of reading agree, and the canonical header
+ * of its entries describes the same tensors again. */
 #include "vcllm_file.h"
 
 #include <stdio.h>
@@ -37,13 +39,15 @@ static struct vcl_model *open_fd(int fd, enum vcl_io io)
     vcl_model_options_init(&options);
     options.io = io;
     const enum vcl_status status = vcl_model_open(path, &options, &model, &error);
-    must((status == VCL_OK) == (model != NULL) && status == error.status && (status == VCL_OK || error.text[0] != 0));
+    must((status == VCL_OK) == (model != NULL) && status == error.status
+         && (status == VCL_OK || error.text[0] != 0));
     return model;
 }
 
 static void walk_entry(const struct vcl_model *model, const struct vcl_model *mapped, size_t i)
 {
-    const struct vcl_entry *const entry = vcl_model_entry(model, i), *const other = vcl_model_entry(mapped, i);
+    const struct vcl_entry *const entry = vcl_model_entry(model, i), *const other =
+                                                                         vcl_model_entry(mapped, i);
     const struct vcl_entry *target;
     struct vcl_info info;
     uint8_t *const bytes = malloc(entry->bytes + 1), *const same = malloc(entry->bytes + 1);
@@ -61,7 +65,8 @@ static void walk_entry(const struct vcl_model *model, const struct vcl_model *ma
 static int same_entry(const struct vcl_entry *a, const struct vcl_entry *b)
 {
     return strcmp(a->name, b->name) == 0 && a->bytes == b->bytes && a->tensor.dtype == b->tensor.dtype
-        && a->tensor.rank == b->tensor.rank && memcmp(a->tensor.dims, b->tensor.dims, sizeof a->tensor.dims) == 0;
+        && a->tensor.rank == b->tensor.rank
+        && memcmp(a->tensor.dims, b->tensor.dims, sizeof a->tensor.dims) == 0;
 }
 
 /* Entries and metadata to text and back. */
@@ -126,9 +131,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     open_and_walk(memory_file(data, size), size);
     if (size < 2)
         return 0;
-    const uint8_t length[8] = { (uint8_t)(size - 1), (uint8_t)((size - 1) >> 8), (uint8_t)((size - 1) >> 16) };
+    const uint8_t length[8] = { (uint8_t)(size - 1), (uint8_t)((size - 1) >> 8),
+                                (uint8_t)((size - 1) >> 16) };
     const int fd = memory_file(length, 8);
-    must(write(fd, data + 1, size - 1) == (ssize_t)(size - 1) && ftruncate(fd, (off_t)(8 + size - 1 + data[0])) == 0);
+    must(write(fd, data + 1, size - 1) == (ssize_t)(size - 1)
+         && ftruncate(fd, (off_t)(8 + size - 1 + data[0])) == 0);
     open_and_walk(fd, size);
     return 0;
 }

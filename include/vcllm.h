@@ -1,7 +1,7 @@
 /* vcllm.h - tensors to frames and back.
  *
- * A frame is one coded tensor: self-describing, checksummed, decodable from any tile.  docs/format.md is its
- * definition.  Model files (safetensors, shards) are the business of vcllm_file.h.
+ * A frame is one coded tensor: self-describing, checksummed, decodable from any tile.  docs/format.md
+ * is its definition.  Model files (safetensors, shards) are the business of vcllm_file.h.
  *
  *     struct vcl_context *ctx;
  *     struct vcl_params params;
@@ -18,13 +18,15 @@
  *
  * Conventions
  * - Tensors are dense, row-major, little-endian.  Dimensions run from the slowest to the fastest.
- * - "bits" is 8 x frame bytes / values: every byte of the frame counts.  SNR is 10 log10(sum x^2 / sum (x-y)^2) in dB
- *   over the finite values, y as decoded in the tensor's own dtype.
- * - Functions return enum vcl_status; sizes and objects come back through pointers.  Nothing is printed, nothing exits.
- * - Memory: the caller owns every buffer it passes.  The library allocates through the hooks in vcl_options and
- *   frees all of it in vcl_context_destroy.
- * - Threads: a context serves one thread at a time; different contexts are independent.  There is no global state.
- * - A struct that starts with `size` is filled by its _init function and may grow in later versions.                  */
+ * - "bits" is 8 x frame bytes / values: every byte of the frame counts.  SNR is 10 log10(sum x^2 / sum
+ *   (x-y)^2) in dB over the finite values, y as decoded in the tensor's own dtype.
+ * - Functions return enum vcl_status; sizes and objects come back through pointers.  Nothing is
+ *   printed, nothing exits.
+ * - Memory: the caller owns every buffer it passes.  The library allocates through the hooks in
+ *   vcl_options and frees all of it in vcl_context_destroy.
+ * - Threads: a context serves one thread at a time; different contexts are independent.  There is no
+ *   global state.
+ * - A struct that starts with `size` is filled by its _init function and may grow in later versions. */
 #ifndef VCLLM_H
 #define VCLLM_H
 
@@ -44,15 +46,15 @@ extern "C" {
 #define VCL_VERSION_MAJOR 0
 #define VCL_VERSION_MINOR 1
 #define VCL_VERSION_PATCH 0
-#define VCL_FORMAT_VERSION 0   /* of the frames written; frames of a newer version are refused */
+#define VCL_FORMAT_VERSION 0 /* of the frames written; frames of a newer version are refused */
 
 /* "0.1.0", of the library that runs (the macros name the header compiled against). */
 VCL_API const char *vcl_version(void);
 
-/* ---- status ---------------------------------------------------------------------------------------------------- */
+/* ---- status ---------------------------------------------------------------------------------- */
 
-/* Values are pinned: they never change meaning.  Families: -1.. caller, -10.. resources, -20.. data, -30.. backends,
- * -40.. targets. */
+/* Values are pinned: they never change meaning.  Families: -1.. caller, -10.. resources, -20.. data,
+ * -30.. backends, -40.. targets. */
 enum vcl_status {
     VCL_OK = 0,
     VCL_E_ARGUMENT = -1,   /* an argument is out of its documented range */
@@ -73,16 +75,34 @@ enum vcl_status {
 /* A short English phrase for a status; never NULL. */
 VCL_API const char *vcl_status_text(enum vcl_status status);
 
-/* ---- tensors --------------------------------------------------------------------------------------------------- */
+/* ---- tensors --------------------------------------------------------------------------------- */
 
 #define VCL_MAX_RANK 16
 
 /* The dtypes of safetensors, in its order; the numbers are those written in frames. */
 enum vcl_dtype {
-    VCL_DTYPE_BOOL = 0, VCL_DTYPE_F4, VCL_DTYPE_F6_E2M3, VCL_DTYPE_F6_E3M2, VCL_DTYPE_U8, VCL_DTYPE_I8,
-    VCL_DTYPE_F8_E5M2, VCL_DTYPE_F8_E4M3, VCL_DTYPE_F8_E8M0, VCL_DTYPE_F8_E4M3FNUZ, VCL_DTYPE_F8_E5M2FNUZ,
-    VCL_DTYPE_I16, VCL_DTYPE_U16, VCL_DTYPE_F16, VCL_DTYPE_BF16, VCL_DTYPE_I32, VCL_DTYPE_U32, VCL_DTYPE_F32,
-    VCL_DTYPE_C64, VCL_DTYPE_F64, VCL_DTYPE_I64, VCL_DTYPE_U64,
+    VCL_DTYPE_BOOL = 0,
+    VCL_DTYPE_F4,
+    VCL_DTYPE_F6_E2M3,
+    VCL_DTYPE_F6_E3M2,
+    VCL_DTYPE_U8,
+    VCL_DTYPE_I8,
+    VCL_DTYPE_F8_E5M2,
+    VCL_DTYPE_F8_E4M3,
+    VCL_DTYPE_F8_E8M0,
+    VCL_DTYPE_F8_E4M3FNUZ,
+    VCL_DTYPE_F8_E5M2FNUZ,
+    VCL_DTYPE_I16,
+    VCL_DTYPE_U16,
+    VCL_DTYPE_F16,
+    VCL_DTYPE_BF16,
+    VCL_DTYPE_I32,
+    VCL_DTYPE_U32,
+    VCL_DTYPE_F32,
+    VCL_DTYPE_C64,
+    VCL_DTYPE_F64,
+    VCL_DTYPE_I64,
+    VCL_DTYPE_U64,
     VCL_DTYPE_COUNT
 };
 
@@ -97,43 +117,48 @@ VCL_API int vcl_dtype_is_float(enum vcl_dtype dtype);
 
 struct vcl_tensor {
     enum vcl_dtype dtype;
-    unsigned rank;                  /* 0 (one value) to VCL_MAX_RANK */
-    uint64_t dims[VCL_MAX_RANK];    /* slowest first; a 0 makes the tensor empty */
+    unsigned rank;               /* 0 (one value) to VCL_MAX_RANK */
+    uint64_t dims[VCL_MAX_RANK]; /* slowest first; a 0 makes the tensor empty */
 };
 
-/* Number of values and bytes; VCL_E_ARGUMENT for a bad dtype or rank, VCL_E_LIMIT where either overflows 63 bits,
- * VCL_E_FORMAT where the values do not fill whole bytes (F4 and F6).  Either pointer may be NULL. */
+/* Number of values and bytes; VCL_E_ARGUMENT for a bad dtype or rank, VCL_E_LIMIT where either
+ * overflows 63 bits, VCL_E_FORMAT where the values do not fill whole bytes (F4 and F6).  Either pointer
+ * may be NULL. */
 VCL_API enum vcl_status vcl_tensor_size(const struct vcl_tensor *tensor, uint64_t *values, uint64_t *bytes);
 
-/* Converts n values between F16, BF16, F32 and F64 (to narrower: round to nearest even; NaN stays NaN, its payload
- * cut).  src and dst must not overlap.  VCL_E_ARGUMENT for other dtypes. */
-VCL_API enum vcl_status vcl_convert(enum vcl_dtype from, const void *src, enum vcl_dtype to, void *dst, size_t n);
+/* Converts n values between F16, BF16, F32 and F64 (to narrower: round to nearest even; NaN stays NaN,
+ * its payload cut).  src and dst must not overlap.  VCL_E_ARGUMENT for other dtypes. */
+VCL_API enum vcl_status vcl_convert(enum vcl_dtype from, const void *src, enum vcl_dtype to, void *dst,
+                                    size_t n);
 
-/* Sums over the pairs (x, y) of n values of a float dtype that are both finite; pairs of equal non-finite values (any
- * NaN with any NaN) are skipped, others counted in `mismatches`.  Adds to *sums: zero it first. */
+/* Sums over the pairs (x, y) of n values of a float dtype that are both finite; pairs of equal
+ * non-finite values (any NaN with any NaN) are skipped, others counted in `mismatches`.  Adds to *sums:
+ * zero it first. */
 struct vcl_error_sums {
-    uint64_t values;        /* finite pairs */
-    uint64_t mismatches;    /* pairs that differ in being finite, or in which infinity */
-    double signal;          /* sum x^2 */
-    double error;           /* sum (x-y)^2 */
-    double max_error;       /* max |x-y| */
+    uint64_t values;     /* finite pairs */
+    uint64_t mismatches; /* pairs that differ in being finite, or in which infinity */
+    double signal;       /* sum x^2 */
+    double error;        /* sum (x-y)^2 */
+    double max_error;    /* max |x-y| */
 };
 VCL_API enum vcl_status vcl_compare(enum vcl_dtype dtype, const void *x, const void *y, size_t n,
                                     struct vcl_error_sums *sums);
 /* SNR in dB: INFINITY where the error is 0, -INFINITY where only the signal is. */
 VCL_API double vcl_snr(const struct vcl_error_sums *sums);
 
-/* ---- contexts -------------------------------------------------------------------------------------------------- */
+/* ---- contexts -------------------------------------------------------------------------------- */
 
 struct vcl_options {
     size_t size;            /* of this struct; set by vcl_options_init */
     unsigned threads;       /* for the tiles of one tensor; 0 = one per online CPU.  Default 1 */
-    const char *module_dir; /* folder of the video module; NULL = the environment's VCLLM_MODULE_DIR, else beside the
-                             * library, else where it was installed */
+    const char *module_dir; /* folder of the video module; NULL = the environment's VCLLM_MODULE_DIR, else
+                             * beside the library, else where it was installed */
     void *user;             /* for the hooks */
-    void *(*allocate)(void *user, size_t bytes);   /* both or neither; NULL = malloc and free; called from any */
-    void (*release)(void *user, void *block);      /* thread of the pool; release(NULL) is not called */
-    int (*cancel)(void *user);                     /* polled between tiles; nonzero = stop with VCL_E_CANCELLED */
+    /* Both or neither; NULL = malloc and free.  Called from any thread of the pool; release(NULL) is not. */
+    void *(*allocate)(void *user, size_t bytes);
+    void (*release)(void *user, void *block);
+    /* Polled between tiles; nonzero = stop with VCL_E_CANCELLED. */
+    int (*cancel)(void *user);
 };
 VCL_API void vcl_options_init(struct vcl_options *options);
 
@@ -141,20 +166,20 @@ struct vcl_context;
 
 /* options NULL = defaults.  VCL_E_MEMORY, VCL_E_ARGUMENT. */
 VCL_API enum vcl_status vcl_context_create(const struct vcl_options *options, struct vcl_context **ctx);
-VCL_API void vcl_context_destroy(struct vcl_context *ctx);     /* NULL is fine */
+VCL_API void vcl_context_destroy(struct vcl_context *ctx); /* NULL is fine */
 
-/* What went wrong in this context's last failed call, one line with no newline: the offset in the frame, the codec's own
- * words.  Empty if nothing did.  Valid until the next call on the context. */
+/* What went wrong in this context's last failed call, one line with no newline: the offset in the
+ * frame, the codec's own words.  Empty if nothing did.  Valid until the next call on the context. */
 VCL_API const char *vcl_context_message(const struct vcl_context *ctx);
 
-/* ---- encoding -------------------------------------------------------------------------------------------------- */
+/* ---- encoding -------------------------------------------------------------------------------- */
 
 /* The numbers are those written in frames. */
 enum vcl_codec {
-    VCL_CODEC_ALIAS = 0,    /* the name of another tensor with the same bytes; see vcl_alias_encode */
-    VCL_CODEC_EXACT = 1,    /* the tensor's bytes, unchanged */
-    VCL_CODEC_H264 = 2,     /* round to nearest at 8 to 12 bits, pictures, H.264 intra */
-    VCL_CODEC_H265 = 3,     /* the same through H.265 */
+    VCL_CODEC_ALIAS = 0, /* the name of another tensor with the same bytes; see vcl_alias_encode */
+    VCL_CODEC_EXACT = 1, /* the tensor's bytes, unchanged */
+    VCL_CODEC_H264 = 2,  /* round to nearest at 8 to 12 bits, pictures, H.264 intra */
+    VCL_CODEC_H265 = 3,  /* the same through H.265 */
     VCL_CODEC_COUNT
 };
 /* "h265"; NULL for a number that is no codec.  And back: VCL_CODEC_COUNT for a name that is none. */
@@ -162,30 +187,31 @@ VCL_API const char *vcl_codec_name(enum vcl_codec codec);
 VCL_API enum vcl_codec vcl_codec_parse(const char *name);
 
 enum vcl_goal {
-    VCL_GOAL_BITS,          /* target = bits per value, 0.01 to 64: never above, and within 2 % below where reachable
-                             * with 64k values or more */
-    VCL_GOAL_SNR            /* target = dB, -10 to 200: never below, and close to it */
+    VCL_GOAL_BITS, /* target = bits per value, 0.01 to 64: never above, and within 2 % below where reachable
+                    * with 64k values or more */
+    VCL_GOAL_SNR   /* target = dB, -10 to 200: never below, and close to it */
 };
 
 struct vcl_params {
-    size_t size;            /* of this struct; set by vcl_params_init */
-    enum vcl_codec codec;   /* default VCL_CODEC_H265; VCL_CODEC_EXACT ignores all that follows */
-    enum vcl_goal goal;     /* default VCL_GOAL_BITS */
-    double target;          /* default 2.9 */
-    int effort;             /* 1 (fast) to 9 (thorough), default 5. x265: presets ultrafast
-                             * to placebo; x264: 1-5 and 6-9 (docs/design.md says why) */
-    int rotate;             /* 1 = randomised Hadamard on both sides of every tile before coding.  Default 0 */
-    uint32_t seed;          /* of the rotation's signs.  Default 1 */
-    int row_scales;         /* 1 = one 8- to 12-bit range per matrix row instead of one per tensor.  Default 0 */
-    int depth;              /* bits of the range: 0 = as few of 8, 10, 12 as the target allows, or 8, 10, 12 */
-    int chroma;             /* 400 (luma only, default) or 420 (constant chroma, for hardware without monochrome) */
-    const char *encoder;    /* libavcodec's name, e.g. "hevc_nvenc"; NULL = the first that works */
-    const char *decoder;    /* likewise; decodes what was encoded, to check it */
+    size_t size;          /* of this struct; set by vcl_params_init */
+    enum vcl_codec codec; /* default VCL_CODEC_H265; VCL_CODEC_EXACT ignores all that follows */
+    enum vcl_goal goal;   /* default VCL_GOAL_BITS */
+    double target;        /* default 2.9 */
+    int effort;           /* 1 (fast) to 9 (thorough), default 5. x265: presets ultrafast
+                           * to placebo; x264: 1-5 and 6-9 (docs/design.md says why) */
+    int rotate;           /* 1 = randomised Hadamard on both sides of every tile before coding.  Default 0 */
+    uint32_t seed;        /* of the rotation's signs.  Default 1 */
+    int row_scales; /* 1 = one 8- to 12-bit range per matrix row instead of one per tensor.  Default 0 */
+    int depth;      /* bits of the range: 0 = as few of 8, 10, 12 as the target allows, or 8, 10, 12 */
+    int chroma;     /* 400 (luma only, default) or 420 (constant chroma, for hardware without monochrome) */
+    const char *encoder; /* libavcodec's name, e.g. "hevc_nvenc"; NULL = the first that works */
+    const char *decoder; /* likewise; decodes what was encoded, to check it */
 };
 VCL_API void vcl_params_init(struct vcl_params *params);
 
-/* Where values come from and bytes go to.  Both work by position; `read` is called from several threads at once unless
- * threads is 1; so is `write` when decoding.  Return 0, or anything else for a failure (VCL_E_IO). */
+/* Where values come from and bytes go to.  Both work by position; `read` is called from several threads
+ * at once unless threads is 1; so is `write` when decoding.  Return 0, or anything else for a failure
+ * (VCL_E_IO). */
 struct vcl_source {
     void *user;
     int (*read)(void *user, uint64_t offset, void *dst, size_t bytes);
@@ -196,99 +222,104 @@ struct vcl_sink {
 };
 
 enum {
-    VCL_REPORT_SATURATED = 1,   /* the quantised tensor itself, coded exactly, is below the target: written so */
-    VCL_REPORT_FELL_BACK = 2    /* the codec could not meet the target but the exact frame does: written so */
+    VCL_REPORT_SATURATED =
+        1,                   /* the quantised tensor itself, coded exactly, is below the target: written so */
+    VCL_REPORT_FELL_BACK = 2 /* the codec could not meet the target but the exact frame does: written so */
 };
 struct vcl_report {
     uint64_t frame_bytes;
     uint64_t values;
-    double bits;            /* per value; 0 for an empty tensor */
-    double snr;             /* dB; INFINITY for exact frames */
-    double trials;          /* whole-tensor encodes it took; a probe of some tiles counts as their share */
-    enum vcl_codec codec;   /* as written */
-    int depth;              /* of the quantised values, 0 for exact frames */
-    unsigned flags;         /* VCL_REPORT_* */
+    double bits;          /* per value; 0 for an empty tensor */
+    double snr;           /* dB; INFINITY for exact frames */
+    double trials;        /* whole-tensor encodes it took; a probe of some tiles counts as their share */
+    enum vcl_codec codec; /* as written */
+    int depth;            /* of the quantised values, 0 for exact frames */
+    unsigned flags;       /* VCL_REPORT_* */
 };
 
-/* Most bytes a frame of this tensor can take, whatever the parameters: the raw bytes and the header of an exact frame.
- * 0 where vcl_tensor_size fails. */
+/* Most bytes a frame of this tensor can take, whatever the parameters: the raw bytes and the header of
+ * an exact frame. 0 where vcl_tensor_size fails. */
 VCL_API uint64_t vcl_bound(const struct vcl_tensor *tensor);
 
-/* Encodes the values at source offsets 0 to bytes-1.  The frame goes to sink offsets 0 to report->frame_bytes-1; parts
- * of it are written more than once, the header last, and rejected trials may have written beyond its end, up to
- * vcl_bound.  Memory: a few tiles of at most 2^20 values per thread and 12 bytes per tile, never the whole tensor.
- * report may be NULL.
- * VCL_E_CODEC: no module or no working encoder.  VCL_E_RATE: neither the codec nor the exact frame meets the target.
+/* Encodes the values at source offsets 0 to bytes-1.  The frame goes to sink offsets 0 to
+ * report->frame_bytes-1; parts of it are written more than once, the header last, and rejected trials
+ * may have written beyond its end, up to vcl_bound.  Memory: a few tiles of at most 2^20 values per
+ * thread and 12 bytes per tile, never the whole tensor. report may be NULL. VCL_E_CODEC: no module or
+ * no working encoder.  VCL_E_RATE: neither the codec nor the exact frame meets the target.
  * VCL_E_ARGUMENT also for a dtype that can only be coded exactly. */
 VCL_API enum vcl_status vcl_encode(struct vcl_context *ctx, const struct vcl_tensor *tensor,
                                    const struct vcl_source *source, const struct vcl_params *params,
                                    const struct vcl_sink *sink, struct vcl_report *report);
 
 /* The same in memory.  *bytes: in, the room at frame (vcl_bound is always enough); out, the frame's size. */
-VCL_API enum vcl_status vcl_encode_buffer(struct vcl_context *ctx, const struct vcl_tensor *tensor, const void *values,
-                                          const struct vcl_params *params, void *frame, size_t *bytes,
-                                          struct vcl_report *report);
+VCL_API enum vcl_status vcl_encode_buffer(struct vcl_context *ctx, const struct vcl_tensor *tensor,
+                                          const void *values, const struct vcl_params *params, void *frame,
+                                          size_t *bytes, struct vcl_report *report);
 
-#define VCL_MAX_NAME 65535      /* bytes of a tensor's name */
+#define VCL_MAX_NAME 65535 /* bytes of a tensor's name */
 
 /* A frame that says "the same as the tensor `target` of this file".  *bytes: in, the room (at most
  * VCL_MAX_NAME + 256 is needed); out, the size. */
 VCL_API enum vcl_status vcl_alias_encode(const struct vcl_tensor *tensor, const char *target, void *frame,
                                          size_t *bytes);
 
-/* ---- decoding -------------------------------------------------------------------------------------------------- */
+/* ---- decoding -------------------------------------------------------------------------------- */
 
 struct vcl_info {
     struct vcl_tensor tensor;
     enum vcl_codec codec;
     uint64_t frame_bytes;
-    uint64_t header_bytes;      /* of them the header, tile table and padding */
+    uint64_t header_bytes; /* of them the header, tile table and padding */
     uint64_t values;
-    uint64_t cols;              /* the tensor is coded as a matrix of values / cols rows */
+    uint64_t cols; /* the tensor is coded as a matrix of values / cols rows */
     uint64_t tiles;
     uint32_t tile_rows, tile_cols;
-    int rotated, row_scales, non_finite;   /* 0 or 1 */
-    int depth;                  /* 0 for exact frames */
-    double snr;                 /* dB, as measured by the encoder; INFINITY for exact frames, NAN for an alias */
-    const char *fault;          /* why vcl_peek refused it, a constant string; NULL where it did not */
+    int rotated, row_scales, non_finite; /* 0 or 1 */
+    int depth;                           /* 0 for exact frames */
+    double snr;        /* dB, as measured by the encoder; INFINITY for exact frames, NAN for an alias */
+    const char *fault; /* why vcl_peek refused it, a constant string; NULL where it did not */
 };
 
 /* Smallest number of bytes with which vcl_peek can tell how long the header is. */
 #define VCL_PEEK_BYTES 16
 
-/* Reads and checks a frame's header from its first `bytes` bytes; allocates nothing.  VCL_E_TRUNCATED where more bytes
- * are needed, with info->header_bytes set to how many once VCL_PEEK_BYTES are there (0 before).  target, if not NULL and
- * the frame is an alias, points at the target's name inside frame, *target_length bytes without a NUL. */
+/* Reads and checks a frame's header from its first `bytes` bytes; allocates nothing.  VCL_E_TRUNCATED
+ * where more bytes are needed, with info->header_bytes set to how many once VCL_PEEK_BYTES are there (0
+ * before).  target, if not NULL and the frame is an alias, points at the target's name inside frame,
+ * *target_length bytes without a NUL. */
 VCL_API enum vcl_status vcl_peek(const void *frame, size_t bytes, struct vcl_info *info, const char **target,
                                  size_t *target_length);
 
-/* Decodes dims[0] indices first to first+count-1 of the frame at source offsets 0 to bytes-1 (a tensor of rank 0 has one;
- * count UINT64_MAX = all from first).  Only tiles that overlap are read.  Values go to sink offsets from 0; sink NULL =
- * check everything, keep nothing.  Both checksums of every tile touched are checked; on failure what was written is
- * undefined.  decoder: libavcodec's name or NULL.  Memory: a few tiles per thread and the header.
- * VCL_E_ARGUMENT for an alias frame: decode its target instead. */
+/* Decodes dims[0] indices first to first+count-1 of the frame at source offsets 0 to bytes-1 (a tensor
+ * of rank 0 has one; count UINT64_MAX = all from first).  Only tiles that overlap are read.  Values go
+ * to sink offsets from 0; sink NULL = check everything, keep nothing.  Both checksums of every tile
+ * touched are checked; on failure what was written is undefined.  decoder: libavcodec's name or NULL.
+ * Memory: a few tiles per thread and the header. VCL_E_ARGUMENT for an alias frame: decode its target
+ * instead. */
 VCL_API enum vcl_status vcl_decode(struct vcl_context *ctx, const struct vcl_source *source, uint64_t bytes,
-                                   uint64_t first, uint64_t count, const char *decoder, const struct vcl_sink *sink);
+                                   uint64_t first, uint64_t count, const char *decoder,
+                                   const struct vcl_sink *sink);
 
 /* The whole tensor in memory; values must have room for all its bytes (VCL_E_SPACE). */
-VCL_API enum vcl_status vcl_decode_buffer(struct vcl_context *ctx, const void *frame, size_t bytes, void *values,
-                                          size_t room);
+VCL_API enum vcl_status vcl_decode_buffer(struct vcl_context *ctx, const void *frame, size_t bytes,
+                                          void *values, size_t room);
 
-/* ---- backends -------------------------------------------------------------------------------------------------- */
+/* ---- backends -------------------------------------------------------------------------------- */
 
 struct vcl_backend {
-    const char *name;           /* "libx265", "hevc_cuvid" */
+    const char *name; /* "libx265", "hevc_cuvid" */
     enum vcl_codec codec;
-    int encodes;                /* 1 encoder, 0 decoder */
+    int encodes; /* 1 encoder, 0 decoder */
     int hardware;
-    int works;                  /* it just coded a picture and gave back what it should */
-    const char *detail;         /* why not; or what it can do ("8, 10, 12 bits, monochrome") */
+    int works;          /* it just coded a picture and gave back what it should */
+    const char *detail; /* why not; or what it can do ("8, 10, 12 bits, monochrome") */
 };
 
-/* Tries every encoder and decoder the project knows by coding a picture, and tells `each` of it (strings are valid
- * during the call).  VCL_E_CODEC with a message if the video module cannot be loaded at all. */
-VCL_API enum vcl_status vcl_probe(struct vcl_context *ctx, void (*each)(void *user, const struct vcl_backend *),
-                                  void *user);
+/* Tries every encoder and decoder the project knows by coding a picture, and tells `each` of it
+ * (strings are valid during the call).  VCL_E_CODEC with a message if the video module cannot be loaded
+ * at all. */
+VCL_API enum vcl_status vcl_probe(struct vcl_context *ctx,
+                                  void (*each)(void *user, const struct vcl_backend *), void *user);
 
 #ifdef __cplusplus
 }

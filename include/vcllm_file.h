@@ -1,12 +1,12 @@
 /* vcllm_file.h - model files: one .safetensors file, or a folder of shards.
  *
- * Reading follows the format's rules strictly (docs/format.md, "Container"): a file that breaks one is refused with a
- * message that names file, tensor and offset.  A compressed model is itself a valid safetensors file; here its tensors
- * are the U8 frames, which vcllm.h decodes.
+ * Reading follows the format's rules strictly (docs/format.md, "Container"): a file that breaks one is
+ * refused with a message that names file, tensor and offset.  A compressed model is itself a valid
+ * safetensors file; here its tensors are the U8 frames, which vcllm.h decodes.
  *
- * Threads: a vcl_model may be read from several threads at once; a vcl_writer belongs to one thread, except the sink of
- * vcl_writer_sink, which may be written from several.
- * Errors: every call that can fail takes a struct vcl_error (may be NULL) and fills its text on failure.             */
+ * Threads: a vcl_model may be read from several threads at once; a vcl_writer belongs to one thread,
+ * except the sink of vcl_writer_sink, which may be written from several. Errors: every call that can
+ * fail takes a struct vcl_error (may be NULL) and fills its text on failure. */
 #ifndef VCLLM_FILE_H
 #define VCLLM_FILE_H
 
@@ -18,40 +18,42 @@ extern "C" {
 
 struct vcl_error {
     enum vcl_status status;
-    char text[1024];            /* one line: file, tensor and offset where they apply; UTF-8, cut if too long */
+    char text[1024]; /* one line: file, tensor and offset where they apply; UTF-8, cut if too long */
 };
 
-/* ---- reading --------------------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 struct vcl_entry {
-    const char *name;           /* UTF-8, NUL-terminated; a name with a NUL inside is refused */
+    const char *name; /* UTF-8, NUL-terminated; a name with a NUL inside is refused */
     struct vcl_tensor tensor;
-    uint64_t offset;            /* of its first byte in its shard's file */
+    uint64_t offset; /* of its first byte in its shard's file */
     uint64_t bytes;
     size_t shard;
 };
 
-/* With VCL_IO_MMAP, pages are given back while reading, and a file found shorter than it was is VCL_E_IO as with
- * VCL_IO_PREAD; but one that is cut short during the very copy raises SIGBUS. */
+/* With VCL_IO_MMAP, pages are given back while reading, and a file found shorter than it was is
+ * VCL_E_IO as with VCL_IO_PREAD; but one that is cut short during the very copy raises SIGBUS. */
 enum vcl_io { VCL_IO_PREAD, VCL_IO_MMAP };
 
 struct vcl_model_options {
-    size_t size;                /* of this struct; set by vcl_model_options_init */
-    enum vcl_io io;             /* default VCL_IO_PREAD */
-    uint64_t header_limit;      /* most bytes of one shard's header, and of the index; default 16 MiB, at most 100,000,000 */
+    size_t size;           /* of this struct; set by vcl_model_options_init */
+    enum vcl_io io;        /* default VCL_IO_PREAD */
+    uint64_t header_limit; /* most bytes of one shard's header, and of the index; default 16 MiB, at most
+                              100,000,000 */
 };
 VCL_API void vcl_model_options_init(struct vcl_model_options *options);
 
 struct vcl_model;
 
-/* path: a .safetensors file; a folder with model.safetensors.index.json or, without one, with *.safetensors files (all
- * of them but hidden ones); or an index file itself (NAME.safetensors.index.json).  Shards come in the order of their
- * names, and their files stay open.  options NULL = defaults.
- * Checks every shard's header, that no two shards hold the same name, and that the index, where there is one, names
- * exactly the tensors there are, each in its shard.  Memory: 16 bytes per header byte at most. */
+/* path: a .safetensors file; a folder with model.safetensors.index.json or, without one, with
+ * *.safetensors files (all of them but hidden ones); or an index file itself
+ * (NAME.safetensors.index.json).  Shards come in the order of their names, and their files stay open.
+ * options NULL = defaults. Checks every shard's header, that no two shards hold the same name, and that
+ * the index, where there is one, names exactly the tensors there are, each in its shard.  Memory: 16
+ * bytes per header byte at most. */
 VCL_API enum vcl_status vcl_model_open(const char *path, const struct vcl_model_options *options,
                                        struct vcl_model **model, struct vcl_error *error);
-VCL_API void vcl_model_close(struct vcl_model *model);     /* NULL is fine */
+VCL_API void vcl_model_close(struct vcl_model *model); /* NULL is fine */
 
 VCL_API size_t vcl_model_count(const struct vcl_model *model);
 /* Entries run shard by shard, in each by offset (empty tensors in header order).  NULL beyond the last. */
@@ -59,8 +61,9 @@ VCL_API const struct vcl_entry *vcl_model_entry(const struct vcl_model *model, s
 VCL_API const struct vcl_entry *vcl_model_find(const struct vcl_model *model, const char *name);
 
 VCL_API size_t vcl_model_shards(const struct vcl_model *model);
-VCL_API const char *vcl_model_shard_path(const struct vcl_model *model, size_t shard);    /* as it can be opened */
-VCL_API const char *vcl_model_shard_name(const struct vcl_model *model, size_t shard);    /* without folders */
+VCL_API const char *vcl_model_shard_path(const struct vcl_model *model,
+                                         size_t shard); /* as it can be opened */
+VCL_API const char *vcl_model_shard_name(const struct vcl_model *model, size_t shard); /* without folders */
 VCL_API uint64_t vcl_model_shard_bytes(const struct vcl_model *model, size_t shard);
 /* The shard's header text (JSON, as in the file) and its length, padding included. */
 VCL_API const char *vcl_model_shard_header(const struct vcl_model *model, size_t shard, size_t *length);
@@ -69,67 +72,85 @@ VCL_API const char *vcl_model_index_path(const struct vcl_model *model);
 /* 1 if the path given was a folder or an index file. */
 VCL_API int vcl_model_is_folder(const struct vcl_model *model);
 
-/* Value of a key of the shard's __metadata__, NULL if absent; and pair number i in file order, 0 beyond the last. */
+/* Value of a key of the shard's __metadata__, NULL if absent; and pair number i in file order, 0 beyond
+ * the last. */
 VCL_API const char *vcl_model_metadata(const struct vcl_model *model, size_t shard, const char *key);
 VCL_API int vcl_model_metadata_at(const struct vcl_model *model, size_t shard, size_t i, const char **key,
                                   const char **value);
 /* 1 if this shard is compressed (its metadata has vcllm.hash). */
 VCL_API int vcl_model_is_compressed(const struct vcl_model *model, size_t shard);
 
-/* Reads bytes offset to offset+n-1 of the tensor.  VCL_E_IO names the file and offset where reading failed. */
-VCL_API enum vcl_status vcl_model_read(const struct vcl_model *model, const struct vcl_entry *entry, uint64_t offset,
-                                       void *dst, size_t n, struct vcl_error *error);
-/* The same as a source for vcl_encode and vcl_decode; `handle` must live as long as the source is used.  The caller sets
- * model and entry; error keeps the first failure, of whichever thread (status VCL_OK: none). */
-struct vcl_entry_handle { const struct vcl_model *model; const struct vcl_entry *entry; struct vcl_error error; };
+/* Reads bytes offset to offset+n-1 of the tensor.  VCL_E_IO names the file and offset where reading
+ * failed. */
+VCL_API enum vcl_status vcl_model_read(const struct vcl_model *model, const struct vcl_entry *entry,
+                                       uint64_t offset, void *dst, size_t n, struct vcl_error *error);
+/* The same as a source for vcl_encode and vcl_decode; `handle` must live as long as the source is used.
+ * The caller sets model and entry; error keeps the first failure, of whichever thread (status VCL_OK:
+ * none). */
+struct vcl_entry_handle {
+    const struct vcl_model *model;
+    const struct vcl_entry *entry;
+    struct vcl_error error;
+};
 VCL_API struct vcl_source vcl_model_source(struct vcl_entry_handle *handle);
 
-/* The hash over names, dtypes, shapes, offsets and metadata that a compressed shard carries (docs/format.md):
- * VCL_E_CHECKSUM where it is absent or another, or where the text, but for the padding, is not the canonical header. */
-VCL_API enum vcl_status vcl_model_check_hash(const struct vcl_model *model, size_t shard, struct vcl_error *error);
+/* The hash over names, dtypes, shapes, offsets and metadata that a compressed shard carries
+ * (docs/format.md): VCL_E_CHECKSUM where it is absent or another, or where the text, but for the
+ * padding, is not the canonical header. */
+VCL_API enum vcl_status vcl_model_check_hash(const struct vcl_model *model, size_t shard,
+                                             struct vcl_error *error);
 
-/* ---- compressed models ----------------------------------------------------------------------------------------- */
+/* ---- compressed models ----------------------------------------------------------------------- */
 
-/* What a compressed entry holds, from its frame's header: info, and in *target (which may be NULL) for an alias the
- * entry it leads to, else the entry itself.  VCL_E_FORMAT where an alias leads nowhere, to another alias, out of its
- * shard, or to other dtype or shape.
- * target may be NULL. */
+/* What a compressed entry holds, from its frame's header: info, and in *target (which may be NULL) for
+ * an alias the entry it leads to, else the entry itself.  VCL_E_FORMAT where an alias leads nowhere, to
+ * another alias, out of its shard, or to other dtype or shape. target may be NULL. */
 VCL_API enum vcl_status vcl_model_frame(const struct vcl_model *model, const struct vcl_entry *entry,
                                         struct vcl_info *info, const struct vcl_entry **target,
                                         struct vcl_error *error);
 
-/* ---- writing --------------------------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
-struct vcl_pair { const char *key, *value; };
+struct vcl_pair {
+    const char *key, *value;
+};
 
-/* One safetensors file, written beside its place under a temporary name and renamed into it by vcl_writer_commit; nothing
- * is left behind otherwise (vcl_writer_abandon; for signals, vcl_writer_temporary names the file to unlink). */
+/* One safetensors file, written beside its place under a temporary name and renamed into it by
+ * vcl_writer_commit; nothing is left behind otherwise (vcl_writer_abandon; for signals,
+ * vcl_writer_temporary names the file to unlink). */
 struct vcl_writer;
 
 struct vcl_layout {
-    size_t size;                    /* of this struct; set by vcl_layout_init */
+    size_t size; /* of this struct; set by vcl_layout_init */
     size_t count;
-    const struct vcl_entry *entries;    /* name, tensor, bytes, in file order.  Other fields are ignored. */
+    const struct vcl_entry *entries; /* name, tensor, bytes, in file order.  Other fields are ignored. */
     size_t metadata_count;
     const struct vcl_pair *metadata;
-    const char *header;             /* not NULL: this text, header_length bytes, is the header, to the letter (the */
-    size_t header_length;           /* file that decompress restores); it must agree with entries */
-    int frames;                     /* 1: entries are frames (U8, 1-D; `tensor` is not looked at) whose `bytes` are */
-                                    /* upper bounds; vcl_writer_end gives the size, data begin at a multiple of 64, */
-                                    /* and commit adds vcllm.hash to the metadata */
-    size_t late_bytes;              /* with frames: characters of header kept for vcl_writer_add_metadata; a pair takes */
-                                    /* its JSON text, quotes, escapes, colon and a comma included */
-    int overwrite;                  /* 0: VCL_E_IO if the file is there, at creation or at commit.  1: a regular file or */
-                                    /* link is replaced; a folder, device or pipe never */
+    /* header not NULL: this text, header_length bytes, is the header, to the letter (the file that
+     * decompress restores); it must agree with entries. */
+    const char *header;
+    size_t header_length;
+    /* 1: entries are frames (U8, 1-D; `tensor` is not looked at) whose `bytes` are upper bounds;
+     * vcl_writer_end gives the size, data begin at a multiple of 64, and commit adds vcllm.hash. */
+    int frames;
+    /* With frames: characters of header kept for vcl_writer_add_metadata; a pair takes its JSON text,
+     * quotes, escapes, colon and a comma included. */
+    size_t late_bytes;
+    /* 0: VCL_E_IO if the file is there, at creation or at commit.  1: a regular file or link is
+     * replaced; a folder, device or pipe never. */
+    int overwrite;
 };
 VCL_API void vcl_layout_init(struct vcl_layout *layout);
 
-/* Checks names and sizes, creates the temporary file and makes sure the disk has room for `disk_bytes` (0 = do not
- * check); where sizes are known (not `frames`) the room is reserved if the file system can.  The layout is copied. */
-VCL_API enum vcl_status vcl_writer_create(const char *path, const struct vcl_layout *layout, uint64_t disk_bytes,
-                                          struct vcl_writer **writer, struct vcl_error *error);
-/* Entries are written one after the other: writes at any offsets of the entry through the sink, then end with the size
- * (which must be the layout's unless `frames`), after which the sink writes the next entry. */
+/* Checks names and sizes, creates the temporary file and makes sure the disk has room for `disk_bytes`
+ * (0 = do not check); where sizes are known (not `frames`) the room is reserved if the file system can.
+ * The layout is copied. */
+VCL_API enum vcl_status vcl_writer_create(const char *path, const struct vcl_layout *layout,
+                                          uint64_t disk_bytes, struct vcl_writer **writer,
+                                          struct vcl_error *error);
+/* Entries are written one after the other: writes at any offsets of the entry through the sink, then
+ * end with the size (which must be the layout's unless `frames`), after which the sink writes the next
+ * entry. */
 VCL_API struct vcl_sink vcl_writer_sink(struct vcl_writer *writer);
 VCL_API enum vcl_status vcl_writer_end(struct vcl_writer *writer, uint64_t bytes, struct vcl_error *error);
 /* VCL_E_SPACE where late_bytes was too small, VCL_E_ARGUMENT where the key is there already. */
@@ -137,17 +158,19 @@ VCL_API enum vcl_status vcl_writer_add_metadata(struct vcl_writer *writer, const
                                                 struct vcl_error *error);
 /* Bytes of tensor data so far: the sum of all sizes given to vcl_writer_end. */
 VCL_API uint64_t vcl_writer_bytes(const struct vcl_writer *writer);
-/* Why the sink's first failed write failed (file, offset, the system's words); empty if none did.  After a failure
- * vcl_writer_end and vcl_writer_commit fail in the same words. */
+/* Why the sink's first failed write failed (file, offset, the system's words); empty if none did.
+ * After a failure vcl_writer_end and vcl_writer_commit fail in the same words. */
 VCL_API const char *vcl_writer_failure(const struct vcl_writer *writer);
 VCL_API const char *vcl_writer_temporary(const struct vcl_writer *writer);
-/* Writes the header, cuts the file to its length, fsyncs file and folder, renames.  Frees the writer, also on failure. */
+/* Writes the header, cuts the file to its length, fsyncs file and folder, renames.  Frees the writer,
+ * also on failure. */
 VCL_API enum vcl_status vcl_writer_commit(struct vcl_writer *writer, struct vcl_error *error);
-VCL_API void vcl_writer_abandon(struct vcl_writer *writer);    /* removes the temporary file; NULL is fine */
+VCL_API void vcl_writer_abandon(struct vcl_writer *writer); /* removes the temporary file; NULL is fine */
 
-/* The header text a file with this layout has when this library writes it (docs/format.md, "Canonical header"), padding
- * included; free() it.  Used to tell whether an original header must be kept word for word.  With `frames`, it is
- * that of the upper bounds: as long as the one that will be written.  VCL_E_ARGUMENT with `header`. */
+/* The header text a file with this layout has when this library writes it (docs/format.md, "Canonical
+ * header"), padding included; free() it.  Used to tell whether an original header must be kept word for
+ * word.  With `frames`, it is that of the upper bounds: as long as the one that will be written.
+ * VCL_E_ARGUMENT with `header`. */
 VCL_API enum vcl_status vcl_layout_header(const struct vcl_layout *layout, char **text, size_t *length,
                                           struct vcl_error *error);
 
@@ -157,8 +180,8 @@ VCL_API enum vcl_status vcl_write_file(const char *path, const void *bytes, size
 /* Reads a whole file of at most `limit` bytes; free() *bytes.  A NUL byte follows the data, not counted. */
 VCL_API enum vcl_status vcl_read_file(const char *path, uint64_t limit, void **bytes, size_t *n,
                                       struct vcl_error *error);
-/* Copies a file of any size the same way, and gives XXH3-128 of its bytes as 32 hexadecimal digits and a NUL (hex may be
- * NULL).  to NULL: only the hash. */
+/* Copies a file of any size the same way, and gives XXH3-128 of its bytes as 32 hexadecimal digits and
+ * a NUL (hex may be NULL).  to NULL: only the hash. */
 VCL_API enum vcl_status vcl_copy_file(const char *from, const char *to, int overwrite, char hex[33],
                                       struct vcl_error *error);
 

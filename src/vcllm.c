@@ -20,8 +20,8 @@ struct vcl_context {
     struct vcl_mem mem;
     struct vcl_pool *pool;
     struct vcl_options options;
-    char *module_dir;                   /* a copy; NULL = default */
-    struct vcl_video_library module;    /* loaded at first need */
+    char *module_dir;                /* a copy; NULL = default */
+    struct vcl_video_library module; /* loaded at first need */
     char message[VCL_ENV_MESSAGE];
 };
 
@@ -30,22 +30,7 @@ const char *vcl_version(void)
     return TEXT(VCL_VERSION_MAJOR) "." TEXT(VCL_VERSION_MINOR) "." TEXT(VCL_VERSION_PATCH);
 }
 
-static const char *const codec_names[VCL_CODEC_COUNT] = { "alias", "exact", "h264", "h265" };
-
-const char *vcl_codec_name(enum vcl_codec codec)
-{
-    return (unsigned)codec < VCL_CODEC_COUNT ? codec_names[codec] : NULL;
-}
-
-enum vcl_codec vcl_codec_parse(const char *name)
-{
-    unsigned i = 0;
-    while (i < VCL_CODEC_COUNT && strcmp(codec_names[i], name) != 0)
-        i++;
-    return (enum vcl_codec)i;
-}
-
-/* ---- contexts -------------------------------------------------------------------------------------------------- */
+/* ---- contexts -------------------------------------------------------------------------------- */
 
 void vcl_options_init(struct vcl_options *options)
 {
@@ -131,16 +116,22 @@ static enum vcl_status need_video(struct vcl_context *ctx, const struct vcl_vide
 /* Everything a call needs for this codec. */
 static enum vcl_status open_env(struct vcl_context *ctx, enum vcl_codec codec, struct vcl_env *env)
 {
-    *env = (struct vcl_env){ &ctx->mem, ctx->pool, NULL, ctx->options.cancel, ctx->options.user, ctx->message };
+    *env =
+        (struct vcl_env){ &ctx->mem, ctx->pool, NULL, ctx->options.cancel, ctx->options.user, ctx->message };
     return is_video(codec) ? need_video(ctx, &env->video) : VCL_OK;
 }
 
-/* ---- encoding -------------------------------------------------------------------------------------------------- */
+/* ---- encoding -------------------------------------------------------------------------------- */
 
 void vcl_params_init(struct vcl_params *params)
 {
-    *params = (struct vcl_params){ .size = sizeof *params, .codec = VCL_CODEC_H265, .goal = VCL_GOAL_BITS, .target = 2.9,
-                                   .effort = 5, .seed = 1, .chroma = 400 };
+    *params = (struct vcl_params){ .size = sizeof *params,
+                                   .codec = VCL_CODEC_H265,
+                                   .goal = VCL_GOAL_BITS,
+                                   .target = 2.9,
+                                   .effort = 5,
+                                   .seed = 1,
+                                   .chroma = 400 };
 }
 
 /* What is wrong with the parameters; NULL if nothing. */
@@ -169,8 +160,9 @@ static const char *params_fault(const struct vcl_tensor *tensor, const struct vc
     return NULL;
 }
 
-enum vcl_status vcl_encode(struct vcl_context *ctx, const struct vcl_tensor *tensor, const struct vcl_source *source,
-                           const struct vcl_params *params, const struct vcl_sink *sink, struct vcl_report *report)
+enum vcl_status vcl_encode(struct vcl_context *ctx, const struct vcl_tensor *tensor,
+                           const struct vcl_source *source, const struct vcl_params *params,
+                           const struct vcl_sink *sink, struct vcl_report *report)
 {
     struct vcl_env env;
     if (!ctx)
@@ -211,8 +203,9 @@ static int write_buffer(void *user, uint64_t offset, const void *src, size_t byt
     return 0;
 }
 
-enum vcl_status vcl_encode_buffer(struct vcl_context *ctx, const struct vcl_tensor *tensor, const void *values,
-                                  const struct vcl_params *params, void *frame, size_t *bytes, struct vcl_report *report)
+enum vcl_status vcl_encode_buffer(struct vcl_context *ctx, const struct vcl_tensor *tensor,
+                                  const void *values, const struct vcl_params *params, void *frame,
+                                  size_t *bytes, struct vcl_report *report)
 {
     uint64_t size = 0;
     struct vcl_report unasked;
@@ -220,7 +213,7 @@ enum vcl_status vcl_encode_buffer(struct vcl_context *ctx, const struct vcl_tens
         return VCL_E_ARGUMENT;
     if (!tensor || !bytes || !frame || vcl_tensor_size(tensor, NULL, &size) || (size > 0 && !values))
         return fail(ctx, VCL_E_ARGUMENT, "a NULL argument or an impossible tensor");
-    struct buffer from = { (uint8_t *)(uintptr_t)values, size }, to = { frame, *bytes };   /* only read from */
+    struct buffer from = { (uint8_t *)(uintptr_t)values, size }, to = { frame, *bytes }; /* only read from */
     const struct vcl_source source = { &from, read_buffer };
     const struct vcl_sink sink = { &to, write_buffer };
     report = report ? report : &unasked;
@@ -228,10 +221,12 @@ enum vcl_status vcl_encode_buffer(struct vcl_context *ctx, const struct vcl_tens
     if (status)
         return status;
     *bytes = (size_t)report->frame_bytes;
-    return report->frame_bytes <= to.room ? VCL_OK : fail(ctx, VCL_E_SPACE, "the frame does not fit its buffer");
+    return report->frame_bytes <= to.room ? VCL_OK
+                                          : fail(ctx, VCL_E_SPACE, "the frame does not fit its buffer");
 }
 
-enum vcl_status vcl_alias_encode(const struct vcl_tensor *tensor, const char *target, void *dst, size_t *bytes)
+enum vcl_status vcl_alias_encode(const struct vcl_tensor *tensor, const char *target, void *dst,
+                                 size_t *bytes)
 {
     struct vcl_frame frame = { .codec = VCL_CODEC_ALIAS };
     if (!tensor || !target || !dst || !bytes || vcl_tensor_size(tensor, NULL, NULL))
@@ -254,21 +249,30 @@ enum vcl_status vcl_alias_encode(const struct vcl_tensor *tensor, const char *ta
     return VCL_OK;
 }
 
-/* ---- decoding -------------------------------------------------------------------------------------------------- */
+/* ---- decoding -------------------------------------------------------------------------------- */
 
 static void fill_info(const struct vcl_frame *frame, struct vcl_info *info)
 {
-    *info = (struct vcl_info){ .tensor = frame->tensor, .codec = frame->codec, .frame_bytes = frame->frame_bytes,
-                               .header_bytes = frame->header_bytes, .values = frame->values, .cols = frame->plan.cols,
-                               .tiles = frame->plan.tiles, .tile_rows = frame->plan.tile_rows,
-                               .tile_cols = frame->plan.tile_cols, .depth = frame->depth };
+    *info = (struct vcl_info){ .tensor = frame->tensor,
+                               .codec = frame->codec,
+                               .frame_bytes = frame->frame_bytes,
+                               .header_bytes = frame->header_bytes,
+                               .values = frame->values,
+                               .cols = frame->plan.cols,
+                               .tiles = frame->plan.tiles,
+                               .tile_rows = frame->plan.tile_rows,
+                               .tile_cols = frame->plan.tile_cols,
+                               .depth = frame->depth };
     info->rotated = (frame->flags & VCL_FLAG_ROTATED) != 0;
     info->row_scales = (frame->flags & VCL_FLAG_ROW_SCALES) != 0;
     info->non_finite = (frame->flags & VCL_FLAG_NON_FINITE) != 0;
-    info->snr = frame->codec == VCL_CODEC_ALIAS ? NAN : frame->codec == VCL_CODEC_EXACT ? INFINITY : frame->snr;
+    info->snr = frame->codec == VCL_CODEC_ALIAS ? NAN
+              : frame->codec == VCL_CODEC_EXACT ? INFINITY
+                                                : frame->snr;
 }
 
-enum vcl_status vcl_peek(const void *bytes, size_t n, struct vcl_info *info, const char **target, size_t *target_length)
+enum vcl_status vcl_peek(const void *bytes, size_t n, struct vcl_info *info, const char **target,
+                         size_t *target_length)
 {
     struct vcl_frame frame;
     const char *fault = NULL;
@@ -313,9 +317,9 @@ static enum vcl_status read_header(struct vcl_context *ctx, const struct vcl_sou
     return VCL_OK;
 }
 
-static enum vcl_status decode_rows(struct vcl_context *ctx, const struct vcl_frame *frame, const uint8_t *header,
-                                   const struct vcl_source *source, uint64_t first, uint64_t count, const char *decoder,
-                                   const struct vcl_sink *sink)
+static enum vcl_status decode_rows(struct vcl_context *ctx, const struct vcl_frame *frame,
+                                   const uint8_t *header, const struct vcl_source *source, uint64_t first,
+                                   uint64_t count, const char *decoder, const struct vcl_sink *sink)
 {
     const uint64_t rows = frame->tensor.rank ? frame->tensor.dims[0] : 1;
     struct vcl_env env;
@@ -326,12 +330,12 @@ static enum vcl_status decode_rows(struct vcl_context *ctx, const struct vcl_fra
     const enum vcl_status status = open_env(ctx, frame->codec, &env);
     if (status)
         return status;
-    return vcl_decode_frame(&env, frame, header, source, first, count == UINT64_MAX ? rows - first : count, decoder,
-                            sink);
+    return vcl_decode_frame(&env, frame, header, source, first, count == UINT64_MAX ? rows - first : count,
+                            decoder, sink);
 }
 
-enum vcl_status vcl_decode(struct vcl_context *ctx, const struct vcl_source *source, uint64_t bytes, uint64_t first,
-                           uint64_t count, const char *decoder, const struct vcl_sink *sink)
+enum vcl_status vcl_decode(struct vcl_context *ctx, const struct vcl_source *source, uint64_t bytes,
+                           uint64_t first, uint64_t count, const char *decoder, const struct vcl_sink *sink)
 {
     struct vcl_frame frame;
     uint8_t *header = NULL;
@@ -347,7 +351,8 @@ enum vcl_status vcl_decode(struct vcl_context *ctx, const struct vcl_source *sou
     return status;
 }
 
-enum vcl_status vcl_decode_buffer(struct vcl_context *ctx, const void *frame, size_t bytes, void *values, size_t room)
+enum vcl_status vcl_decode_buffer(struct vcl_context *ctx, const void *frame, size_t bytes, void *values,
+                                  size_t room)
 {
     struct vcl_info info;
     uint64_t size;
@@ -355,18 +360,20 @@ enum vcl_status vcl_decode_buffer(struct vcl_context *ctx, const void *frame, si
         return VCL_E_ARGUMENT;
     if (!frame)
         return fail(ctx, VCL_E_ARGUMENT, "a NULL argument");
-    struct buffer from = { (uint8_t *)(uintptr_t)frame, bytes }, to = { values, room };    /* from is only read */
+    struct buffer from = { (uint8_t *)(uintptr_t)frame, bytes },
+                  to = { values, room }; /* from is only read */
     const struct vcl_source source = { &from, read_buffer };
     const struct vcl_sink sink = { &to, write_buffer };
-    if (vcl_peek(frame, bytes, &info, NULL, NULL) == VCL_OK && vcl_tensor_size(&info.tensor, NULL, &size) == VCL_OK
-        && (size > room || (size > 0 && !values)))
+    if (vcl_peek(frame, bytes, &info, NULL, NULL) == VCL_OK
+        && vcl_tensor_size(&info.tensor, NULL, &size) == VCL_OK && (size > room || (size > 0 && !values)))
         return fail(ctx, VCL_E_SPACE, "the values do not fit their buffer");
     return vcl_decode(ctx, &source, bytes, 0, UINT64_MAX, NULL, &sink);
 }
 
-/* ---- backends -------------------------------------------------------------------------------------------------- */
+/* ---- backends -------------------------------------------------------------------------------- */
 
-enum vcl_status vcl_probe(struct vcl_context *ctx, void (*each)(void *user, const struct vcl_backend *), void *user)
+enum vcl_status vcl_probe(struct vcl_context *ctx, void (*each)(void *user, const struct vcl_backend *),
+                          void *user)
 {
     const struct vcl_video *video;
     if (!ctx || !each)

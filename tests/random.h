@@ -15,7 +15,10 @@ static inline uint64_t random_bits(uint64_t *state)
     return *state * 0x2545F4914F6CDD1D;
 }
 
-static inline double random_uniform(uint64_t *state) { return ((double)(random_bits(state) >> 11) + 0.5) / 9007199254740992.0; }
+static inline double random_uniform(uint64_t *state)
+{
+    return ((double)(random_bits(state) >> 11) + 0.5) / 9007199254740992.0;
+}
 
 static inline double random_normal(uint64_t *state)
 {

@@ -69,10 +69,7 @@ static inline void put_file(const char *path, const void *bytes, size_t n)
     assert_int_equal(fclose(file), 0);
 }
 
-static inline uint8_t data_byte(size_t i)
-{
-    return (uint8_t)(i * 7 + 3);
-}
+static inline uint8_t data_byte(size_t i) { return (uint8_t)(i * 7 + 3); }
 
 /* A safetensors file of this header and `data` bytes of data_byte behind it. */
 static inline void put_model_n(const char *path, const char *json, size_t length, size_t data)
@@ -103,8 +100,8 @@ static inline struct vcl_model *open_model(const char *path)
 }
 
 /* Opening must fail with this status and with these words. */
-static inline void refuse_model(const char *path, const struct vcl_model_options *options, enum vcl_status status,
-                                const char *says)
+static inline void refuse_model(const char *path, const struct vcl_model_options *options,
+                                enum vcl_status status, const char *says)
 {
     struct vcl_model *model;
     struct vcl_error error = { 0 };

@@ -27,7 +27,7 @@ static void f16_survives_f32(void **unused)
     }
 }
 
-#ifdef __FLT16_MANT_DIG__    /* the compiler knows _Float16 */
+#ifdef __FLT16_MANT_DIG__ /* the compiler knows _Float16 */
 /* Fault: rounding to f16 that is not to nearest even; the compiler's own conversion is the judge. */
 static void f16_rounds_as_the_cpu_does(void **unused)
 {
@@ -35,7 +35,8 @@ static void f16_rounds_as_the_cpu_does(void **unused)
     uint64_t state = 1;
     for (int i = 0; i < 4000000; i++) {
         const uint32_t bits = (uint32_t)random_bits(&state);
-        const float f = vcl_float_from_bits(i & 1 ? (bits & 0x8fffffff) | 0x30000000 : bits);  /* half of them in f16's range */
+        const float f = vcl_float_from_bits(i & 1 ? (bits & 0x8fffffff) | 0x30000000
+                                                  : bits); /* half of them in f16's range */
         uint8_t out[2];
         if (isnan(f))
             continue;
@@ -53,7 +54,10 @@ static void f16_rounds_as_the_cpu_does(void **unused)
 static void bf16_rounds_to_nearest_even(void **unused)
 {
     (void)unused;
-    static const struct { uint32_t in; uint16_t out; } cases[] = {
+    static const struct {
+        uint32_t in;
+        uint16_t out;
+    } cases[] = {
         { 0x3f800000, 0x3f80 }, { 0x3f808000, 0x3f80 }, { 0x3f808001, 0x3f81 }, { 0x3f818000, 0x3f82 },
         { 0x7f7fffff, 0x7f80 }, { 0x7f800001, 0x7fc0 }, { 0xff800000, 0xff80 }, { 0x80000000, 0x8000 },
         { 0x00000001, 0x0000 }, { 0x00018000, 0x0002 },
@@ -88,7 +92,7 @@ static void sizes_are_bounded(void **unused)
     t.dims[1] = (uint64_t)1 << 30;
     assert_int_equal(vcl_tensor_size(&t, &values, &bytes), VCL_E_LIMIT);
     t.rank = 3;
-    t.dims[2] = 0;      /* empty, whatever the others say */
+    t.dims[2] = 0; /* empty, whatever the others say */
     assert_int_equal(vcl_tensor_size(&t, &values, &bytes), VCL_OK);
     assert_true(values == 0 && bytes == 0);
     t.rank = 0;
@@ -122,7 +126,8 @@ static void comparison_counts_non_finite(void **unused)
     const float x[] = { 1, NAN, INFINITY, INFINITY, 3 }, y[] = { 2, NAN, INFINITY, -INFINITY, NAN };
     struct vcl_error_sums sums = { 0 };
     assert_int_equal(vcl_compare(VCL_DTYPE_F32, x, y, 5, &sums), VCL_OK);
-    assert_true(sums.values == 1 && sums.mismatches == 2 && sums.error == 1 && sums.signal == 1 && sums.max_error == 1);
+    assert_true(sums.values == 1 && sums.mismatches == 2 && sums.error == 1 && sums.signal == 1
+                && sums.max_error == 1);
     assert_true(vcl_snr(&sums) == 0);
     assert_int_equal(vcl_compare(VCL_DTYPE_I32, x, y, 5, &sums), VCL_E_ARGUMENT);
 }

@@ -1,5 +1,5 @@
-/* Frames through the public API: round trips, damage, targets, memory.  The video codecs are left out, with a word, where
- * the module is missing. */
+/* Frames through the public API: round trips, damage, targets, memory.  The video codecs are left out,
+ * with a word, where the module is missing. */
 #include "base/common.h"
 #include "random.h"
 #include "vcllm.h"
@@ -66,8 +66,8 @@ static void *values_of(const struct vcl_tensor *tensor, const float *x)
     return values;
 }
 
-static uint8_t *encode(const struct vcl_tensor *tensor, const void *values, const struct vcl_params *params, size_t *bytes,
-                       struct vcl_report *report)
+static uint8_t *encode(const struct vcl_tensor *tensor, const void *values, const struct vcl_params *params,
+                       size_t *bytes, struct vcl_report *report)
 {
     *bytes = (size_t)vcl_bound(tensor);
     assert_true(*bytes > 0);
@@ -89,15 +89,19 @@ static void decode(const uint8_t *frame, size_t bytes, void *values, size_t room
     }
 }
 
-/* ---- exact frames ------------------------------------------------------------------------------------------------ */
+/* ---- exact frames ---------------------------------------------------------------------------- */
 
 /* Fault: a dtype or shape whose exact frame does not give back its bytes, or is larger than the bound. */
 static void exact_round_trips(void **unused)
 {
     (void)unused;
-    static const struct { unsigned rank; uint64_t dims[4]; } shapes[] = {
-        { 0, { 0 } }, { 1, { 0 } }, { 1, { 8 } }, { 2, { 1, 8 } }, { 2, { 13, 104 } }, { 3, { 3, 0, 5 } },
-        { 4, { 2, 3, 5, 8 } }, { 1, { (1 << 20) + 8 } }, { 2, { 2, 1 << 20 } },
+    static const struct {
+        unsigned rank;
+        uint64_t dims[4];
+    } shapes[] = {
+        { 0, { 0 } },          { 1, { 0 } },       { 1, { 8 } },          { 2, { 1, 8 } },
+        { 2, { 13, 104 } },    { 3, { 3, 0, 5 } }, { 4, { 2, 3, 5, 8 } }, { 1, { (1 << 20) + 8 } },
+        { 2, { 2, 1 << 20 } },
     };
     const struct vcl_params params = params_of(VCL_CODEC_EXACT, VCL_GOAL_BITS, 1);
     for (int dtype = 0; dtype < VCL_DTYPE_COUNT; dtype++)
@@ -107,7 +111,7 @@ static void exact_round_trips(void **unused)
             size_t bytes;
             memcpy(tensor.dims, shapes[s].dims, sizeof shapes[s].dims);
             if (vcl_tensor_size(&tensor, &n, &size) == VCL_E_FORMAT)
-                continue;   /* a single F4 value is no whole byte */
+                continue; /* a single F4 value is no whole byte */
             uint8_t *const in = malloc(size + 1), *const out = malloc(size + 1);
             for (size_t i = 0; i < size; i++)
                 in[i] = (uint8_t)random_bits(&state);
@@ -122,7 +126,8 @@ static void exact_round_trips(void **unused)
 }
 
 /* Fault: a truncated or altered frame that decodes, at any byte or bit. */
-static void all_damage_is_found(const struct vcl_tensor *tensor, const void *values, const struct vcl_params *params)
+static void all_damage_is_found(const struct vcl_tensor *tensor, const void *values,
+                                const struct vcl_params *params)
 {
     uint64_t size;
     size_t bytes;
@@ -131,7 +136,7 @@ static void all_damage_is_found(const struct vcl_tensor *tensor, const void *val
     uint8_t *const out = malloc(size);
     decode(frame, bytes, out, size);
     for (size_t n = 0; n < bytes; n++) {
-        uint8_t *const cut = malloc(n ? n : 1);     /* its own block, so that a sanitizer sees an over-read */
+        uint8_t *const cut = malloc(n ? n : 1); /* its own block, so that a sanitizer sees an over-read */
         memcpy(cut, frame, n);
         assert_int_not_equal(vcl_decode_buffer(ctx, cut, n, out, size), VCL_OK);
         assert_true(vcl_context_message(ctx)[0] != 0);
@@ -169,7 +174,11 @@ static void damage_is_found(void **unused)
 }
 
 /* Fault: rows that come from the wrong place, or a read of tiles nobody asked for. */
-struct counted { const uint8_t *bytes; size_t size; uint64_t read; };
+struct counted {
+    const uint8_t *bytes;
+    size_t size;
+    uint64_t read;
+};
 
 static int counted_read(void *user, uint64_t offset, void *dst, size_t n)
 {
@@ -196,7 +205,7 @@ static void check_rows(enum vcl_codec codec, uint64_t rows, uint64_t cols)
     const struct vcl_params params = params_of(codec, VCL_GOAL_BITS, 2);
     size_t bytes;
     uint8_t *const frame = encode(&tensor, values, &params, &bytes, NULL), *const all = malloc(2 * n),
-                  *const some = malloc(2 * n);
+                   *const some = malloc(2 * n);
     decode(frame, bytes, all, 2 * n);
     for (uint64_t first = 0; first <= rows; first += rows / 3 + 1)
         for (uint64_t count = 0; first + count <= rows; count += rows / 5 + 1) {
@@ -230,7 +239,7 @@ static void rows_decode_alone(void **unused)
     }
 }
 
-/* ---- video codecs ------------------------------------------------------------------------------------------------ */
+/* ---- video codecs ---------------------------------------------------------------------------- */
 
 static void check_target(enum vcl_codec codec, double (*draw)(uint64_t *), enum vcl_goal goal, double target,
                          double *trials)
@@ -252,8 +261,8 @@ static void check_target(enum vcl_codec codec, double (*draw)(uint64_t *), enum 
     const int good = goal == VCL_GOAL_BITS ? bits <= target && bits >= 0.98 * target
                                            : snr >= target && snr <= target + 0.6;
     if (!good)
-        print_message("%s, target %g: %g bits, %g dB, depth %d, %g trials\n", vcl_codec_name(codec), target, bits, snr,
-                      report.depth, report.trials);
+        print_message("%s, target %g: %g bits, %g dB, depth %d, %g trials\n", vcl_codec_name(codec), target,
+                      bits, snr, report.depth, report.trials);
     assert_true(good);
     *trials += report.trials;
     free(frame);
@@ -278,7 +287,8 @@ static void targets_are_met(void **unused)
     assert_true(trials / n <= 6);
 }
 
-/* Fault: an option that makes a frame which decodes to something else than the encoder measured, or far off. */
+/* Fault: an option that makes a frame which decodes to something else than the encoder measured, or far
+ * off. */
 static void options_round_trip(void **unused)
 {
     (void)unused;
@@ -312,7 +322,8 @@ static void options_round_trip(void **unused)
     }
 }
 
-/* Fault: a tensor at the edge of what floats are that crashes, hangs, or comes back as something else than it claims. */
+/* Fault: a tensor at the edge of what floats are that crashes, hangs, or comes back as something else
+ * than it claims. */
 static void odd_tensors(void **unused)
 {
     (void)unused;
@@ -331,7 +342,7 @@ static void odd_tensors(void **unused)
             case 3: x[i] *= 1e37f; break;
             case 4: x[i] = i == 77 ? 1e30f : x[i]; break;
             case 5: x[i] = NAN; break;
-            case 6: x[i] = i % 90 > i / 90 ? -INFINITY : 0; break;     /* a causal mask */
+            case 6: x[i] = i % 90 > i / 90 ? -INFINITY : 0; break; /* a causal mask */
             case 7: x[i] = i == 7 ? -0.0f : 0; break;
             default: x[i] = (float)(i % 90); break;
             }
@@ -367,7 +378,7 @@ static void targets_out_of_reach(void **unused)
     assert_int_equal(vcl_encode_buffer(ctx, &tensor, x, &params, frame, &bytes, &report), VCL_E_RATE);
     assert_true(vcl_context_message(ctx)[0] != 0);
     free(frame);
-    params.target = 33;     /* room for the exact frame */
+    params.target = 33; /* room for the exact frame */
     frame = encode(&tensor, x, &params, &bytes, &report);
     decode(frame, bytes, y, sizeof y);
     assert_memory_equal(x, y, sizeof x);
@@ -377,13 +388,13 @@ static void targets_out_of_reach(void **unused)
     frame = encode(&tensor, x, &params, &bytes, &report);
     assert_true(report.codec == VCL_CODEC_EXACT && report.flags & VCL_REPORT_FELL_BACK);
     free(frame);
-    params = params_of(VCL_CODEC_H265, VCL_GOAL_BITS, 20);      /* more than 12-bit rounding can use */
+    params = params_of(VCL_CODEC_H265, VCL_GOAL_BITS, 20); /* more than 12-bit rounding can use */
     frame = encode(&tensor, x, &params, &bytes, &report);
     assert_true(report.codec == VCL_CODEC_H265 && report.flags & VCL_REPORT_SATURATED && report.snr > 50);
     free(frame);
 }
 
-/* ---- API --------------------------------------------------------------------------------------------------------- */
+/* ---- API ------------------------------------------------------------------------------------- */
 
 /* Fault: an alias that does not name its target, or a hostile name taken. */
 static void aliases(void **unused)
@@ -464,10 +475,10 @@ static void missing_module(void **unused)
     vcl_context_destroy(other);
 }
 
-/* ---- memory and threads ------------------------------------------------------------------------------------------ */
+/* ---- memory and threads ---------------------------------------------------------------------- */
 
 struct scarce {
-    long left;      /* allocations until one fails; below 0 = never */
+    long left; /* allocations until one fails; below 0 = never */
     long blocks;
 };
 
@@ -550,7 +561,8 @@ static void threads_do_not_change_the_bytes(void **unused)
     enum { ROWS = 3000, COLS = 1100 };
     const struct vcl_tensor tensor = matrix(VCL_DTYPE_F32, ROWS, COLS);
     float *const x = malloc(4 * ROWS * COLS), *const y = malloc(4 * ROWS * COLS);
-    const struct vcl_params params = params_of(have_video ? VCL_CODEC_H264 : VCL_CODEC_EXACT, VCL_GOAL_BITS, 2);
+    const struct vcl_params params =
+        params_of(have_video ? VCL_CODEC_H264 : VCL_CODEC_EXACT, VCL_GOAL_BITS, 2);
     uint8_t *frames[2];
     size_t bytes[2];
     random_fill(x, ROWS * COLS, 21, random_normal);

@@ -5,7 +5,7 @@
 #include <pthread.h>
 #include <time.h>
 
-/* ---- allocations that fail, and how much there was at once ----------------------------------------------------- */
+/* ---- allocations that fail, and how much there was at once ----------------------------------- */
 
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(memory_sanitizer) || __has_feature(thread_sanitizer)
@@ -19,7 +19,7 @@
 #ifndef SANITIZED
 #include <malloc.h>
 
-static long fail_after = -1;        /* allocations that still succeed; -1 = all */
+static long fail_after = -1; /* allocations that still succeed; -1 = all */
 static size_t held, most_held;
 
 void *__libc_malloc(size_t bytes);
@@ -42,15 +42,9 @@ static void *counted(void *block)
     return block;
 }
 
-void *malloc(size_t bytes)
-{
-    return refused() ? NULL : counted(__libc_malloc(bytes));
-}
+void *malloc(size_t bytes) { return refused() ? NULL : counted(__libc_malloc(bytes)); }
 
-void *calloc(size_t count, size_t size)
-{
-    return refused() ? NULL : counted(__libc_calloc(count, size));
-}
+void *calloc(size_t count, size_t size) { return refused() ? NULL : counted(__libc_calloc(count, size)); }
 
 void *realloc(void *block, size_t bytes)
 {
@@ -67,9 +61,10 @@ void free(void *block)
 }
 #endif
 
-/* ---- folders and indexes --------------------------------------------------------------------------------------- */
+/* ---- folders and indexes --------------------------------------------------------------------- */
 
-#define T(name, begin, end, n) "\"" name "\":{\"dtype\":\"U8\",\"shape\":[" #n "],\"data_offsets\":[" #begin "," #end "]}"
+#define T(name, begin, end, n) \
+    "\"" name "\":{\"dtype\":\"U8\",\"shape\":[" #n "],\"data_offsets\":[" #begin "," #end "]}"
 #define MAP(pairs) "{\"metadata\":{\"total_size\":9},\"weight_map\":{" pairs "}}"
 
 static const char *new_folder(const char *name)
@@ -78,10 +73,7 @@ static const char *new_folder(const char *name)
     return scratch(name);
 }
 
-static void put_text(const char *path, const char *text)
-{
-    put_file(path, text, strlen(text));
-}
+static void put_text(const char *path, const char *text) { put_file(path, text, strlen(text)); }
 
 /* Would catch shards in the order of the directory, and files that are none of the model's. */
 static void folder_without_index(void **state)
@@ -138,14 +130,17 @@ static void put_shards(void)
 
 #define INDEX "indexed/model.safetensors.index.json"
 
-/* Would catch an index that is read for more than its weight_map, or whose shards come in the order of the map. */
+/* Would catch an index that is read for more than its weight_map, or whose shards come in the order of
+ * the map. */
 static void folder_with_index(void **state)
 {
     (void)state;
     new_folder("indexed");
     put_shards();
-    put_text(scratch(INDEX), " {\"metadata\":{\"total_size\":-1.5e+3,\"more\":[null,true,{\"a\":[]},\"\\u00e9\",0.25,1E9]},"
-             "\"weight_map\" : { \"y\" : \"m-2.safetensors\",\"z\":\"m-1.safetensors\",\"\\u0078\":\"m-1.safetensors\"},"
+    put_text(scratch(INDEX),
+             " {\"metadata\":{\"total_size\":-1.5e+3,\"more\":[null,true,{\"a\":[]},\"\\u00e9\",0.25,1E9]},"
+             "\"weight_map\" : { \"y\" : "
+             "\"m-2.safetensors\",\"z\":\"m-1.safetensors\",\"\\u0078\":\"m-1.safetensors\"},"
              "\"version\":false}\n\n");
     for (int i = 0; i < 2; i++) {
         struct vcl_model *const model = open_model(scratch(i == 0 ? "indexed" : INDEX));
@@ -165,7 +160,11 @@ static void folder_with_index(void **state)
 static void bad_indexes(void **state)
 {
     (void)state;
-    static const struct { const char *text; enum vcl_status status; const char *says; } bad[] = {
+    static const struct {
+        const char *text;
+        enum vcl_status status;
+        const char *says;
+    } bad[] = {
         { "", VCL_E_FORMAT, "ends" },
         { "[]", VCL_E_FORMAT, "'{'" },
         { "{}", VCL_E_FORMAT, "weight_map is missing" },
@@ -179,7 +178,8 @@ static void bad_indexes(void **state)
         { "{\"metadata\":{\"a\":1.},\"weight_map\":{}}", VCL_E_FORMAT, "a digit" },
         { "{\"metadata\":[1}", VCL_E_FORMAT, "']'" },
         { "{\"metadata\":" DEEP16 DEEP16 DEEP16 DEEP16 "[", VCL_E_LIMIT, "nested too deep" },
-        { MAP("\"x\":\"/etc/passwd\""), VCL_E_FORMAT, "tensor 'x': shard '/etc/passwd' is no plain file name" },
+        { MAP("\"x\":\"/etc/passwd\""), VCL_E_FORMAT,
+          "tensor 'x': shard '/etc/passwd' is no plain file name" },
         { MAP("\"x\":\"../m-1.safetensors\""), VCL_E_FORMAT, "no plain file name" },
         { MAP("\"x\":\"..\""), VCL_E_FORMAT, "no plain file name" },
         { MAP("\"x\":\"\""), VCL_E_FORMAT, "no plain file name" },
@@ -202,7 +202,7 @@ static void bad_indexes(void **state)
     refuse_model(scratch("indexed"), &options, VCL_E_LIMIT, "the limit is 30");
 }
 
-/* ---- many names ------------------------------------------------------------------------------------------------ */
+/* ---- many names ------------------------------------------------------------------------------ */
 
 enum { MANY = 100000 };
 
@@ -219,7 +219,8 @@ static char *many_names(size_t *length)
     return json;
 }
 
-/* Would catch a quadratic search for names: that takes minutes here, not the fraction of a second it should. */
+/* Would catch a quadratic search for names: that takes minutes here, not the fraction of a second it
+ * should. */
 static void hundred_thousand_tensors(void **state)
 {
     (void)state;
@@ -252,16 +253,18 @@ static void memory_is_bounded(void **state)
     for (int kind = 0; kind < 3; kind++) {
         char *at = json + sprintf(json, kind == 0 ? "{\"__metadata__\":{" : "{");
         for (int i = 0; at < json + LENGTH; i++)
-            at += sprintf(at, kind == 0 ? "%s\"%x\":\"\"" : kind == 1
-                          ? "%s\"%x\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,0]}"
-                          : "%s\"%x\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}", i > 0 ? "," : "", i);
+            at += sprintf(at,
+                          kind == 0   ? "%s\"%x\":\"\""
+                          : kind == 1 ? "%s\"%x\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,0]}"
+                                      : "%s\"%x\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}",
+                          i > 0 ? "," : "", i);
         at = stpcpy(at, kind == 0 ? "}}" : "}");
         put_model_n(scratch("memory.safetensors"), json, (size_t)(at - json), 0);
         struct vcl_model *model;
         struct vcl_error error;
         const size_t before = most_held = held;
         const enum vcl_status status = vcl_model_open(scratch("memory.safetensors"), NULL, &model, &error);
-        assert_int_equal(status, kind == 1 ? VCL_E_FORMAT : VCL_OK);    /* 1: sizes are wrong */
+        assert_int_equal(status, kind == 1 ? VCL_E_FORMAT : VCL_OK); /* 1: sizes are wrong */
         const double each = (double)(most_held - before) / (double)(at - json);
         print_message("header %d: %.1f bytes per byte\n", kind, each);
         assert_true(each <= 16);
@@ -275,8 +278,10 @@ static void memory_is_bounded(void **state)
 static void every_allocation_fails_once(void **state)
 {
     (void)state;
-    put_text(scratch(INDEX), MAP("\"x\":\"m-1.safetensors\",\"y\":\"m-2.safetensors\",\"z\":\"m-1.safetensors\""));
-    put_model(scratch("indexed/m-2.safetensors"), "{\"__metadata__\":{\"b\":\"2\",\"a\":\"1\"}," T("y", 0, 1, 1) "}", 1);
+    put_text(scratch(INDEX),
+             MAP("\"x\":\"m-1.safetensors\",\"y\":\"m-2.safetensors\",\"z\":\"m-1.safetensors\""));
+    put_model(scratch("indexed/m-2.safetensors"),
+              "{\"__metadata__\":{\"b\":\"2\",\"a\":\"1\"}," T("y", 0, 1, 1) "}", 1);
     const char *const path = scratch("indexed");
     int failures = 0;
     for (long n = 0;; n++) {
@@ -291,9 +296,9 @@ static void every_allocation_fails_once(void **state)
             assert_int_equal(held, before);
             if (n > 200)
                 break;
-            continue;       /* some allocations can do without: a list that is not cut to fit */
+            continue; /* some allocations can do without: a list that is not cut to fit */
         }
-        if (status != VCL_E_MEMORY && status != VCL_E_IO)       /* opendir says ENOMEM */
+        if (status != VCL_E_MEMORY && status != VCL_E_IO) /* opendir says ENOMEM */
             fail_msg("allocation %ld: status %d, %s", n, status, error.text);
         assert_int_equal(held, before);
         failures++;
@@ -302,7 +307,7 @@ static void every_allocation_fails_once(void **state)
 }
 #endif
 
-/* ---- reading --------------------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static struct vcl_model *open_as(const char *path, enum vcl_io io)
 {
@@ -347,7 +352,8 @@ static void *read_at_random(void *user)
     return NULL;
 }
 
-/* Would catch a difference between the two ways of reading, also where pages are dropped under another thread. */
+/* Would catch a difference between the two ways of reading, also where pages are dropped under another
+ * thread. */
 static void mmap_is_pread(void **state)
 {
     (void)state;
@@ -389,7 +395,7 @@ static void file_cut_after_opening(void **state)
     }
 }
 
-#ifndef SANITIZED     /* their shadow memory counts too */
+#ifndef SANITIZED /* their shadow memory counts too */
 static size_t resident_bytes(void)
 {
     long pages = 0;
@@ -406,7 +412,8 @@ static void mapped_pages_are_given_back(void **state)
     (void)state;
     enum { SPARSE = 192 * MIB };
     char json[200];
-    const int n = sprintf(json, "{\"s\":{\"dtype\":\"U8\",\"shape\":[%d],\"data_offsets\":[0,%d]}}", SPARSE, SPARSE);
+    const int n =
+        sprintf(json, "{\"s\":{\"dtype\":\"U8\",\"shape\":[%d],\"data_offsets\":[0,%d]}}", SPARSE, SPARSE);
     put_model(scratch("sparse.safetensors"), json, 0);
     assert_int_equal(truncate(scratch("sparse.safetensors"), 8 + n + SPARSE), 0);
     struct vcl_model *const model = open_as(scratch("sparse.safetensors"), VCL_IO_MMAP);
@@ -425,7 +432,7 @@ static void mapped_pages_are_given_back(void **state)
 }
 #endif
 
-/* ---- compressed containers ------------------------------------------------------------------------------------- */
+/* ---- compressed containers ------------------------------------------------------------------- */
 
 struct frame {
     const char *name;
@@ -433,7 +440,8 @@ struct frame {
     size_t n;
 };
 
-static struct frame exact_frame(const char *name, unsigned rank, uint64_t rows, uint64_t cols, enum vcl_dtype dtype)
+static struct frame exact_frame(const char *name, unsigned rank, uint64_t rows, uint64_t cols,
+                                enum vcl_dtype dtype)
 {
     struct frame frame = { .name = name, .n = sizeof frame.bytes };
     struct vcl_tensor tensor = { dtype, rank, { rank == 1 ? rows * cols : rows, cols } };
@@ -450,7 +458,8 @@ static struct frame exact_frame(const char *name, unsigned rank, uint64_t rows, 
     return frame;
 }
 
-static struct frame alias_frame(const char *name, const char *target, uint64_t rows, uint64_t cols, enum vcl_dtype dtype)
+static struct frame alias_frame(const char *name, const char *target, uint64_t rows, uint64_t cols,
+                                enum vcl_dtype dtype)
 {
     struct frame frame = { .name = name, .n = sizeof frame.bytes };
     const struct vcl_tensor tensor = { dtype, 2, { rows, cols } };
@@ -481,7 +490,8 @@ static void put_frames(const char *path, const struct frame *frames, size_t coun
     assert_int_equal(vcl_writer_commit(writer, NULL), VCL_OK);
 }
 
-static enum vcl_status check_entry(struct vcl_context *ctx, const struct vcl_model *model, const struct vcl_entry *entry)
+static enum vcl_status check_entry(struct vcl_context *ctx, const struct vcl_model *model,
+                                   const struct vcl_entry *entry)
 {
     struct vcl_info info;
     const struct vcl_entry *target;
@@ -507,7 +517,8 @@ static int file_is_sound(const char *path, struct vcl_context *ctx)
     return sound;
 }
 
-/* Would catch any bit of a compressed file that nothing looks at, and any length at which a cut file passes. */
+/* Would catch any bit of a compressed file that nothing looks at, and any length at which a cut file
+ * passes. */
 static void every_bit_and_every_length(void **state)
 {
     (void)state;
@@ -559,9 +570,15 @@ static void aliases(void **state)
     (void)state;
     static char long_name[5001];
     memset(long_name, 'n', 5000);
-    static const struct { const char *name, *says; } bad[] = {
-        { "gone", "not there" }, { "self", "an alias of an alias" }, { "chain", "an alias of an alias" },
-        { "dtype", "other dtype or shape" }, { "shape", "other dtype or shape" }, { "prefix", "not there" },
+    static const struct {
+        const char *name, *says;
+    } bad[] = {
+        { "gone", "not there" },
+        { "self", "an alias of an alias" },
+        { "chain", "an alias of an alias" },
+        { "dtype", "other dtype or shape" },
+        { "shape", "other dtype or shape" },
+        { "prefix", "not there" },
     };
     struct frame frames[9];
     frames[0] = exact_frame("target", 2, 3, 4, VCL_DTYPE_F32);
@@ -572,7 +589,7 @@ static void aliases(void **state)
     frames[5] = alias_frame("shape", "target", 4, 3, VCL_DTYPE_F32);
     frames[6] = alias_frame("prefix", "targe", 3, 4, VCL_DTYPE_F32);
     frames[7] = alias_frame("good", "target", 3, 4, VCL_DTYPE_F32);
-    frames[8] = alias_frame("long", long_name, 3, 4, VCL_DTYPE_F32);    /* a header beyond the first read */
+    frames[8] = alias_frame("long", long_name, 3, 4, VCL_DTYPE_F32); /* a header beyond the first read */
     new_folder("aliases");
     put_frames(scratch("aliases/a.safetensors"), frames, 9);
     frames[0].name = long_name;
@@ -598,13 +615,15 @@ static void aliases(void **state)
     }
     static const char *const others[] = { "across", "long" };
     for (size_t i = 0; i < 2; i++) {
-        assert_int_equal(vcl_model_frame(model, vcl_model_find(model, others[i]), &info, &target, &error), VCL_E_FORMAT);
+        assert_int_equal(vcl_model_frame(model, vcl_model_find(model, others[i]), &info, &target, &error),
+                         VCL_E_FORMAT);
         assert_non_null(strstr(error.text, "of another shard"));
     }
     vcl_model_close(model);
 }
 
-/* Would catch frames that are longer or shorter than their tensor, cut, or in tensors that cannot hold one. */
+/* Would catch frames that are longer or shorter than their tensor, cut, or in tensors that cannot hold
+ * one. */
 static void frames_that_do_not_fit(void **state)
 {
     (void)state;
@@ -618,12 +637,15 @@ static void frames_that_do_not_fit(void **state)
     frames[1].n = 20;
     put_frames(scratch("fit.safetensors"), frames, 2);
     struct vcl_model *model = open_model(scratch("fit.safetensors"));
-    assert_int_equal(vcl_model_frame(model, vcl_model_find(model, "longer"), &info, &target, &error), VCL_E_FORMAT);
+    assert_int_equal(vcl_model_frame(model, vcl_model_find(model, "longer"), &info, &target, &error),
+                     VCL_E_FORMAT);
     assert_non_null(strstr(error.text, "tensor 'longer': frame at byte "));
     assert_non_null(strstr(error.text, "its length is not"));
-    assert_int_equal(vcl_model_frame(model, vcl_model_find(model, "cut"), &info, &target, &error), VCL_E_TRUNCATED);
+    assert_int_equal(vcl_model_frame(model, vcl_model_find(model, "cut"), &info, &target, &error),
+                     VCL_E_TRUNCATED);
     vcl_model_close(model);
-    put_model(scratch("fit.safetensors"), "{\"f\":{\"dtype\":\"F32\",\"shape\":[8],\"data_offsets\":[0,32]}}", 32);
+    put_model(scratch("fit.safetensors"), "{\"f\":{\"dtype\":\"F32\",\"shape\":[8],\"data_offsets\":[0,32]}}",
+              32);
     model = open_model(scratch("fit.safetensors"));
     assert_int_equal(vcl_model_frame(model, vcl_model_entry(model, 0), &info, &target, &error), VCL_E_FORMAT);
     assert_non_null(strstr(error.text, "not U8"));

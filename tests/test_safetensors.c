@@ -1,12 +1,13 @@
-/* test_safetensors.c - the rules of the container, accepted and refused one by one (docs/format.md, "Container"). */
+/* test_safetensors.c - the rules of the container, accepted and refused one by one (docs/format.md,
+ * "Container"). */
 #include "scratch.h"
 
-/* ---- refused headers ------------------------------------------------------------------------------------------- */
+/* ---- refused headers ------------------------------------------------------------------------- */
 
 struct refusal {
-    const char *fault;      /* what a reader without the rule would do */
+    const char *fault; /* what a reader without the rule would do */
     const char *json;
-    size_t data;            /* bytes behind the header */
+    size_t data; /* bytes behind the header */
     enum vcl_status status;
     const char *says;
 };
@@ -42,79 +43,105 @@ static const struct refusal refusals[] = {
     { "reads past a lone backslash", "{\"abc\\", 0, VCL_E_FORMAT, "escape" },
     /* entries */
     { "takes a number for an entry", "{\"a\":1}", 0, VCL_E_FORMAT, "'a'" },
-    { "lets two tensors share a name", "{" A "," "\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[4,6]}}", 6,
-      VCL_E_FORMAT, "tensor 'a' is there twice" },
-    { "misses the same name spelt otherwise", "{" A ",\"\\u0061\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[4,6]}}",
+    { "lets two tensors share a name",
+      "{" A ","
+      "\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[4,6]}}",
       6, VCL_E_FORMAT, "tensor 'a' is there twice" },
-    { "takes the last of two dtypes", "{\"a\":{\"dtype\":\"I8\",\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]}}", 4,
-      VCL_E_FORMAT, "'dtype' is there twice" },
-    { "takes the last of two shapes", "{\"a\":{\"shape\":[1],\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]}}", 4,
-      VCL_E_FORMAT, "'shape' is there twice" },
-    { "ignores keys it does not know", "{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4],\"x\":1}}", 4,
-      VCL_E_FORMAT, "'x' does not belong" },
-    { "guesses a missing dtype", "{\"a\":{\"shape\":[4],\"data_offsets\":[0,4]}}", 4, VCL_E_FORMAT, "dtype is missing" },
-    { "guesses a missing shape", "{\"a\":{\"dtype\":\"U8\",\"data_offsets\":[0,4]}}", 4, VCL_E_FORMAT, "shape is missing" },
-    { "guesses missing offsets", "{\"a\":{\"dtype\":\"U8\",\"shape\":[4]}}", 4, VCL_E_FORMAT, "data_offsets is missing" },
-    { "takes an unknown dtype", "{\"a\":{\"dtype\":\"Q4\",\"shape\":[4],\"data_offsets\":[0,4]}}", 4, VCL_E_FORMAT, "'Q4'" },
-    { "takes a dtype in small letters", "{\"a\":{\"dtype\":\"u8\",\"shape\":[4],\"data_offsets\":[0,4]}}", 4, VCL_E_FORMAT,
-      "'u8'" },
-    { "takes a number for a dtype", "{\"a\":{\"dtype\":4,\"shape\":[4],\"data_offsets\":[0,4]}}", 4, VCL_E_FORMAT, "'\"'" },
-    { "takes null for a shape", "{\"a\":{\"dtype\":\"U8\",\"shape\":null,\"data_offsets\":[0,4]}}", 4, VCL_E_FORMAT, "'['" },
-    { "takes a real dimension", "{\"a\":{\"dtype\":\"U8\",\"shape\":[4.0],\"data_offsets\":[0,4]}}", 4, VCL_E_FORMAT,
-      "integer" },
-    { "takes an exponent", "{\"a\":{\"dtype\":\"U8\",\"shape\":[4e0],\"data_offsets\":[0,4]}}", 4, VCL_E_FORMAT, "integer" },
-    { "takes a leading zero", "{\"a\":{\"dtype\":\"U8\",\"shape\":[04],\"data_offsets\":[0,4]}}", 4, VCL_E_FORMAT, "integer" },
-    { "takes a string dimension", "{\"a\":{\"dtype\":\"U8\",\"shape\":[\"4\"],\"data_offsets\":[0,4]}}", 4, VCL_E_FORMAT,
-      "integer" },
-    { "takes true for 1", "{\"a\":{\"dtype\":\"U8\",\"shape\":[4,true],\"data_offsets\":[0,4]}}", 4, VCL_E_FORMAT, "integer" },
-    { "takes a negative dimension", "{\"a\":{\"dtype\":\"U8\",\"shape\":[-4],\"data_offsets\":[0,4]}}", 4, VCL_E_FORMAT,
-      "negative" },
-    { "wraps a dimension of 2^64", "{\"a\":{\"dtype\":\"U8\",\"shape\":[18446744073709551616],\"data_offsets\":[0,0]}}", 0,
-      VCL_E_LIMIT, "63 bits" },
-    { "wraps a dimension of 2^64 + 4", "{\"a\":{\"dtype\":\"U8\",\"shape\":[18446744073709551620],\"data_offsets\":[0,4]}}", 4,
-      VCL_E_LIMIT, "63 bits" },
-    { "wraps the product of dimensions", "{\"a\":{\"dtype\":\"U8\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,0]}}",
-      0, VCL_E_LIMIT, "tensor 'a': its size" },
-    { "wraps the number of bits", "{\"a\":{\"dtype\":\"F64\",\"shape\":[288230376151711744],\"data_offsets\":[0,0]}}", 0,
-      VCL_E_LIMIT, "63 bits" },
-    { "overruns 16 dimensions", "{\"a\":{\"dtype\":\"U8\",\"shape\":[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1],\"data_offsets\":[0,1]}}",
-      1, VCL_E_LIMIT, "more than 16" },
-    { "takes half bytes", "{\"a\":{\"dtype\":\"F4\",\"shape\":[3],\"data_offsets\":[0,2]}}", 2, VCL_E_FORMAT, "whole bytes" },
-    { "takes one offset", "{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[4]}}", 4, VCL_E_FORMAT, "fewer than two" },
-    { "takes three offsets", "{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4,8]}}", 4, VCL_E_FORMAT,
-      "more than two" },
-    { "takes offsets that run backwards", "{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[4,0]}}", 4, VCL_E_FORMAT,
-      "before they begin" },
-    { "takes a negative offset", "{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[-4,0]}}", 4, VCL_E_FORMAT,
-      "negative" },
+    { "misses the same name spelt otherwise",
+      "{" A ",\"\\u0061\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[4,6]}}", 6, VCL_E_FORMAT,
+      "tensor 'a' is there twice" },
+    { "takes the last of two dtypes",
+      "{\"a\":{\"dtype\":\"I8\",\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]}}", 4, VCL_E_FORMAT,
+      "'dtype' is there twice" },
+    { "takes the last of two shapes",
+      "{\"a\":{\"shape\":[1],\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]}}", 4, VCL_E_FORMAT,
+      "'shape' is there twice" },
+    { "ignores keys it does not know",
+      "{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4],\"x\":1}}", 4, VCL_E_FORMAT,
+      "'x' does not belong" },
+    { "guesses a missing dtype", "{\"a\":{\"shape\":[4],\"data_offsets\":[0,4]}}", 4, VCL_E_FORMAT,
+      "dtype is missing" },
+    { "guesses a missing shape", "{\"a\":{\"dtype\":\"U8\",\"data_offsets\":[0,4]}}", 4, VCL_E_FORMAT,
+      "shape is missing" },
+    { "guesses missing offsets", "{\"a\":{\"dtype\":\"U8\",\"shape\":[4]}}", 4, VCL_E_FORMAT,
+      "data_offsets is missing" },
+    { "takes an unknown dtype", "{\"a\":{\"dtype\":\"Q4\",\"shape\":[4],\"data_offsets\":[0,4]}}", 4,
+      VCL_E_FORMAT, "'Q4'" },
+    { "takes a dtype in small letters", "{\"a\":{\"dtype\":\"u8\",\"shape\":[4],\"data_offsets\":[0,4]}}", 4,
+      VCL_E_FORMAT, "'u8'" },
+    { "takes a number for a dtype", "{\"a\":{\"dtype\":4,\"shape\":[4],\"data_offsets\":[0,4]}}", 4,
+      VCL_E_FORMAT, "'\"'" },
+    { "takes null for a shape", "{\"a\":{\"dtype\":\"U8\",\"shape\":null,\"data_offsets\":[0,4]}}", 4,
+      VCL_E_FORMAT, "'['" },
+    { "takes a real dimension", "{\"a\":{\"dtype\":\"U8\",\"shape\":[4.0],\"data_offsets\":[0,4]}}", 4,
+      VCL_E_FORMAT, "integer" },
+    { "takes an exponent", "{\"a\":{\"dtype\":\"U8\",\"shape\":[4e0],\"data_offsets\":[0,4]}}", 4,
+      VCL_E_FORMAT, "integer" },
+    { "takes a leading zero", "{\"a\":{\"dtype\":\"U8\",\"shape\":[04],\"data_offsets\":[0,4]}}", 4,
+      VCL_E_FORMAT, "integer" },
+    { "takes a string dimension", "{\"a\":{\"dtype\":\"U8\",\"shape\":[\"4\"],\"data_offsets\":[0,4]}}", 4,
+      VCL_E_FORMAT, "integer" },
+    { "takes true for 1", "{\"a\":{\"dtype\":\"U8\",\"shape\":[4,true],\"data_offsets\":[0,4]}}", 4,
+      VCL_E_FORMAT, "integer" },
+    { "takes a negative dimension", "{\"a\":{\"dtype\":\"U8\",\"shape\":[-4],\"data_offsets\":[0,4]}}", 4,
+      VCL_E_FORMAT, "negative" },
+    { "wraps a dimension of 2^64",
+      "{\"a\":{\"dtype\":\"U8\",\"shape\":[18446744073709551616],\"data_offsets\":[0,0]}}", 0, VCL_E_LIMIT,
+      "63 bits" },
+    { "wraps a dimension of 2^64 + 4",
+      "{\"a\":{\"dtype\":\"U8\",\"shape\":[18446744073709551620],\"data_offsets\":[0,4]}}", 4, VCL_E_LIMIT,
+      "63 bits" },
+    { "wraps the product of dimensions",
+      "{\"a\":{\"dtype\":\"U8\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,0]}}", 0, VCL_E_LIMIT,
+      "tensor 'a': its size" },
+    { "wraps the number of bits",
+      "{\"a\":{\"dtype\":\"F64\",\"shape\":[288230376151711744],\"data_offsets\":[0,0]}}", 0, VCL_E_LIMIT,
+      "63 bits" },
+    { "overruns 16 dimensions",
+      "{\"a\":{\"dtype\":\"U8\",\"shape\":[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1],\"data_offsets\":[0,1]}}", 1,
+      VCL_E_LIMIT, "more than 16" },
+    { "takes half bytes", "{\"a\":{\"dtype\":\"F4\",\"shape\":[3],\"data_offsets\":[0,2]}}", 2, VCL_E_FORMAT,
+      "whole bytes" },
+    { "takes one offset", "{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[4]}}", 4, VCL_E_FORMAT,
+      "fewer than two" },
+    { "takes three offsets", "{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4,8]}}", 4,
+      VCL_E_FORMAT, "more than two" },
+    { "takes offsets that run backwards", "{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[4,0]}}",
+      4, VCL_E_FORMAT, "before they begin" },
+    { "takes a negative offset", "{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[-4,0]}}", 4,
+      VCL_E_FORMAT, "negative" },
     /* data */
-    { "takes too few bytes for a shape", "{\"a\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,4]}}", 4, VCL_E_FORMAT,
-      "take 16 bytes" },
-    { "takes too many bytes for a shape", "{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,4]}}", 4, VCL_E_FORMAT,
-      "take 2 bytes" },
-    { "takes bytes for an empty tensor", "{\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,4]}}", 4, VCL_E_FORMAT,
-      "take 0 bytes" },
-    { "takes a hole at the start", "{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[2,6]}}", 6, VCL_E_FORMAT,
-      "2 bytes before it" },
-    { "takes a hole between tensors", "{" A ",\"b\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[5,6]}}", 6, VCL_E_FORMAT,
-      "tensor 'b': 1 bytes before it" },
-    { "takes overlapping tensors", "{" A ",\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[2,6]}}", 6, VCL_E_FORMAT,
-      "inside tensor 'a'" },
-    { "takes the same bytes twice", "{" A ",\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]}}", 4, VCL_E_FORMAT,
-      "inside tensor 'a'" },
-    { "takes an empty tensor inside another", "{" A ",\"b\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[2,2]}}", 4,
+    { "takes too few bytes for a shape", "{\"a\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,4]}}",
+      4, VCL_E_FORMAT, "take 16 bytes" },
+    { "takes too many bytes for a shape", "{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,4]}}",
+      4, VCL_E_FORMAT, "take 2 bytes" },
+    { "takes bytes for an empty tensor", "{\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,4]}}", 4,
+      VCL_E_FORMAT, "take 0 bytes" },
+    { "takes a hole at the start", "{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[2,6]}}", 6,
+      VCL_E_FORMAT, "2 bytes before it" },
+    { "takes a hole between tensors", "{" A ",\"b\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[5,6]}}",
+      6, VCL_E_FORMAT, "tensor 'b': 1 bytes before it" },
+    { "takes overlapping tensors", "{" A ",\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[2,6]}}", 6,
       VCL_E_FORMAT, "inside tensor 'a'" },
+    { "takes the same bytes twice", "{" A ",\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]}}",
+      4, VCL_E_FORMAT, "inside tensor 'a'" },
+    { "takes an empty tensor inside another",
+      "{" A ",\"b\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[2,2]}}", 4, VCL_E_FORMAT,
+      "inside tensor 'a'" },
     { "takes trailing bytes", "{" A "}", 5, VCL_E_FORMAT, "1 bytes follow the last tensor" },
     { "takes bytes where there is no tensor", "{}", 1, VCL_E_FORMAT, "1 bytes follow" },
     { "reads past a file cut off", "{" A "}", 3, VCL_E_TRUNCATED, "tensor 'a': ends at byte" },
-    { "wraps a file offset", "{\"a\":{\"dtype\":\"U8\",\"shape\":[1152921504606846975],"
+    { "wraps a file offset",
+      "{\"a\":{\"dtype\":\"U8\",\"shape\":[1152921504606846975],"
       "\"data_offsets\":[0,1152921504606846975]},\"b\":{\"dtype\":\"U8\",\"shape\":[1152921504606846975],"
-      "\"data_offsets\":[1152921504606846975,2305843009213693950]}}", 0, VCL_E_TRUNCATED, "tensor 'a': ends" },
+      "\"data_offsets\":[1152921504606846975,2305843009213693950]}}",
+      0, VCL_E_TRUNCATED, "tensor 'a': ends" },
     /* metadata */
     { "takes a number in metadata", "{\"__metadata__\":{\"n\":1}}", 0, VCL_E_FORMAT, "'__metadata__'" },
     { "takes an object in metadata", "{\"__metadata__\":{\"n\":{}}}", 0, VCL_E_FORMAT, "'\"'" },
     { "takes null metadata", "{\"__metadata__\":null}", 0, VCL_E_FORMAT, "'{'" },
-    { "takes the last of two equal keys", "{\"__metadata__\":{\"k\":\"1\",\"k\":\"2\"}}", 0, VCL_E_FORMAT, "'k' is there twice" },
+    { "takes the last of two equal keys", "{\"__metadata__\":{\"k\":\"1\",\"k\":\"2\"}}", 0, VCL_E_FORMAT,
+      "'k' is there twice" },
     { "takes metadata twice", "{\"__metadata__\":{},\"__metadata__\":{}}", 0, VCL_E_FORMAT, "twice" },
 };
 
@@ -125,7 +152,7 @@ static void refuse(void **state)
     refuse_model(scratch("refused.safetensors"), NULL, r->status, r->says);
 }
 
-/* ---- refused files --------------------------------------------------------------------------------------------- */
+/* ---- refused files --------------------------------------------------------------------------- */
 
 struct raw {
     const char *fault;
@@ -139,10 +166,12 @@ static const struct raw raws[] = {
     { "reads a length from an empty file", 0, "", VCL_E_TRUNCATED, "is empty" },
     { "reads a length from 7 bytes", 7, "\2\0\0\0\0\0\0", VCL_E_TRUNCATED, "has 7 bytes" },
     { "takes a header of no bytes", 8, "\0\0\0\0\0\0\0\0", VCL_E_FORMAT, "zeros" },
-    { "reads a header past the end", 9, "\2\0\0\0\0\0\0\0{", VCL_E_TRUNCATED, "the header ends at byte 10; the file has 9" },
+    { "reads a header past the end", 9, "\2\0\0\0\0\0\0\0{", VCL_E_TRUNCATED,
+      "the header ends at byte 10; the file has 9" },
     { "allocates 2^63 bytes", 10, "\0\0\0\0\0\0\0\x80{}", VCL_E_FORMAT, "not a safetensors file" },
     { "allocates more than the format's limit", 10, "\1\xE1\xF5\5\0\0\0\0{}", VCL_E_FORMAT, "100000001" },
-    { "adds 8 to 2^64 - 1", 10, "\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF{}", VCL_E_FORMAT, "not a safetensors file" },
+    { "adds 8 to 2^64 - 1", 10, "\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF{}", VCL_E_FORMAT,
+      "not a safetensors file" },
     { "does not know GGUF", 16, "GGUF\3\0\0\0\1\0\0\0\0\0\0\0", VCL_E_FORMAT, "a GGUF file" },
     { "does not know a zip", 16, "PK\3\4\0\0\0\0\1\0\0\0\0\0\0\0", VCL_E_FORMAT, "zip" },
     { "does not know a pickle", 16, "\x80\2\x8a\nl\xfc\x9c\x46\xf9 j\xa8PM.", VCL_E_FORMAT, "pickle" },
@@ -225,19 +254,22 @@ static void messages_are_one_clean_line(void **state)
     assert_non_null(strstr(error.text, "dtype '?' is not known (byte "));
 }
 
-/* ---- accepted files -------------------------------------------------------------------------------------------- */
+/* ---- accepted files -------------------------------------------------------------------------- */
 
 /* Would catch a reader that asks for more than the format does: each of these is valid. */
 static void odd_but_valid(void **state)
 {
     (void)state;
-    static const struct { const char *json; size_t data, count; } valid[] = {
+    static const struct {
+        const char *json;
+        size_t data, count;
+    } valid[] = {
         { "{}", 0, 0 },
         { "{}       ", 0, 0 },
         { "{\"__metadata__\":{}}", 0, 0 },
         { "{\"__metadata__\":{\"\":\"\"}," A "}", 4, 1 },
         { "{" A ",\"__metadata__\":{\"late\":\"yes\"}}", 4, 1 },
-        { "{" A "}", 4, 1 },        /* lengths that are no multiple of 8 */
+        { "{" A "}", 4, 1 }, /* lengths that are no multiple of 8 */
         { "{" A "} ", 4, 1 },
         { "{ \t\r\n" A " \n}", 4, 1 },
         { "{\"a\" :\r{ \"dtype\" : \"U8\" ,\n\"shape\" : [ 4 ] , \"data_offsets\" : [ 0 , 4 ] } }", 4, 1 },
@@ -246,7 +278,8 @@ static void odd_but_valid(void **state)
         { "{\"\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]}}", 4, 1 },
         { "{\"a\":{\"dtype\":\"F32\",\"shape\":[3,0],\"data_offsets\":[0,0]}}", 0, 1 },
         { "{\"a\":{\"dtype\":\"F32\",\"shape\":[4611686018427387904,4,0],\"data_offsets\":[0,0]}}", 0, 1 },
-        { "{\"a\":{\"dtype\":\"U8\",\"shape\":[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,4],\"data_offsets\":[0,4]}}", 4, 1 },
+        { "{\"a\":{\"dtype\":\"U8\",\"shape\":[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,4],\"data_offsets\":[0,4]}}", 4,
+          1 },
     };
     for (size_t i = 0; i < sizeof valid / sizeof *valid; i++) {
         struct vcl_error error;
@@ -263,16 +296,20 @@ static void odd_but_valid(void **state)
 static void every_dtype(void **state)
 {
     (void)state;
-    static const struct { const char *name; unsigned bits; } all[VCL_DTYPE_COUNT] = {
-        { "BOOL", 8 }, { "F4", 4 }, { "F6_E2M3", 6 }, { "F6_E3M2", 6 }, { "U8", 8 }, { "I8", 8 }, { "F8_E5M2", 8 },
-        { "F8_E4M3", 8 }, { "F8_E8M0", 8 }, { "F8_E4M3FNUZ", 8 }, { "F8_E5M2FNUZ", 8 }, { "I16", 16 }, { "U16", 16 },
-        { "F16", 16 }, { "BF16", 16 }, { "I32", 32 }, { "U32", 32 }, { "F32", 32 }, { "C64", 64 }, { "F64", 64 },
-        { "I64", 64 }, { "U64", 64 },
+    static const struct {
+        const char *name;
+        unsigned bits;
+    } all[VCL_DTYPE_COUNT] = {
+        { "BOOL", 8 },        { "F4", 4 },      { "F6_E2M3", 6 }, { "F6_E3M2", 6 }, { "U8", 8 },
+        { "I8", 8 },          { "F8_E5M2", 8 }, { "F8_E4M3", 8 }, { "F8_E8M0", 8 }, { "F8_E4M3FNUZ", 8 },
+        { "F8_E5M2FNUZ", 8 }, { "I16", 16 },    { "U16", 16 },    { "F16", 16 },    { "BF16", 16 },
+        { "I32", 32 },        { "U32", 32 },    { "F32", 32 },    { "C64", 64 },    { "F64", 64 },
+        { "I64", 64 },        { "U64", 64 },
     };
     for (unsigned d = 0; d < VCL_DTYPE_COUNT; d++) {
         char json[256];
-        snprintf(json, sizeof json, "{\"t\":{\"dtype\":\"%s\",\"shape\":[2,4],\"data_offsets\":[0,%u]}}", all[d].name,
-                 all[d].bits);
+        snprintf(json, sizeof json, "{\"t\":{\"dtype\":\"%s\",\"shape\":[2,4],\"data_offsets\":[0,%u]}}",
+                 all[d].name, all[d].bits);
         put_model(scratch("dtype.safetensors"), json, all[d].bits);
         struct vcl_model *const model = open_model(scratch("dtype.safetensors"));
         const struct vcl_entry *const entry = vcl_model_find(model, "t");
@@ -292,7 +329,8 @@ static void names_are_decoded(void **state)
                                "\"\xC3\xA9\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]}}";
     put_model(scratch("names.safetensors"), json, 2);
     struct vcl_model *const model = open_model(scratch("names.safetensors"));
-    const struct vcl_entry *const a = vcl_model_find(model, "\xC3\xA9\xF0\x9F\x98\x80\"\\/\b\f\n\r\t\x1F\xE2\x82\xAC");
+    const struct vcl_entry *const a =
+        vcl_model_find(model, "\xC3\xA9\xF0\x9F\x98\x80\"\\/\b\f\n\r\t\x1F\xE2\x82\xAC");
     const struct vcl_entry *const b = vcl_model_find(model, "\xC3\xA9");
     assert_ptr_equal(a, vcl_model_entry(model, 0));
     assert_ptr_equal(b, vcl_model_entry(model, 1));
@@ -301,7 +339,8 @@ static void names_are_decoded(void **state)
     vcl_model_close(model);
 }
 
-/* Would catch entries left in the header's order, and an empty tensor put on the wrong side of its neighbour. */
+/* Would catch entries left in the header's order, and an empty tensor put on the wrong side of its
+ * neighbour. */
 static void entries_run_by_offset(void **state)
 {
     (void)state;
@@ -321,7 +360,8 @@ static void entries_run_by_offset(void **state)
     for (size_t i = 0; i < 3; i++)
         assert_int_equal(bytes[i], data_byte(5 + i));
     assert_int_equal(vcl_model_read(model, vcl_model_find(model, "z"), 1, bytes, 3, NULL), VCL_E_ARGUMENT);
-    assert_int_equal(vcl_model_read(model, vcl_model_find(model, "z"), UINT64_MAX, bytes, 1, NULL), VCL_E_ARGUMENT);
+    assert_int_equal(vcl_model_read(model, vcl_model_find(model, "z"), UINT64_MAX, bytes, 1, NULL),
+                     VCL_E_ARGUMENT);
     assert_int_equal(vcl_model_read(model, vcl_model_find(model, "e3"), 0, bytes, 0, NULL), VCL_OK);
     vcl_model_close(model);
 }
@@ -330,7 +370,8 @@ static void entries_run_by_offset(void **state)
 static void metadata_is_kept(void **state)
 {
     (void)state;
-    put_model(scratch("meta.safetensors"), "{\"__metadata__\":{\"format\":\"pt\",\"b\":\"\\u00fc\\n\",\"a\":\"\"}}", 0);
+    put_model(scratch("meta.safetensors"),
+              "{\"__metadata__\":{\"format\":\"pt\",\"b\":\"\\u00fc\\n\",\"a\":\"\"}}", 0);
     struct vcl_model *const model = open_model(scratch("meta.safetensors"));
     const char *key, *value;
     assert_string_equal(vcl_model_metadata(model, 0, "format"), "pt");
@@ -345,7 +386,7 @@ static void metadata_is_kept(void **state)
     vcl_model_close(model);
 }
 
-/* ---- the canonical header -------------------------------------------------------------------------------------- */
+/* ---- the canonical header -------------------------------------------------------------------- */
 
 static char *header_of(const struct vcl_model *model, size_t *length)
 {
@@ -368,22 +409,34 @@ static char *header_of(const struct vcl_model *model, size_t *length)
     return text;
 }
 
-/* Would catch a header writer that other tools' files do not agree with, so that every header had to be kept. */
+/* Would catch a header writer that other tools' files do not agree with, so that every header had to be
+ * kept. */
 static void canonical_header(void **state)
 {
     (void)state;
-    static const struct { const char *from, *to; size_t data; } cases[] = {
+    static const struct {
+        const char *from, *to;
+        size_t data;
+    } cases[] = {
         { "{}", "{}", 0 },
         { "{ \"__metadata__\" : {} }", "{}", 0 },
-        { "{\"b\":{\"shape\":[1,2],\"data_offsets\":[3,7],\"dtype\":\"BF16\"},\"__metadata__\":{\"z\":\"1\",\"a\":\"2\"},"
-          "\"a\":{\"data_offsets\":[0,3],\"dtype\":\"F6_E2M3\",\"shape\":[4]},\"s\":{\"dtype\":\"U8\",\"shape\":[],"
+        { "{\"b\":{\"shape\":[1,2],\"data_offsets\":[3,7],\"dtype\":\"BF16\"},\"__metadata__\":{\"z\":\"1\","
+          "\"a\":\"2\"},"
+          "\"a\":{\"data_offsets\":[0,3],\"dtype\":\"F6_E2M3\",\"shape\":[4]},\"s\":{\"dtype\":\"U8\","
+          "\"shape\":[],"
           "\"data_offsets\":[7,8]}}",
-          "{\"__metadata__\":{\"z\":\"1\",\"a\":\"2\"},\"a\":{\"dtype\":\"F6_E2M3\",\"shape\":[4],\"data_offsets\":[0,3]},"
-          "\"b\":{\"dtype\":\"BF16\",\"shape\":[1,2],\"data_offsets\":[3,7]},\"s\":{\"dtype\":\"U8\",\"shape\":[],"
-          "\"data_offsets\":[7,8]}}", 8 },
-        { "{\"\\u00E9\\/\\\"\\\\\\u0008\\u000C\\u000A\\u000D\\u0009\\u001F\\u007F\":{\"dtype\":\"U8\",\"shape\":[0],"
+          "{\"__metadata__\":{\"z\":\"1\",\"a\":\"2\"},\"a\":{\"dtype\":\"F6_E2M3\",\"shape\":[4],\"data_"
+          "offsets\":[0,3]},"
+          "\"b\":{\"dtype\":\"BF16\",\"shape\":[1,2],\"data_offsets\":[3,7]},\"s\":{\"dtype\":\"U8\","
+          "\"shape\":[],"
+          "\"data_offsets\":[7,8]}}",
+          8 },
+        { "{\"\\u00E9\\/"
+          "\\\"\\\\\\u0008\\u000C\\u000A\\u000D\\u0009\\u001F\\u007F\":{\"dtype\":\"U8\",\"shape\":[0],"
           "\"data_offsets\":[0,0]}}",
-          "{\"\xC3\xA9/\\\"\\\\\\b\\f\\n\\r\\t\\u001f\x7F\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", 0 },
+          "{\"\xC3\xA9/"
+          "\\\"\\\\\\b\\f\\n\\r\\t\\u001f\x7F\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}",
+          0 },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         size_t length;
@@ -409,24 +462,24 @@ static void canonical_header(void **state)
 int main(void)
 {
     static const struct CMUnitTest fixed[] = {
-        cmocka_unit_test(header_limit_holds),
-        cmocka_unit_test(things_that_are_no_files),
-        cmocka_unit_test(every_truncation),
-        cmocka_unit_test(messages_are_one_clean_line),
-        cmocka_unit_test(odd_but_valid),
-        cmocka_unit_test(every_dtype),
-        cmocka_unit_test(names_are_decoded),
-        cmocka_unit_test(entries_run_by_offset),
-        cmocka_unit_test(metadata_is_kept),
-        cmocka_unit_test(canonical_header),
+        cmocka_unit_test(header_limit_holds), cmocka_unit_test(things_that_are_no_files),
+        cmocka_unit_test(every_truncation),   cmocka_unit_test(messages_are_one_clean_line),
+        cmocka_unit_test(odd_but_valid),      cmocka_unit_test(every_dtype),
+        cmocka_unit_test(names_are_decoded),  cmocka_unit_test(entries_run_by_offset),
+        cmocka_unit_test(metadata_is_kept),   cmocka_unit_test(canonical_header),
     };
-    enum { FIXED = sizeof fixed / sizeof *fixed, JSON = sizeof refusals / sizeof *refusals,
-           RAW = sizeof raws / sizeof *raws };
+    enum {
+        FIXED = sizeof fixed / sizeof *fixed,
+        JSON = sizeof refusals / sizeof *refusals,
+        RAW = sizeof raws / sizeof *raws
+    };
     struct CMUnitTest tests[JSON + RAW + FIXED];
     for (size_t i = 0; i < JSON; i++)
-        tests[i] = (struct CMUnitTest){ refusals[i].fault, refuse, NULL, NULL, (void *)(uintptr_t)&refusals[i] };
+        tests[i] =
+            (struct CMUnitTest){ refusals[i].fault, refuse, NULL, NULL, (void *)(uintptr_t)&refusals[i] };
     for (size_t i = 0; i < RAW; i++)
-        tests[JSON + i] = (struct CMUnitTest){ raws[i].fault, refuse_raw, NULL, NULL, (void *)(uintptr_t)&raws[i] };
+        tests[JSON + i] =
+            (struct CMUnitTest){ raws[i].fault, refuse_raw, NULL, NULL, (void *)(uintptr_t)&raws[i] };
     memcpy(tests + JSON + RAW, fixed, sizeof fixed);
     return _cmocka_run_group_tests("safetensors", tests, JSON + RAW + FIXED, scratch_setup, scratch_teardown);
 }

@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-/* ---- plan -------------------------------------------------------------------------------------------------------- */
+/* ---- plan ------------------------------------------------------------------------------------ */
 
 /* Every value in exactly one tile, no tile above the limits. */
 static void check_cover(const struct vcl_tensor *tensor, uint32_t side)
@@ -39,14 +39,22 @@ static void tiles_cover_every_shape(void **unused)
 {
     (void)unused;
     static const struct vcl_tensor tensors[] = {
-        { VCL_DTYPE_F32, 0, { 0 } },              { VCL_DTYPE_F32, 1, { 0 } },
-        { VCL_DTYPE_F32, 1, { 1 } },              { VCL_DTYPE_F32, 1, { 5000003 } },
-        { VCL_DTYPE_F32, 2, { 1, 1 } },           { VCL_DTYPE_F32, 2, { 4097, 8195 } },
-        { VCL_DTYPE_F32, 2, { 3, 100003 } },      { VCL_DTYPE_F32, 2, { 100003, 3 } },
-        { VCL_DTYPE_F32, 2, { 64, 64 } },         { VCL_DTYPE_F32, 2, { 63, 64 } },
-        { VCL_DTYPE_F32, 4, { 512, 256, 3, 3 } }, { VCL_DTYPE_F32, 3, { 4, 512, 32 } },
-        { VCL_DTYPE_F32, 3, { 7, 0, 9 } },        { VCL_DTYPE_F32, 2, { 65, 12289 } },
-        { VCL_DTYPE_F32, 2, { 32000, 4096 } },    { VCL_DTYPE_F32, 2, { 20000, 1 } },
+        { VCL_DTYPE_F32, 0, { 0 } },
+        { VCL_DTYPE_F32, 1, { 0 } },
+        { VCL_DTYPE_F32, 1, { 1 } },
+        { VCL_DTYPE_F32, 1, { 5000003 } },
+        { VCL_DTYPE_F32, 2, { 1, 1 } },
+        { VCL_DTYPE_F32, 2, { 4097, 8195 } },
+        { VCL_DTYPE_F32, 2, { 3, 100003 } },
+        { VCL_DTYPE_F32, 2, { 100003, 3 } },
+        { VCL_DTYPE_F32, 2, { 64, 64 } },
+        { VCL_DTYPE_F32, 2, { 63, 64 } },
+        { VCL_DTYPE_F32, 4, { 512, 256, 3, 3 } },
+        { VCL_DTYPE_F32, 3, { 4, 512, 32 } },
+        { VCL_DTYPE_F32, 3, { 7, 0, 9 } },
+        { VCL_DTYPE_F32, 2, { 65, 12289 } },
+        { VCL_DTYPE_F32, 2, { 32000, 4096 } },
+        { VCL_DTYPE_F32, 2, { 20000, 1 } },
     };
     for (size_t i = 0; i < sizeof tensors / sizeof tensors[0]; i++)
         check_cover(&tensors[i], 4096);
@@ -67,7 +75,7 @@ static void hostile_grids_are_refused(void **unused)
     assert_true(plan.tiles == 12 && plan.rows == 10);
 }
 
-/* ---- rotate ------------------------------------------------------------------------------------------------------ */
+/* ---- rotate ---------------------------------------------------------------------------------- */
 
 /* Fault: a rotation that loses energy or is not undone, for lengths that are no power of two. */
 static void rotation_is_orthonormal(void **unused)
@@ -109,12 +117,13 @@ static void rotation_spreads_an_outlier(void **unused)
         assert_true(fabsf(fabsf(x[i]) - 1) < 1e-5f);
 }
 
-/* ---- picture ----------------------------------------------------------------------------------------------------- */
+/* ---- picture --------------------------------------------------------------------------------- */
 
 static void check_picture(uint32_t rows, uint32_t cols, int depth, int scaled)
 {
     const size_t n = (size_t)rows * cols;
-    float *const x = malloc(n * sizeof *x), *const y = malloc(n * sizeof *y), *const scales = malloc(rows * sizeof *scales);
+    float *const x = malloc(n * sizeof *x), *const y = malloc(n * sizeof *y),
+                 *const scales = malloc(rows * sizeof *scales);
     struct vcl_picture picture = { 0, 0, depth, NULL };
     float range = 0;
     assert_true(vcl_picture_sides(rows, cols, &picture.width, &picture.height));
@@ -147,7 +156,8 @@ static void check_picture(uint32_t rows, uint32_t cols, int depth, int scaled)
 static void pictures_round_to_nearest(void **unused)
 {
     (void)unused;
-    static const uint32_t sizes[][2] = { { 1, 1 }, { 64, 64 }, { 63, 65 }, { 1, 5000 }, { 5000, 1 }, { 100, 203 } };
+    static const uint32_t sizes[][2] = { { 1, 1 },    { 64, 64 },  { 63, 65 },
+                                         { 1, 5000 }, { 5000, 1 }, { 100, 203 } };
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
         for (int depth = 8; depth <= 12; depth += 2)
             for (int scaled = 0; scaled <= 1; scaled++)
@@ -174,10 +184,10 @@ static void extreme_ranges(void **unused)
     assert_true(vcl_row_scale_value(vcl_row_scale(3.4e38f)) < INFINITY);
 }
 
-/* ---- rate -------------------------------------------------------------------------------------------------------- */
+/* ---- rate ------------------------------------------------------------------------------------ */
 
 struct curve {
-    double offset, bend;    /* bits = 0.5 log2(1 + 4^(offset - x)) + bend sin(40 x) */
+    double offset, bend; /* bits = 0.5 log2(1 + 4^(offset - x)) + bend sin(40 x) */
     int trials;
 };
 
@@ -199,13 +209,15 @@ static void search_lands_in_the_window(void **unused)
         for (double offset = -1; offset < 8; offset += 1.3) {
             struct curve curve = { offset, 0.01, 0 };
             struct vcl_rate_result result;
-            struct vcl_rate_search search = { VCL_GOAL_BITS, target, -9, 12, offset - target + 0.4, &curve, run_curve };
+            struct vcl_rate_search search = { VCL_GOAL_BITS,         target, -9,       12,
+                                              offset - target + 0.4, &curve, run_curve };
             assert_int_equal(vcl_rate_run(&search, &result), VCL_OK);
             assert_true(result.accepted && result.trial.bits <= target && result.trial.bits >= 0.98 * target);
             search.goal = VCL_GOAL_SNR;
             search.target = 6.02 * target;
             assert_int_equal(vcl_rate_run(&search, &result), VCL_OK);
-            assert_true(result.accepted && result.trial.snr >= search.target && result.trial.snr < search.target + 0.3);
+            assert_true(result.accepted && result.trial.snr >= search.target
+                        && result.trial.snr < search.target + 0.3);
             all += curve.trials;
             searches += 2;
         }
@@ -222,7 +234,7 @@ static void search_gives_up(void **unused)
     struct vcl_rate_search search = { VCL_GOAL_BITS, 0.001, -1, 5, 0, &curve, run_curve };
     assert_int_equal(vcl_rate_run(&search, &result), VCL_OK);
     assert_true(!result.found && curve.trials < 12);
-    search.target = 9;      /* all that can be had is far less: found, not accepted */
+    search.target = 9; /* all that can be had is far less: found, not accepted */
     assert_int_equal(vcl_rate_run(&search, &result), VCL_OK);
     assert_true(result.found && !result.accepted && result.x == -1);
 }
@@ -230,14 +242,10 @@ static void search_gives_up(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(tiles_cover_every_shape),
-        cmocka_unit_test(hostile_grids_are_refused),
-        cmocka_unit_test(rotation_is_orthonormal),
-        cmocka_unit_test(rotation_spreads_an_outlier),
-        cmocka_unit_test(pictures_round_to_nearest),
-        cmocka_unit_test(extreme_ranges),
-        cmocka_unit_test(search_lands_in_the_window),
-        cmocka_unit_test(search_gives_up),
+        cmocka_unit_test(tiles_cover_every_shape),    cmocka_unit_test(hostile_grids_are_refused),
+        cmocka_unit_test(rotation_is_orthonormal),    cmocka_unit_test(rotation_spreads_an_outlier),
+        cmocka_unit_test(pictures_round_to_nearest),  cmocka_unit_test(extreme_ranges),
+        cmocka_unit_test(search_lands_in_the_window), cmocka_unit_test(search_gives_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -39,7 +39,7 @@ static const struct vcl_video *video(void)
     return library.video;
 }
 
-/* ---- silence ------------------------------------------------------------------------------------------ */
+/* ---- silence --------------------------------------------------------------------------------- */
 
 /* Fault: a codec's messages on the caller's terminal.  Setup and teardown of the tests that could provoke
  * them. */
@@ -82,7 +82,7 @@ static int release(void **unused)
     return faults;
 }
 
-/* ---- pictures ----------------------------------------------------------------------------------------- */
+/* ---- pictures -------------------------------------------------------------------------------- */
 
 static struct vcl_picture make_picture(int width, int height, int depth)
 {
@@ -194,7 +194,7 @@ static void each_kind(void (*test)(struct vcl_video_config *config, int depth))
             }
 }
 
-/* ---- coding ------------------------------------------------------------------------------------------- */
+/* ---- coding ---------------------------------------------------------------------------------- */
 
 static void check_lossy(struct vcl_video_config *config, int depth)
 {
@@ -215,7 +215,7 @@ static void check_lossy(struct vcl_video_config *config, int depth)
         free(back.samples);
         free(stream.bytes);
     }
-    assert_true(last_error > 100);      /* the worst qp reached the end of the scale */
+    assert_true(last_error > 100); /* the worst qp reached the end of the scale */
     free(picture.samples);
 }
 
@@ -274,12 +274,13 @@ static void every_effort_decodes(void **unused)
     for (enum vcl_codec codec = VCL_CODEC_H264; codec <= VCL_CODEC_H265; codec++)
         for (int effort = 1; effort <= 9; effort++) {
             const struct vcl_video_config config = {
-                .codec = codec, .effort = effort, .chroma = 400, .qp = 28};
+                .codec = codec, .effort = effort, .chroma = 400, .qp = 28
+            };
             const struct vcl_picture picture = normal_picture(136, 72, 8, (uint64_t)effort);
             struct stream stream = encode(&config, &picture), again = encode(&config, &picture);
             struct vcl_picture back = decode(&config, &stream, &picture);
             assert_true(mean_squared_error(&picture, &back) < 64);
-            assert_int_equal(stream.n, again.n);            /* a session leaves nothing behind */
+            assert_int_equal(stream.n, again.n); /* a session leaves nothing behind */
             assert_memory_equal(stream.bytes, again.bytes, stream.n);
             free(back.samples);
             free(again.bytes);
@@ -288,7 +289,7 @@ static void every_effort_decodes(void **unused)
         }
 }
 
-/* ---- refusals ----------------------------------------------------------------------------------------- */
+/* ---- refusals -------------------------------------------------------------------------------- */
 
 static void check_room(struct vcl_video_config *config, int depth)
 {
@@ -316,8 +317,8 @@ static void small_room_is_refused(void **unused)
 /* Fault: x265 crashing on a picture below one coding tree unit, a sample cut to fit. */
 static void bad_pictures_are_refused(void **unused)
 {
-    static const int sides[][2] = {{56, 64}, {64, 56},  {4104, 64}, {64, 4104},
-                                   {68, 64}, {64, 100}, {0, 64},    {64, -8}};
+    static const int sides[][2] = { { 56, 64 }, { 64, 56 },  { 4104, 64 }, { 64, 4104 },
+                                    { 68, 64 }, { 64, 100 }, { 0, 64 },    { 64, -8 } };
     static uint16_t samples[4104 * 100];
     const struct vcl_video_config config = { .codec = VCL_CODEC_H265, .effort = 2, .chroma = 400, .qp = 28 };
     char message[VCL_VIDEO_MESSAGE];
@@ -380,7 +381,7 @@ static void check_two(struct vcl_video_config *config, int depth)
     memcpy(twice + stream.n, stream.bytes, stream.n);
     assert_int_equal(try_decode(config, twice, 2 * stream.n, &back), VCL_E_FORMAT);
     while (slice > 0 && memcmp(stream.bytes + slice, "\0\0\1", 3))
-        slice--;                        /* the last unit, which is the picture's slice, once more */
+        slice--; /* the last unit, which is the picture's slice, once more */
     memcpy(twice + stream.n, stream.bytes + slice, stream.n - slice);
     assert_int_equal(try_decode(config, twice, 2 * stream.n - slice, &back), VCL_E_FORMAT);
     assert_int_equal(try_decode(config, stream.bytes + slice, stream.n - slice, &back), VCL_E_FORMAT);
@@ -399,7 +400,7 @@ static void one_picture_with_headers_is_required(void **unused)
     each_kind(check_two);
 }
 
-/* ---- damage ------------------------------------------------------------------------------------------- */
+/* ---- damage ---------------------------------------------------------------------------------- */
 
 static void check_damage(struct vcl_video_config *config, int depth)
 {
@@ -433,7 +434,7 @@ static void check_garbage(struct vcl_video_config *config, int depth)
     uint8_t bytes[600];
     for (size_t trial = 0; trial < 300; trial++) {
         const size_t n = random_bits(&state) % sizeof bytes;
-        for (size_t i = 0; i < n; i++)      /* half of the trials are mostly zeros and ones: start codes */
+        for (size_t i = 0; i < n; i++) /* half of the trials are mostly zeros and ones: start codes */
             bytes[i] = (uint8_t)(trial & 1 && random_bits(&state) >> 62 ? random_bits(&state) >> 63
                                                                         : random_bits(&state) >> 56);
         if (n > 6 && trial & 2)
@@ -450,7 +451,7 @@ static void garbage_is_refused(void **unused)
     each_kind(check_garbage);
 }
 
-/* ---- names -------------------------------------------------------------------------------------------- */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 /* Fault: another encoder than the one asked for, in silence. */
 static void unknown_names_are_refused(void **unused)
@@ -481,7 +482,10 @@ static void unknown_names_are_refused(void **unused)
  * guessing. */
 static void absent_hardware_is_named(void **unused)
 {
-    static const struct { const char *name; enum vcl_codec codec; } known[] = {
+    static const struct {
+        const char *name;
+        enum vcl_codec codec;
+    } known[] = {
         { "hevc_nvenc", VCL_CODEC_H265 }, { "h264_nvenc", VCL_CODEC_H264 }, { "hevc_vaapi", VCL_CODEC_H265 },
         { "h264_vaapi", VCL_CODEC_H264 }, { "hevc_cuvid", VCL_CODEC_H265 }, { "h264_cuvid", VCL_CODEC_H264 },
     };
@@ -542,7 +546,7 @@ static void probe_finds_the_software(void **unused)
     assert_int_equal(seen.unexplained, 0);
 }
 
-/* ---- the house's rules -------------------------------------------------------------------------------- */
+/* ---- the house's rules ----------------------------------------------------------------------- */
 
 struct worker {
     const struct vcl_video *video;
@@ -556,17 +560,18 @@ static void *code_pictures(void *user)
     for (int i = 0; i < 12; i++) {
         const int depth = i & 1 ? 10 : 8;
         const struct vcl_video_config config = {
-            .codec = worker->codec, .effort = 1 + i % 3, .chroma = 400, .lossless = 1};
+            .codec = worker->codec, .effort = 1 + i % 3, .chroma = 400, .lossless = 1
+        };
         const struct vcl_picture picture = uniform_picture(64 + 8 * i, 64, depth, (uint64_t)i + 1);
         struct vcl_picture back = make_picture(64 + 8 * i, 64, depth);
         const size_t room = 4 * samples_of(&picture);
         uint8_t *const bytes = malloc(room);
         char message[VCL_VIDEO_MESSAGE];
         size_t n;
-        worker->failures += !bytes ||
-                            worker->video->encode(&config, &picture, bytes, room, &n, message) != VCL_OK ||
-                            worker->video->decode(&config, bytes, n, &back, message) != VCL_OK ||
-                            memcmp(picture.samples, back.samples, 2 * samples_of(&picture)) != 0;
+        worker->failures += !bytes
+                         || worker->video->encode(&config, &picture, bytes, room, &n, message) != VCL_OK
+                         || worker->video->decode(&config, bytes, n, &back, message) != VCL_OK
+                         || memcmp(picture.samples, back.samples, 2 * samples_of(&picture)) != 0;
         free(bytes);
         free(back.samples);
         free(picture.samples);
@@ -590,7 +595,7 @@ static void threads_do_not_meet(void **unused)
     }
 }
 
-/* ---- the loader --------------------------------------------------------------------------------------- */
+/* ---- the loader ------------------------------------------------------------------------------ */
 
 /* Fault: a crash, or a message without the reason, where the module is missing or is no library. */
 static void loader_says_what_is_wrong(void **unused)

@@ -70,7 +70,7 @@ static void refuse_layout(const struct vcl_layout *layout, enum vcl_status statu
     assert_int_equal(count_files(scratch_folder), files);
 }
 
-/* ---- what is written ------------------------------------------------------------------------------------------- */
+/* ---- what is written ------------------------------------------------------------------------- */
 
 /* Would catch a wrong byte anywhere in the simplest file. */
 static void plain_file(void **state)
@@ -151,12 +151,15 @@ static void given_header(void **state)
     refuse_layout(&layout, VCL_E_ARGUMENT, "contradicts");
 }
 
-/* Would catch frames that leave holes, a header without its hash, misaligned data, or late metadata that is lost. */
+/* Would catch frames that leave holes, a header without its hash, misaligned data, or late metadata
+ * that is lost. */
 static void frames_and_hash(void **state)
 {
     (void)state;
     const struct vcl_entry entries[3] = {
-        { .name = "x", .bytes = 1000 }, { .name = "empty", .bytes = 100 }, { .name = "y", .bytes = 1000000 },
+        { .name = "x", .bytes = 1000 },
+        { .name = "empty", .bytes = 100 },
+        { .name = "y", .bytes = 1000000 },
     };
     const struct vcl_pair pair = { "format", "pt" };
     struct vcl_layout layout;
@@ -174,7 +177,7 @@ static void frames_and_hash(void **state)
     free(text);
     struct vcl_writer *const writer = create(scratch("frames.safetensors"), &layout, 5000);
     const struct vcl_sink sink = vcl_writer_sink(writer);
-    assert_int_equal(sink.write(sink.user, 984, bytes_0_to_15, 16), 0);     /* a trial that was rejected */
+    assert_int_equal(sink.write(sink.user, 984, bytes_0_to_15, 16), 0); /* a trial that was rejected */
     write_entry(writer, bytes_0_to_15, 16);
     assert_int_equal(vcl_writer_end(writer, 0, NULL), VCL_OK);
     write_entry(writer, bytes_0_to_15 + 8, 8);
@@ -228,12 +231,17 @@ static void hash_is_the_documents(void **state)
     at += put_counted(at, "pt");
     at += put_counted(at, "late");
     at += put_counted(at, "\n");
-    static const struct { const char *name; uint64_t begin, end; } entries[] = {
-        { "x", 0, 16 }, { "empty", 16, 16 }, { "y", 16, 24 },
+    static const struct {
+        const char *name;
+        uint64_t begin, end;
+    } entries[] = {
+        { "x", 0, 16 },
+        { "empty", 16, 16 },
+        { "y", 16, 24 },
     };
     for (size_t i = 0; i < 3; i++) {
         at += put_counted(at, entries[i].name);
-        at += put32(at, 4);     /* U8 */
+        at += put32(at, 4); /* U8 */
         at += put32(at, 1);
         vcl_store64(at, entries[i].end - entries[i].begin);
         vcl_store64(at + 8, entries[i].begin);
@@ -241,7 +249,8 @@ static void hash_is_the_documents(void **state)
         at += 24;
     }
     const XXH128_hash_t hash = XXH3_128bits(said, (size_t)(at - said));
-    snprintf(hex, sizeof hex, "%016llx%016llx", (unsigned long long)hash.high64, (unsigned long long)hash.low64);
+    snprintf(hex, sizeof hex, "%016llx%016llx", (unsigned long long)hash.high64,
+             (unsigned long long)hash.low64);
     struct vcl_model *const model = open_model(scratch("frames.safetensors"));
     assert_string_equal(vcl_model_metadata(model, 0, "vcllm.hash"), hex);
     vcl_model_close(model);
@@ -286,7 +295,7 @@ static void bad_layouts(void **state)
     refuse_layout(&layout, VCL_E_ARGUMENT, "contradicts");
 }
 
-/* ---- what is left when it fails -------------------------------------------------------------------------------- */
+/* ---- what is left when it fails -------------------------------------------------------------- */
 
 /* Would catch a temporary file that stays, in the wrong folder, or under a name that is not told. */
 static void nothing_left_after_abandon(void **state)
@@ -329,7 +338,8 @@ static void half_written_is_not_committed(void **state)
     assert_int_equal(count_files(scratch_folder), files);
 }
 
-/* Would catch a file replaced against the user's will, at the start or at the very end; or not replaced with it. */
+/* Would catch a file replaced against the user's will, at the start or at the very end; or not replaced
+ * with it. */
 static void no_overwriting(void **state)
 {
     (void)state;
@@ -370,9 +380,12 @@ static void no_overwriting(void **state)
 static void impossible_places(void **state)
 {
     (void)state;
-    static const struct { const char *path, *says; } bad[] = {
-        { "file/inside", "Not a directory" }, { "missing/inside", "No such file" }, { "folder", "is a folder" },
-        { "", "no name for a file" }, { "pipe", "not a regular file" },
+    static const struct {
+        const char *path, *says;
+    } bad[] = {
+        { "file/inside", "Not a directory" }, { "missing/inside", "No such file" },
+        { "folder", "is a folder" },          { "", "no name for a file" },
+        { "pipe", "not a regular file" },
     };
     struct vcl_error error;
     put_file(scratch("file"), "", 0);
@@ -433,7 +446,9 @@ static int meet_file_limit(void)
 {
     const struct rlimit limit = { 100000, 100000 };
     struct vcl_layout layout = two_tensors(0);
-    const struct vcl_entry entry = { .name = "t", .tensor = { VCL_DTYPE_U8, 1, { 200000 } }, .bytes = 200000 };
+    const struct vcl_entry entry = { .name = "t",
+                                     .tensor = { VCL_DTYPE_U8, 1, { 200000 } },
+                                     .bytes = 200000 };
     static uint8_t zeros[50000];
     struct vcl_writer *writer;
     struct vcl_error error;
@@ -448,16 +463,19 @@ static int meet_file_limit(void)
     const struct vcl_sink sink = vcl_writer_sink(writer);
     for (uint64_t at = 0; at < 200000; at += sizeof zeros)
         failed += sink.write(sink.user, at, zeros, sizeof zeros) != 0;
-    if (failed != 3 || strstr(vcl_writer_failure(writer), "File too large") == NULL)    /* 100000 - header < 2 pieces */
+    if (failed != 3
+        || strstr(vcl_writer_failure(writer), "File too large") == NULL) /* 100000 - header < 2 pieces */
         return 4;
-    if (vcl_writer_end(writer, 200000, &error) != VCL_E_IO || strstr(error.text, "big.safetensors: cannot write") == NULL)
+    if (vcl_writer_end(writer, 200000, &error) != VCL_E_IO
+        || strstr(error.text, "big.safetensors: cannot write") == NULL)
         return 5;
     if (vcl_writer_commit(writer, &error) != VCL_E_IO)
         return 6;
     return vcl_copy_file("/proc/self/exe", scratch("copy"), 0, NULL, &error) != VCL_E_IO ? 7 : 0;
 }
 
-/* Would catch a write error (a full disk, a limit) that is swallowed, or that leaves part of a file behind. */
+/* Would catch a write error (a full disk, a limit) that is swallowed, or that leaves part of a file
+ * behind. */
 static void write_errors(void **state)
 {
     (void)state;
@@ -474,7 +492,8 @@ static void disk_too_small(void **state)
     struct vcl_writer *writer;
     struct vcl_error error;
     const int files = count_files(scratch_folder);
-    assert_int_equal(vcl_writer_create(scratch("full"), &layout, UINT64_C(1) << 60, &writer, &error), VCL_E_IO);
+    assert_int_equal(vcl_writer_create(scratch("full"), &layout, UINT64_C(1) << 60, &writer, &error),
+                     VCL_E_IO);
     assert_non_null(strstr(error.text, "needs 1152921504606846976 bytes; the disk has "));
     assert_int_equal(count_files(scratch_folder), files);
 }
@@ -493,7 +512,7 @@ static void *write_part(void *user)
         byte = data_byte(i);
         part->failed += part->sink.write(part->sink.user, i, &byte, 1) != 0;
     }
-    part->failed += part->sink.write(part->sink.user, 4000, &byte, 1) == 0;     /* beyond the end: all four */
+    part->failed += part->sink.write(part->sink.user, 4000, &byte, 1) == 0; /* beyond the end: all four */
     return NULL;
 }
 
@@ -528,7 +547,7 @@ static void threads_share_a_sink(void **state)
     vcl_writer_abandon(writer);
 }
 
-/* ---- large and plain files ------------------------------------------------------------------------------------- */
+/* ---- large and plain files ------------------------------------------------------------------- */
 
 /* Would catch a 32-bit offset anywhere between the sink and the reader.  The file is sparse. */
 static void beyond_4_gib(void **state)
@@ -570,7 +589,8 @@ static void beyond_4_gib(void **state)
     assert_int_equal(unlink(scratch("huge.safetensors")), 0);
 }
 
-/* Would catch a copy that differs from its source or is hashed wrongly, at sizes around the piece it copies by. */
+/* Would catch a copy that differs from its source or is hashed wrongly, at sizes around the piece it
+ * copies by. */
 static void copies(void **state)
 {
     (void)state;

@@ -5,11 +5,14 @@
 #include <stdint.h>
 #include <string.h>
 
-#define XXH_STATIC_LINKING_ONLY     /* for XXH3 */
+#define XXH_STATIC_LINKING_ONLY /* for XXH3 */
 #include <xxhash.h>
 
 static inline int vcl_add(uint64_t a, uint64_t b, uint64_t *sum) { return __builtin_add_overflow(a, b, sum); }
-static inline int vcl_mul(uint64_t a, uint64_t b, uint64_t *product) { return __builtin_mul_overflow(a, b, product); }
+static inline int vcl_mul(uint64_t a, uint64_t b, uint64_t *product)
+{
+    return __builtin_mul_overflow(a, b, product);
+}
 
 static inline uint64_t vcl_min(uint64_t a, uint64_t b) { return a < b ? a : b; }
 static inline uint64_t vcl_ceil_div(uint64_t a, uint64_t b) { return a / b + (a % b != 0); }

@@ -1,6 +1,6 @@
 /* dtype.c - value formats: their names and sizes, and exact conversions to and from f32.
  *
- * The conversions are integer code, so every compiler and CPU gives the same bits, NaN payloads included.             */
+ * The conversions are integer code, so every compiler and CPU gives the same bits, NaN payloads included. */
 #include "dtype.h"
 
 #include "common.h"
@@ -33,7 +33,10 @@ static const struct {
     [VCL_DTYPE_U64] = { "U64", 64 },
 };
 
-unsigned vcl_dtype_bits(enum vcl_dtype dtype) { return (unsigned)dtype < VCL_DTYPE_COUNT ? dtypes[dtype].bits : 0; }
+unsigned vcl_dtype_bits(enum vcl_dtype dtype)
+{
+    return (unsigned)dtype < VCL_DTYPE_COUNT ? dtypes[dtype].bits : 0;
+}
 
 const char *vcl_dtype_name(enum vcl_dtype dtype)
 {
@@ -50,7 +53,8 @@ enum vcl_dtype vcl_dtype_parse(const char *name)
 
 int vcl_dtype_is_float(enum vcl_dtype dtype)
 {
-    return dtype == VCL_DTYPE_F16 || dtype == VCL_DTYPE_BF16 || dtype == VCL_DTYPE_F32 || dtype == VCL_DTYPE_F64;
+    return dtype == VCL_DTYPE_F16 || dtype == VCL_DTYPE_BF16 || dtype == VCL_DTYPE_F32
+        || dtype == VCL_DTYPE_F64;
 }
 
 /* binary16: 1 sign, 5 exponent (bias 15), 10 mantissa bits */
@@ -63,7 +67,7 @@ static uint32_t f16_to_f32_bits(uint32_t h)
         return sign | (exponent + 112) << 23 | mantissa << 13;
     if (!mantissa)
         return sign;
-    const unsigned shift = (unsigned)__builtin_clz(mantissa) - 21;    /* brings the leading one to bit 10 */
+    const unsigned shift = (unsigned)__builtin_clz(mantissa) - 21; /* brings the leading one to bit 10 */
     return sign | (113 - shift) << 23 | (mantissa << shift & 0x3ff) << 13;
 }
 
@@ -78,12 +82,12 @@ static uint16_t f32_to_f16_bits(uint32_t u)
 {
     const uint32_t sign = u >> 16 & 0x8000, magnitude = u & 0x7fffffff;
     if (magnitude > 0x7f800000)
-        return (uint16_t)(sign | 0x7e00 | (magnitude >> 13 & 0x3ff));    /* quiet NaN, payload cut */
-    if (magnitude >= 0x47800000)                                        /* 2^16 and more */
+        return (uint16_t)(sign | 0x7e00 | (magnitude >> 13 & 0x3ff)); /* quiet NaN, payload cut */
+    if (magnitude >= 0x47800000)                                      /* 2^16 and more */
         return (uint16_t)(sign | 0x7c00);
-    if (magnitude >= 0x38800000)                                        /* normal: 2^-14 and more; may carry to inf */
+    if (magnitude >= 0x38800000) /* normal: 2^-14 and more; may carry to inf */
         return (uint16_t)(sign | shift_round(magnitude - (112u << 23), 13));
-    if (magnitude < 0x33000000)                                         /* below half the smallest denormal */
+    if (magnitude < 0x33000000) /* below half the smallest denormal */
         return (uint16_t)sign;
     const unsigned exponent = magnitude >> 23;
     return (uint16_t)(sign | shift_round((magnitude & 0x7fffff) | 0x800000, 126 - exponent));
@@ -92,11 +96,12 @@ static uint16_t f32_to_f16_bits(uint32_t u)
 static uint16_t f32_to_bf16_bits(uint32_t u)
 {
     if ((u & 0x7fffffff) > 0x7f800000)
-        return (uint16_t)(u >> 16 | 0x40);      /* quiet NaN */
+        return (uint16_t)(u >> 16 | 0x40); /* quiet NaN */
     return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
 
-/* Rounds a double to f32 by the CPU's conversion (IEEE everywhere), except that NaN payloads are cut by hand. */
+/* Rounds a double to f32 by the CPU's conversion (IEEE everywhere), except that NaN payloads are cut by
+ * hand. */
 static uint32_t f64_to_f32_bits(uint64_t u)
 {
     if ((u & 0x7fffffffffffffff) > 0x7ff0000000000000)

@@ -1,6 +1,6 @@
 /* pool.c - a few threads that share out the jobs of one call.
  *
- * Jobs are tiles, milliseconds long: one mutex around the next index costs nothing.                                   */
+ * Jobs are tiles, milliseconds long: one mutex around the next index costs nothing. */
 #include "pool.h"
 
 #include <pthread.h>

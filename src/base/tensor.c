@@ -1,4 +1,5 @@
-/* tensor.c - tensors as such: their size, conversion and comparison (vcllm.h documents them), and the words for a status. */
+/* tensor.c - tensors as such: their size, conversion and comparison (vcllm.h documents them), and the
+ * words for a status. */
 #include "base/common.h"
 #include "base/dtype.h"
 
@@ -51,7 +52,7 @@ enum vcl_status vcl_tensor_size(const struct vcl_tensor *tensor, uint64_t *value
     return VCL_OK;
 }
 
-enum { CHUNK = 256 };   /* values converted at a time: two buffers that stay in the first-level cache */
+enum { CHUNK = 256 }; /* values converted at a time: two buffers that stay in the first-level cache */
 
 enum vcl_status vcl_convert(enum vcl_dtype from, const void *src, enum vcl_dtype to, void *dst, size_t n)
 {
@@ -91,7 +92,8 @@ static double load_f64(const uint8_t *p)
     return d;
 }
 
-enum vcl_status vcl_compare(enum vcl_dtype dtype, const void *x, const void *y, size_t n, struct vcl_error_sums *sums)
+enum vcl_status vcl_compare(enum vcl_dtype dtype, const void *x, const void *y, size_t n,
+                            struct vcl_error_sums *sums)
 {
     const size_t size = vcl_dtype_bits(dtype) / 8;
     const uint8_t *a = x, *b = y;
@@ -117,5 +119,5 @@ double vcl_snr(const struct vcl_error_sums *sums)
 {
     if (sums->error == 0)
         return INFINITY;
-    return 10 * log10(sums->signal / sums->error);      /* log10(0) = -infinity */
+    return 10 * log10(sums->signal / sums->error); /* log10(0) = -infinity */
 }

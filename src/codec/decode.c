@@ -1,7 +1,7 @@
 /* decode.c - a frame to a whole tensor, or to some of its rows.
  *
- * In: a checked header and a source.  Out: values, written where they belong as tiles finish.  Tiles that hold none of the
- * rows asked for are not even read.                                                                                   */
+ * In: a checked header and a source.  Out: values, written where they belong as tiles finish.  Tiles
+ * that hold none of the rows asked for are not even read. */
 #include "decode.h"
 
 #include "base/common.h"
@@ -13,15 +13,16 @@ struct decoder {
     const struct vcl_frame *frame;
     const uint8_t *header;
     const struct vcl_source *source;
-    const struct vcl_sink *sink;        /* NULL: only check */
+    const struct vcl_sink *sink; /* NULL: only check */
     struct vcl_tile_coder coder;
-    uint64_t *offsets;                  /* of the tiles' stored bytes in the frame */
-    uint64_t begin, end;                /* values asked for */
+    uint64_t *offsets;   /* of the tiles' stored bytes in the frame */
+    uint64_t begin, end; /* values asked for */
 };
 
 static uint64_t bytes_of(const struct decoder *d, uint64_t values)
 {
-    return values / 8 * vcl_dtype_bits(d->frame->tensor.dtype) + values % 8 * vcl_dtype_bits(d->frame->tensor.dtype) / 8;
+    return values / 8 * vcl_dtype_bits(d->frame->tensor.dtype)
+         + values % 8 * vcl_dtype_bits(d->frame->tensor.dtype) / 8;
 }
 
 /* The part of one row of a tile that was asked for: values from to to of the tensor, from == to if none. */
@@ -52,7 +53,9 @@ static enum vcl_status write_tile(const struct decoder *d, struct vcl_rect rect,
         clip_row(d, rect, r, &from, &to);
         const uint64_t start = (rect.row + r) * d->frame->plan.cols + rect.col;
         const uint8_t *const src = work->raw + bytes_of(d, (uint64_t)r * rect.cols + (from - start));
-        if (from < to && d->sink->write(d->sink->user, bytes_of(d, from - d->begin), src, (size_t)bytes_of(d, to - from))) {
+        if (from < to
+            && d->sink->write(d->sink->user, bytes_of(d, from - d->begin), src,
+                              (size_t)bytes_of(d, to - from))) {
             snprintf(work->message, sizeof work->message, "writing the values failed");
             return VCL_E_IO;
         }
@@ -71,8 +74,8 @@ static enum vcl_status decode_tile(void *user, uint64_t tile, struct vcl_tile_wo
     work->stored_hash = vcl_load32(entry + 4);
     work->decoded_hash = vcl_load32(entry + 8);
     if (d->source->read(d->source->user, d->offsets[tile], work->stored, work->size)) {
-        snprintf(work->message, sizeof work->message, "reading %zu bytes at frame offset %llu failed", work->size,
-                 (unsigned long long)d->offsets[tile]);
+        snprintf(work->message, sizeof work->message, "reading %zu bytes at frame offset %llu failed",
+                 work->size, (unsigned long long)d->offsets[tile]);
         return VCL_E_IO;
     }
     const enum vcl_status status = vcl_tile_decode(d->frame, &d->coder, rect, work);
@@ -117,7 +120,8 @@ static void find_tiles(const struct decoder *d, uint64_t *first, uint64_t *last)
     *first = *last = 0;
     if (d->begin == d->end)
         return;
-    const uint64_t band = plan->tile_rows * plan->cols;     /* below 2^53, or the tile table would not fit its header */
+    const uint64_t band =
+        plan->tile_rows * plan->cols; /* below 2^53, or the tile table would not fit its header */
     *first = d->begin / band * plan->across;
     *last = vcl_ceil_div(d->end, band) * plan->across;
 }
@@ -139,15 +143,16 @@ static enum vcl_status decode_rows(const struct vcl_env *env, struct decoder *d)
     return status;
 }
 
-enum vcl_status vcl_decode_frame(const struct vcl_env *env, const struct vcl_frame *frame, const uint8_t *header,
-                                 const struct vcl_source *source, uint64_t first, uint64_t count, const char *decoder,
-                                 const struct vcl_sink *sink)
+enum vcl_status vcl_decode_frame(const struct vcl_env *env, const struct vcl_frame *frame,
+                                 const uint8_t *header, const struct vcl_source *source, uint64_t first,
+                                 uint64_t count, const char *decoder, const struct vcl_sink *sink)
 {
     const uint64_t dim0 = frame->tensor.rank ? frame->tensor.dims[0] : 1;
     const uint64_t stride = dim0 ? frame->values / dim0 : 0;
     struct decoder d = { .frame = frame, .header = header, .source = source, .sink = sink };
     d.coder.video = env->video;
-    d.coder.config = (struct vcl_video_config){ .codec = frame->codec, .name = decoder, .chroma = frame->chroma };
+    d.coder.config =
+        (struct vcl_video_config){ .codec = frame->codec, .name = decoder, .chroma = frame->chroma };
     d.begin = first * stride;
     d.end = (first + count) * stride;
     const unsigned odd_bits = vcl_dtype_bits(frame->tensor.dtype) % 8;

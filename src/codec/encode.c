@@ -1,12 +1,14 @@
 /* encode.c - a whole tensor to a frame.
  *
- * In: a source of values and a target.  Out: tiles and header, written to a sink.  One pass measures, then the rate search
- * runs passes with different steps; each writes its tiles where they would stand, so the last one is already the frame when it
- * meets the target.  Large tensors search on a few tiles first.
+ * In: a source of values and a target.  Out: tiles and header, written to a sink.  One pass measures,
+ * then the rate search runs passes with different steps; each writes its tiles where they would stand,
+ * so the last one is already the frame when it meets the target.  Large tensors search on a few tiles
+ * first.
  *
- * The step has three knobs, from coarse to fine: the depth of the samples, QP, and a multiplier on the rounding step.  x, the
- * logarithm of the step in levels of an 8-bit range, stands for all three.  Where even QP's finest is too coarse, the rounded
- * tensor itself is coded exactly, and the multiplier alone sets the rate.                                               */
+ * The step has three knobs, from coarse to fine: the depth of the samples, QP, and a multiplier on the
+ * rounding step.  x, the logarithm of the step in levels of an 8-bit range, stands for all three.
+ * Where even QP's finest is too coarse, the rounded tensor itself is coded exactly, and the multiplier
+ * alone sets the rate. */
 #include "encode.h"
 
 #include "base/common.h"
@@ -16,7 +18,7 @@
 #include <math.h>
 #include <stdio.h>
 
-enum { PROBE_TILES = 4, PROBE_ABOVE = 8 };      /* tensors of more tiles are searched on a few of them first */
+enum { PROBE_TILES = 4, PROBE_ABOVE = 8 }; /* tensors of more tiles are searched on a few of them first */
 
 struct setting {
     double x;
@@ -32,21 +34,21 @@ struct encoder {
     struct vcl_tile_coder coder;
     struct vcl_walk walk;
     uint8_t *table;
-    uint64_t bound;                     /* nothing is written beyond */
+    uint64_t bound; /* nothing is written beyond */
     struct vcl_tile_stats stats;
-    struct vcl_video_range ranges[3];   /* of depths 8, 10, 12; known[] says which were asked */
+    struct vcl_video_range ranges[3]; /* of depths 8, 10, 12; known[] says which were asked */
     int known[3];
 
-    int writing;                        /* this pass: a whole one */
-    uint64_t stored, tiles, sampled;    /* its bytes, tiles and values so far */
+    int writing;                     /* this pass: a whole one */
+    uint64_t stored, tiles, sampled; /* its bytes, tiles and values so far */
     struct vcl_error_sums sums;
-    struct setting last;                /* of the last whole pass */
-    int lossless;                       /* what the search now running varies */
+    struct setting last; /* of the last whole pass */
+    int lossless;        /* what the search now running varies */
     int probing;
     double trials;
 };
 
-/* ---- passes ------------------------------------------------------------------------------------------------------ */
+/* ---- passes ---------------------------------------------------------------------------------- */
 
 static enum vcl_status read_tile(const struct encoder *e, struct vcl_rect rect, struct vcl_tile_work *work)
 {
@@ -58,8 +60,8 @@ static enum vcl_status read_tile(const struct encoder *e, struct vcl_rect rect, 
         const uint64_t first = (rect.row + r) * e->frame.plan.cols + rect.col;
         const uint64_t offset = first / 8 * bits + first % 8 * bits / 8;
         if (e->source->read(e->source->user, offset, work->raw + r * bytes, bytes)) {
-            snprintf(work->message, sizeof work->message, "reading %zu bytes at tensor offset %llu failed", bytes,
-                     (unsigned long long)offset);
+            snprintf(work->message, sizeof work->message, "reading %zu bytes at tensor offset %llu failed",
+                     bytes, (unsigned long long)offset);
             return VCL_E_IO;
         }
     }
@@ -82,7 +84,7 @@ static enum vcl_status write_tile(const struct encoder *e, uint64_t tile, const 
     vcl_store32(entry + 4, work->stored_hash);
     vcl_store32(entry + 8, work->decoded_hash);
     if (offset + work->size > e->bound)
-        return VCL_OK;      /* this pass cannot be kept: only its size is of interest */
+        return VCL_OK; /* this pass cannot be kept: only its size is of interest */
     return e->sink->write(e->sink->user, offset, work->stored, work->size) ? VCL_E_IO : VCL_OK;
 }
 
@@ -108,10 +110,10 @@ static enum vcl_status run_pass(struct encoder *e)
     e->writing = !e->probing;
     e->stored = e->tiles = e->sampled = 0;
     memset(&e->sums, 0, sizeof e->sums);
-    const enum vcl_status status =
-        e->probing ? vcl_walk_run(&e->walk, tiles / (2 * PROBE_TILES), tiles / PROBE_TILES, PROBE_TILES, encode_tile,
-                                  take_tile, e)
-                   : vcl_walk_run(&e->walk, 0, 1, tiles, encode_tile, take_tile, e);
+    const enum vcl_status status = e->probing
+                                     ? vcl_walk_run(&e->walk, tiles / (2 * PROBE_TILES), tiles / PROBE_TILES,
+                                                    PROBE_TILES, encode_tile, take_tile, e)
+                                     : vcl_walk_run(&e->walk, 0, 1, tiles, encode_tile, take_tile, e);
     e->trials += (double)e->tiles / (double)(tiles ? tiles : 1);
     return status;
 }
@@ -136,13 +138,14 @@ static enum vcl_status write_header(struct encoder *e)
     XXH3_64bits_update(&hash, e->table, (size_t)table);
     vcl_store32(e->table + table, (uint32_t)XXH3_64bits_digest(&hash));
     const struct vcl_sink *const sink = e->sink;
-    if ((e->frame.frame_bytes > end && sink->write(sink->user, end, tail, (size_t)(e->frame.frame_bytes - end)))
+    if ((e->frame.frame_bytes > end
+         && sink->write(sink->user, end, tail, (size_t)(e->frame.frame_bytes - end)))
         || sink->write(sink->user, n, e->table, (size_t)table + 4) || sink->write(sink->user, 0, fields, n))
         return vcl_env_fail(e->env, VCL_E_IO, "writing the frame's header failed");
     return VCL_OK;
 }
 
-/* ---- settings ---------------------------------------------------------------------------------------------------- */
+/* ---- settings -------------------------------------------------------------------------------- */
 
 /* What the encoder can do at depth 8, 10 or 12, asked once. */
 static enum vcl_status depth_range(struct encoder *e, int depth, const struct vcl_video_range **range)
@@ -159,8 +162,8 @@ static enum vcl_status depth_range(struct encoder *e, int depth, const struct vc
     return VCL_OK;
 }
 
-/* Rounding to 8 bits adds 1/12 of a squared level of noise, a quantiser of step q adds q^2/12: where q is 4 levels and more
- * the former costs less than 0.05 bit. */
+/* Rounding to 8 bits adds 1/12 of a squared level of noise, a quantiser of step q adds q^2/12: where q
+ * is 4 levels and more the former costs less than 0.05 bit. */
 static int depth_wanted(const struct encoder *e, double x)
 {
     if (e->params->depth)
@@ -169,7 +172,8 @@ static int depth_wanted(const struct encoder *e, double x)
 }
 
 /* The deepest depth up to the one wanted that works; 8 always must. */
-static enum vcl_status choose_depth(struct encoder *e, int wanted, int lossless, const struct vcl_video_range **range)
+static enum vcl_status choose_depth(struct encoder *e, int wanted, int lossless,
+                                    const struct vcl_video_range **range)
 {
     for (int depth = wanted;; depth -= 2) {
         const enum vcl_status status = depth_range(e, depth, range);
@@ -178,8 +182,9 @@ static enum vcl_status choose_depth(struct encoder *e, int wanted, int lossless,
             return VCL_OK;
         }
         if (depth == 8 || e->params->depth)
-            return status ? status : vcl_env_fail(e->env, VCL_E_CODEC, "the encoder cannot code %d bits%s", depth,
-                                                  lossless ? " exactly" : "");
+            return status ? status
+                          : vcl_env_fail(e->env, VCL_E_CODEC, "the encoder cannot code %d bits%s", depth,
+                                         lossless ? " exactly" : "");
     }
 }
 
@@ -191,7 +196,8 @@ static double range_of(const struct encoder *e)
 static enum vcl_status apply(struct encoder *e, struct setting setting)
 {
     const struct vcl_video_range *range;
-    const int wanted = setting.lossless ? (e->params->depth ? e->params->depth : 12) : depth_wanted(e, setting.x);
+    const int wanted =
+        setting.lossless ? (e->params->depth ? e->params->depth : 12) : depth_wanted(e, setting.x);
     const enum vcl_status status = choose_depth(e, wanted, setting.lossless, &range);
     double multiplier = exp2(setting.x);
     if (status)
@@ -226,10 +232,11 @@ static enum vcl_status run_trial(void *user, double x, struct vcl_trial *trial)
     return run_setting(e, (struct setting){ x, e->lossless }, trial);
 }
 
-/* ---- the search -------------------------------------------------------------------------------------------------- */
+/* ---- the search ------------------------------------------------------------------------------ */
 
-/* Step for the target on a Gaussian of the tensor's deviation: an entropy-coded quantiser of step q spends about
- * log2(s/q) + 2.1 bits, less at low rates, and errs by q^2/12 (measured on x265, docs/design.md). */
+/* Step for the target on a Gaussian of the tensor's deviation: an entropy-coded quantiser of step q
+ * spends about log2(s/q) + 2.1 bits, less at low rates, and errs by q^2/12 (measured on x265,
+ * docs/design.md). */
 static double guess_x(const struct encoder *e)
 {
     const double deviation = 127 * sqrt(e->stats.scaled_energy / (double)e->frame.values) / range_of(e);
@@ -263,8 +270,8 @@ static enum vcl_status lowest_x(struct encoder *e, double *low)
     return status;
 }
 
-/* The rounded tensor coded exactly: with the finest rounding first, which may be below the target already (then the tensor
- * is saturated), else as coarsely rounded as the target allows. */
+/* The rounded tensor coded exactly: with the finest rounding first, which may be below the target
+ * already (then the tensor is saturated), else as coarsely rounded as the target allows. */
 static enum vcl_status search_exact(struct encoder *e, struct vcl_rate_result *result, unsigned *flags)
 {
     struct vcl_trial trial;
@@ -279,7 +286,8 @@ static enum vcl_status search_exact(struct encoder *e, struct vcl_rate_result *r
         *flags |= meets ? VCL_REPORT_SATURATED : 0;
         return VCL_OK;
     }
-    const double gap = goal == VCL_GOAL_BITS ? trial.bits - e->params->target : (trial.snr - e->params->target) / 6.0206;
+    const double gap =
+        goal == VCL_GOAL_BITS ? trial.bits - e->params->target : (trial.snr - e->params->target) / 6.0206;
     return search_setting(e, 1, 0, e->frame.depth - 2, fmin(gap, 20), result);
 }
 
@@ -314,7 +322,7 @@ static enum vcl_status search(struct encoder *e, int *found, unsigned *flags)
     return run_setting(e, best, &trial);
 }
 
-/* ---- the whole --------------------------------------------------------------------------------------------------- */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 static enum vcl_status measure_tile(void *user, uint64_t tile, struct vcl_tile_work *work)
 {
@@ -379,7 +387,7 @@ static enum vcl_status encode_video(struct encoder *e, unsigned *flags)
     e->frame.chroma = p->chroma;
     e->frame.seed = p->rotate ? p->seed : 0;
     e->frame.flags = (p->rotate ? VCL_FLAG_ROTATED : 0u) | (p->row_scales ? VCL_FLAG_ROW_SCALES : 0u);
-    e->frame.flags |= VCL_FLAG_NON_FINITE;      /* until measured, so that buffers have room for the lists */
+    e->frame.flags |= VCL_FLAG_NON_FINITE; /* until measured, so that buffers have room for the lists */
     e->coder.video = e->env->video;
     e->coder.decoder = p->decoder;
     e->coder.config = (struct vcl_video_config){ p->codec, p->encoder, p->effort, p->chroma, 0, 0 };
@@ -393,8 +401,9 @@ static enum vcl_status encode_video(struct encoder *e, unsigned *flags)
     if (!status)
         status = search(e, &found, flags);
     if (!status && (!found || frame_bytes(e) > e->bound))
-        status = vcl_env_fail(e->env, VCL_E_RATE, "%s cannot code this tensor at %g %s", vcl_codec_name(p->codec),
-                              p->target, p->goal == VCL_GOAL_BITS ? "bits per value" : "dB");
+        status =
+            vcl_env_fail(e->env, VCL_E_RATE, "%s cannot code this tensor at %g %s", vcl_codec_name(p->codec),
+                         p->target, p->goal == VCL_GOAL_BITS ? "bits per value" : "dB");
     if (!status) {
         e->frame.snr = (float)vcl_snr(&e->sums);
         status = write_header(e);
@@ -408,8 +417,11 @@ static void fill_report(const struct encoder *e, unsigned flags, struct vcl_repo
     const int exact = e->frame.codec == VCL_CODEC_EXACT;
     if (!report)
         return;
-    *report = (struct vcl_report){ .frame_bytes = e->frame.frame_bytes, .values = e->frame.values, .trials = e->trials,
-                                   .codec = e->frame.codec, .flags = flags };
+    *report = (struct vcl_report){ .frame_bytes = e->frame.frame_bytes,
+                                   .values = e->frame.values,
+                                   .trials = e->trials,
+                                   .codec = e->frame.codec,
+                                   .flags = flags };
     report->bits = e->frame.values ? 8 * (double)e->frame.frame_bytes / (double)e->frame.values : 0;
     report->snr = exact ? INFINITY : vcl_snr(&e->sums);
     report->depth = exact ? 0 : e->frame.depth;
@@ -425,8 +437,8 @@ enum vcl_status vcl_encode_frame(const struct vcl_env *env, const struct vcl_ten
     e.frame.tensor = *tensor;
     vcl_tensor_size(tensor, &e.frame.values, NULL);
     e.bound = vcl_bound(tensor);
-    const int fits = params->goal == VCL_GOAL_SNR
-                  || 8 * (double)e.bound <= params->target * (double)e.frame.values;
+    const int fits =
+        params->goal == VCL_GOAL_SNR || 8 * (double)e.bound <= params->target * (double)e.frame.values;
     if (params->codec == VCL_CODEC_EXACT || e.frame.values == 0)
         status = encode_exact(&e);
     else if (params->goal == VCL_GOAL_BITS && fits)

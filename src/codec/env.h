@@ -11,10 +11,10 @@
 struct vcl_env {
     const struct vcl_mem *mem;
     struct vcl_pool *pool;
-    const struct vcl_video *video;      /* NULL unless the codec needs it */
-    int (*cancel)(void *user);          /* may be NULL */
+    const struct vcl_video *video; /* NULL unless the codec needs it */
+    int (*cancel)(void *user);     /* may be NULL */
     void *user;
-    char *message;                      /* VCL_ENV_MESSAGE bytes */
+    char *message; /* VCL_ENV_MESSAGE bytes */
 };
 
 /* Writes env->message and returns status. */

@@ -1,7 +1,7 @@
 /* frame.c - the header of a frame, as docs/format.md defines it.
  *
- * In: bytes nobody vouches for.  Out: a struct every field of which is within its bounds.  Nothing is allocated: a header
- * is parsed where it lies.                                                                                                */
+ * In: bytes nobody vouches for.  Out: a struct every field of which is within its bounds.  Nothing is
+ * allocated: a header is parsed where it lies. */
 #include "frame.h"
 
 #include "base/common.h"
@@ -9,6 +9,21 @@
 #include <math.h>
 
 static const uint8_t magic[4] = { 'V', 'C', 'L', 'F' };
+
+static const char *const codec_names[VCL_CODEC_COUNT] = { "alias", "exact", "h264", "h265" };
+
+const char *vcl_codec_name(enum vcl_codec codec)
+{
+    return (unsigned)codec < VCL_CODEC_COUNT ? codec_names[codec] : NULL;
+}
+
+enum vcl_codec vcl_codec_parse(const char *name)
+{
+    unsigned i = 0;
+    while (i < VCL_CODEC_COUNT && strcmp(codec_names[i], name) != 0)
+        i++;
+    return (enum vcl_codec)i;
+}
 
 static int is_video(enum vcl_codec codec) { return codec == VCL_CODEC_H264 || codec == VCL_CODEC_H265; }
 
@@ -105,7 +120,8 @@ static enum vcl_status parse_fixed(const uint8_t *src, struct vcl_frame *frame, 
 }
 
 /* Names are shown to people and looked up: whole UTF-8, no NUL. */
-static enum vcl_status parse_alias(const uint8_t *p, size_t left, struct vcl_frame *frame, const char **reason)
+static enum vcl_status parse_alias(const uint8_t *p, size_t left, struct vcl_frame *frame,
+                                   const char **reason)
 {
     if (left < 4)
         return fail(reason, VCL_E_FORMAT, "alias without a name");
@@ -144,7 +160,8 @@ static enum vcl_status parse_video(const uint8_t *p, struct vcl_frame *frame, co
     return VCL_OK;
 }
 
-static enum vcl_status parse_matrix(const uint8_t *p, size_t left, struct vcl_frame *frame, const char **reason)
+static enum vcl_status parse_matrix(const uint8_t *p, size_t left, struct vcl_frame *frame,
+                                    const char **reason)
 {
     const size_t need = is_video(frame->codec) ? 32 : 16;
     if (left < need)
@@ -152,7 +169,8 @@ static enum vcl_status parse_matrix(const uint8_t *p, size_t left, struct vcl_fr
     if (!vcl_plan_parse(frame->values, vcl_load64(p), vcl_load32(p + 8), vcl_load32(p + 12), &frame->plan))
         return fail(reason, VCL_E_FORMAT, "matrix or tile size is impossible");
     const unsigned bits = vcl_dtype_bits(frame->tensor.dtype);
-    if (frame->values > 0 && (frame->plan.cols % 8 * bits % 8 != 0 || frame->plan.tile_cols % 8 * bits % 8 != 0))
+    if (frame->values > 0
+        && (frame->plan.cols % 8 * bits % 8 != 0 || frame->plan.tile_cols % 8 * bits % 8 != 0))
         return fail(reason, VCL_E_FORMAT, "rows do not fill whole bytes");
     return is_video(frame->codec) ? parse_video(p + 16, frame, reason) : VCL_OK;
 }
@@ -162,13 +180,14 @@ static enum vcl_status check_table(const uint8_t *src, const struct vcl_frame *f
 {
     uint64_t sum = frame->header_bytes;
     for (uint64_t i = 0; i < frame->plan.tiles; i++)
-        sum += vcl_load32(src + vcl_frame_entry(frame, i));     /* below 2^32 x 2^32: cannot overflow */
+        sum += vcl_load32(src + vcl_frame_entry(frame, i)); /* below 2^32 x 2^32: cannot overflow */
     if (vcl_round_up(sum, 8) != frame->frame_bytes)
         return fail(reason, VCL_E_FORMAT, "tile sizes do not add up to the frame's length");
     return VCL_OK;
 }
 
-enum vcl_status vcl_frame_parse(const uint8_t *src, uint64_t bytes, struct vcl_frame *frame, const char **reason)
+enum vcl_status vcl_frame_parse(const uint8_t *src, uint64_t bytes, struct vcl_frame *frame,
+                                const char **reason)
 {
     memset(frame, 0, sizeof *frame);
     if (memcmp(src, magic, (size_t)vcl_min(bytes, 4)) != 0)

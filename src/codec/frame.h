@@ -4,8 +4,8 @@
 
 #include "codec/plan.h"
 
-#define VCL_FRAME_FIXED 24      /* bytes before the dims */
-#define VCL_TILE_ENTRY 12       /* bytes of one entry of the tile table */
+#define VCL_FRAME_FIXED 24 /* bytes before the dims */
+#define VCL_TILE_ENTRY 12  /* bytes of one entry of the tile table */
 
 enum { VCL_FLAG_ROTATED = 1, VCL_FLAG_ROW_SCALES = 2, VCL_FLAG_NON_FINITE = 4 };
 
@@ -16,10 +16,10 @@ struct vcl_frame {
     uint32_t flags;
     uint32_t header_bytes;
     uint64_t frame_bytes;
-    const char *target;         /* alias: points into the header */
+    const char *target; /* alias: points into the header */
     size_t target_length;
     struct vcl_plan plan;
-    int depth;                  /* video codecs, to seed */
+    int depth; /* video codecs, to seed */
     int chroma;
     float step;
     float snr;
@@ -29,13 +29,16 @@ struct vcl_frame {
 /* Bytes of the header that these fields imply; UINT64_MAX if that is more than its u32 can say. */
 uint64_t vcl_frame_header_bytes(const struct vcl_frame *frame);
 
-/* All of the header but the tile table and the hash: at most 24 + 8 x 16 + 32 bytes.  header_bytes and frame_bytes are
- * written as they stand in the struct.  Returns the bytes written (an alias's name not among them). */
+/* All of the header but the tile table and the hash: at most 24 + 8 x 16 + 32 bytes.  header_bytes and
+ * frame_bytes are written as they stand in the struct.  Returns the bytes written (an alias's name not
+ * among them). */
 size_t vcl_frame_write(const struct vcl_frame *frame, uint8_t *dst);
 
-/* Parses and checks a header of which `bytes` bytes are there.  VCL_E_TRUNCATED sets frame->header_bytes to what is needed,
- * 0 if not even that can be told.  On other failures *reason says why.  The hash is checked. */
-enum vcl_status vcl_frame_parse(const uint8_t *src, uint64_t bytes, struct vcl_frame *frame, const char **reason);
+/* Parses and checks a header of which `bytes` bytes are there.  VCL_E_TRUNCATED sets
+ * frame->header_bytes to what is needed, 0 if not even that can be told.  On other failures *reason
+ * says why.  The hash is checked. */
+enum vcl_status vcl_frame_parse(const uint8_t *src, uint64_t bytes, struct vcl_frame *frame,
+                                const char **reason);
 
 /* The tile's place in the table. */
 static inline size_t vcl_frame_entry(const struct vcl_frame *frame, uint64_t tile)

@@ -1,13 +1,17 @@
 /* picture.c - stage 3 of the video path: a tile of floats as one luma picture, and back.
  *
- * In: floats and the step.  Out: samples of 8, 10 or 12 bits.  A tile that is large enough in both directions is a
- * picture as it stands; any other is wrapped into a square one, because encoders refuse pictures under 64 x 64 and a
- * tall narrow one is mostly padding.  Unused samples repeat their neighbours: that is what costs least.                  */
+ * In: floats and the step.  Out: samples of 8, 10 or 12 bits.  A tile that is large enough in both
+ * directions is a picture as it stands; any other is wrapped into a square one, because encoders refuse
+ * pictures under 64 x 64 and a tall narrow one is mostly padding.  Unused samples repeat their
+ * neighbours: that is what costs least. */
 #include "picture.h"
 
 #include <math.h>
 
-static int is_wrapped(uint32_t rows, uint32_t cols) { return rows < VCL_VIDEO_MIN_SIDE || cols < VCL_VIDEO_MIN_SIDE; }
+static int is_wrapped(uint32_t rows, uint32_t cols)
+{
+    return rows < VCL_VIDEO_MIN_SIDE || cols < VCL_VIDEO_MIN_SIDE;
+}
 
 int vcl_picture_sides(uint32_t rows, uint32_t cols, int *width, int *height)
 {
@@ -27,7 +31,7 @@ int vcl_picture_sides(uint32_t rows, uint32_t cols, int *width, int *height)
 uint16_t vcl_row_scale(float absmax)
 {
     const uint32_t u = vcl_float_bits(absmax), up = (u >> 16) + ((u & 0xffff) != 0);
-    return (uint16_t)(up < 0x7f80 ? up : 0x7f7f);    /* the largest finite one */
+    return (uint16_t)(up < 0x7f80 ? up : 0x7f7f); /* the largest finite one */
 }
 
 static uint16_t round_sample(float x, double step, int half)
@@ -38,10 +42,14 @@ static uint16_t round_sample(float x, double step, int half)
     return (uint16_t)(half + (int)(q > limit ? limit : q < -limit ? -limit : q));
 }
 
-static float row_step(float step, const float *scales, uint32_t row) { return scales ? step * scales[row] : step; }
+static float row_step(float step, const float *scales, uint32_t row)
+{
+    return scales ? step * scales[row] : step;
+}
 
 /* Where value (r, c) of the tile lies in the picture. */
-static size_t sample_index(const struct vcl_picture *picture, int wrapped, uint32_t cols, uint32_t r, uint32_t c)
+static size_t sample_index(const struct vcl_picture *picture, int wrapped, uint32_t cols, uint32_t r,
+                           uint32_t c)
 {
     return wrapped ? (size_t)r * cols + c : (size_t)r * (size_t)picture->width + c;
 }
@@ -60,7 +68,8 @@ static void fill_rest(const struct vcl_picture *picture, size_t n, uint16_t samp
 {
     const size_t all = (size_t)picture->width * (size_t)picture->height;
     for (size_t i = n; i < all; i++)
-        picture->samples[i] = i >= (size_t)picture->width ? picture->samples[i - (size_t)picture->width] : sample;
+        picture->samples[i] =
+            i >= (size_t)picture->width ? picture->samples[i - (size_t)picture->width] : sample;
 }
 
 void vcl_picture_fill(struct vcl_picture *picture, const float *x, uint32_t rows, uint32_t cols, float step,

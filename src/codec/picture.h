@@ -9,7 +9,8 @@
 /* Sides of the picture that holds a tile of rows x cols values; 0 if they would pass VCL_VIDEO_MAX_SIDE. */
 int vcl_picture_sides(uint32_t rows, uint32_t cols, int *width, int *height);
 
-/* Rounds to nearest: sample = value / (step x scale of the row) + 2^(depth-1), clamped.  scales NULL = all 1. */
+/* Rounds to nearest: sample = value / (step x scale of the row) + 2^(depth-1), clamped.  scales NULL =
+ * all 1. */
 void vcl_picture_fill(struct vcl_picture *picture, const float *x, uint32_t rows, uint32_t cols, float step,
                       const float *scales);
 void vcl_picture_values(const struct vcl_picture *picture, float *x, uint32_t rows, uint32_t cols, float step,

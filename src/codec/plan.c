@@ -1,13 +1,13 @@
 /* plan.c - stage 1: any shape becomes a matrix, the matrix becomes independent tiles.
  *
- * In: dims.  Out: rows x cols and a grid of tiles.  The last dimension is the row, as in memory; where it is too short to
- * be a row (3 x 3 kernels, heads of 8) it is joined with the dimensions before it.  Tiles are as equal as can be, so that
- * none is a sliver: a sliver wastes parameter sets and padding.                                                         */
+ * In: dims.  Out: rows x cols and a grid of tiles.  The last dimension is the row, as in memory; where
+ * it is too short to be a row (3 x 3 kernels, heads of 8) it is joined with the dimensions before it.
+ * Tiles are as equal as can be, so that none is a sliver: a sliver wastes parameter sets and padding. */
 #include "plan.h"
 
 #include "base/common.h"
 
-enum { MIN_COLS = 64 };     /* the smallest side of a picture */
+enum { MIN_COLS = 64 }; /* the smallest side of a picture */
 
 static void set_grid(struct vcl_plan *plan)
 {
@@ -38,7 +38,8 @@ static uint32_t equal_part(uint64_t n, uint64_t limit)
     return (uint32_t)vcl_round_up(vcl_ceil_div(n, vcl_ceil_div(n, limit)), 8);
 }
 
-void vcl_plan_pictures(const struct vcl_tensor *tensor, uint64_t values, uint32_t max_side, struct vcl_plan *plan)
+void vcl_plan_pictures(const struct vcl_tensor *tensor, uint64_t values, uint32_t max_side,
+                       struct vcl_plan *plan)
 {
     if (values == 0) {
         vcl_plan_flat(0, plan);
@@ -46,7 +47,8 @@ void vcl_plan_pictures(const struct vcl_tensor *tensor, uint64_t values, uint32_
     }
     plan->cols = join_short_dims(tensor);
     plan->rows = values / plan->cols;
-    if (plan->rows < MIN_COLS && plan->cols > max_side) {     /* a few long rows: better one, wrapped into pictures */
+    if (plan->rows < MIN_COLS
+        && plan->cols > max_side) { /* a few long rows: better one, wrapped into pictures */
         plan->cols = values;
         plan->rows = 1;
         plan->tile_rows = 1;
@@ -58,7 +60,8 @@ void vcl_plan_pictures(const struct vcl_tensor *tensor, uint64_t values, uint32_
     set_grid(plan);
 }
 
-int vcl_plan_parse(uint64_t values, uint64_t cols, uint32_t tile_rows, uint32_t tile_cols, struct vcl_plan *plan)
+int vcl_plan_parse(uint64_t values, uint64_t cols, uint32_t tile_rows, uint32_t tile_cols,
+                   struct vcl_plan *plan)
 {
     if (cols == 0 || tile_rows == 0 || tile_cols == 0 || values % cols != 0)
         return 0;
@@ -74,7 +77,8 @@ int vcl_plan_parse(uint64_t values, uint64_t cols, uint32_t tile_rows, uint32_t 
 
 struct vcl_rect vcl_plan_tile(const struct vcl_plan *plan, uint64_t tile)
 {
-    struct vcl_rect rect = { tile / plan->across * plan->tile_rows, tile % plan->across * plan->tile_cols, 0, 0 };
+    struct vcl_rect rect = { tile / plan->across * plan->tile_rows, tile % plan->across * plan->tile_cols, 0,
+                             0 };
     rect.rows = (uint32_t)vcl_min(plan->tile_rows, plan->rows - rect.row);
     rect.cols = (uint32_t)vcl_min(plan->tile_cols, plan->cols - rect.col);
     return rect;

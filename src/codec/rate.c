@@ -1,17 +1,18 @@
 /* rate.c - finds the step that meets a target.
  *
- * In: a function that codes the tensor with a step.  Out: the step whose result is just on the right side of the target.
- * Both curves are near straight lines of known slope in the logarithm of the step, so a secant through the last two trials
- * nearly always lands in the window at the second or third try; a bracket keeps it honest where a curve bends.          */
+ * In: a function that codes the tensor with a step.  Out: the step whose result is just on the right
+ * side of the target. Both curves are near straight lines of known slope in the logarithm of the step,
+ * so a secant through the last two trials nearly always lands in the window at the second or third try;
+ * a bracket keeps it honest where a curve bends. */
 #include "rate.h"
 
 #include <math.h>
 
 enum { MAX_TRIALS = 10 };
 
-#define BITS_WINDOW 0.016       /* accept 1.6 % below the bits asked for: the contract says 2 % */
+#define BITS_WINDOW 0.016 /* accept 1.6 % below the bits asked for: the contract says 2 % */
 #define BITS_AIM 0.006
-#define SNR_WINDOW 0.2          /* dB above the floor */
+#define SNR_WINDOW 0.2 /* dB above the floor */
 #define SNR_AIM 0.06
 #define DB_PER_BIT 6.0206
 
@@ -32,14 +33,17 @@ int vcl_rate_accepts(enum vcl_goal goal, double target, const struct vcl_trial *
 {
     if (!vcl_rate_meets(goal, target, trial))
         return 0;
-    return goal == VCL_GOAL_BITS ? trial->bits >= target * (1 - BITS_WINDOW) : trial->snr <= target + SNR_WINDOW;
+    return goal == VCL_GOAL_BITS ? trial->bits >= target * (1 - BITS_WINDOW)
+                                 : trial->snr <= target + SNR_WINDOW;
 }
 
-struct point { double x, h; };
+struct point {
+    double x, h;
+};
 
 /* Where the line through both sides, or with the usual slope through one, crosses the aim. */
-static double next_x(const struct vcl_rate_search *search, const struct point *above, const struct point *below,
-                     const struct point *last, double slope)
+static double next_x(const struct vcl_rate_search *search, const struct point *above,
+                     const struct point *below, const struct point *last, double slope)
 {
     double x = last->x - last->h / slope;
     if (!isnan(above->x) && !isnan(below->x)) {
@@ -90,7 +94,7 @@ enum vcl_status vcl_rate_run(const struct vcl_rate_search *search, struct vcl_ra
             return VCL_OK;
         *(last.h > 0 ? &above : &below) = last;
         const double next = next_x(search, &above, &below, &last, secant(&last, &before));
-        if (fabs(next - x) < 1e-4)      /* at an end of the range, or as close as steps can tell */
+        if (fabs(next - x) < 1e-4) /* at an end of the range, or as close as steps can tell */
             return VCL_OK;
         x = next;
     }

@@ -1,8 +1,9 @@
 /* rotate.c - stage 2: incoherence by a randomised Hadamard rotation of a tile.
  *
- * In: a tile of floats.  Out: the same energy, spread so that no value stands out (QuIP#, arXiv 2402.04396; VcLLM,
- * arXiv 2407.00467).  A length that is no power of two is cut into blocks of its set bits: padding would add values to
- * code.  The order of additions is part of the format, so that every machine decodes the same bits.                     */
+ * In: a tile of floats.  Out: the same energy, spread so that no value stands out (QuIP#, arXiv
+ * 2402.04396; VcLLM, arXiv 2407.00467).  A length that is no power of two is cut into blocks of its set
+ * bits: padding would add values to code.  The order of additions is part of the format, so that every
+ * machine decodes the same bits. */
 #include "rotate.h"
 
 #include <math.h>
@@ -11,7 +12,7 @@
 static float sign_of(uint32_t seed, unsigned axis, uint32_t position)
 {
     uint64_t z = ((uint64_t)seed << 33) + ((uint64_t)axis << 32) + position;
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9;      /* splitmix64's finaliser */
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9; /* splitmix64's finaliser */
     z = (z ^ z >> 27) * 0x94D049BB133111EB;
     z ^= z >> 31;
     return z >> 63 ? -1.0f : 1.0f;
@@ -20,7 +21,7 @@ static float sign_of(uint32_t seed, unsigned axis, uint32_t position)
 static float factor_of(uint32_t block)
 {
     const int k = __builtin_ctz(block);
-    return (float)ldexp(k & 1 ? 0.70710678118654752440 : 1.0, -(k / 2));     /* 2^(-k/2) */
+    return (float)ldexp(k & 1 ? 0.70710678118654752440 : 1.0, -(k / 2)); /* 2^(-k/2) */
 }
 
 /* The transform of `block` vectors of `width` values each, one vector after the other. */
@@ -45,8 +46,8 @@ static void scale(float *x, size_t n, float factor)
         x[i] *= factor;
 }
 
-/* One axis of `length` vectors of `width` values: axis 1 is a tile as it lies, axis 0 a single row with width 1.  Signs
- * are +-1, so that they and the factor may be applied in either order. */
+/* One axis of `length` vectors of `width` values: axis 1 is a tile as it lies, axis 0 a single row with
+ * width 1.  Signs are +-1, so that they and the factor may be applied in either order. */
 static void rotate_axis(float *x, uint32_t length, uint32_t width, unsigned axis, uint32_t seed, int back)
 {
     for (uint32_t start = 0; start < length;) {

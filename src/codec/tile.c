@@ -1,10 +1,10 @@
 /* tile.c - one tile through all stages of its codec, both ways.  THE FILE TO READ FIRST.
  *
- * Encoding, exact codec:   raw values -> stored bytes, as they are.
- * Encoding, video codecs:  raw values -> f32 -> non-finite values set aside -> rotation -> row scales -> picture (round to
- *                          nearest) -> H.26x -> stored bytes; then the same backwards through a fresh decoder, because an
- *                          encoder that is believed unseen loses tensors.
- * Decoding runs the stages backwards.  Every stage's file has its inverse below its forward.                          */
+ * Encoding, exact codec:  raw values -> stored bytes, as they are.
+ * Encoding, video codecs: raw values -> f32 -> non-finite values set aside -> rotation -> row scales ->
+ * picture (round to nearest) -> H.26x -> stored bytes; then the same backwards through a fresh decoder,
+ * because an encoder that is believed unseen loses tensors.
+ * Decoding runs the stages backwards.  Every stage's file has its inverse below its forward. */
 #include "tile.h"
 
 #include "base/common.h"
@@ -22,18 +22,20 @@ static enum vcl_status fail(struct vcl_tile_work *work, enum vcl_status status, 
     return status;
 }
 
-/* ---- buffers ----------------------------------------------------------------------------------------------------- */
+/* ---- buffers --------------------------------------------------------------------------------- */
 
 static size_t value_bytes(const struct vcl_frame *frame) { return vcl_dtype_bits(frame->tensor.dtype) / 8; }
 
-/* Bytes of n values; n x bits fills whole bytes (exact tiles of F4 and F6 have 2^20 values or all that is left). */
+/* Bytes of n values; n x bits fills whole bytes (exact tiles of F4 and F6 have 2^20 values or all that
+ * is left). */
 static size_t raw_bytes(const struct vcl_frame *frame, uint64_t n)
 {
     return (size_t)(n * vcl_dtype_bits(frame->tensor.dtype) / 8);
 }
 
-/* Room for a tile's stored bytes while encoding.  Three bytes a sample and a page is beyond any H.26x picture of 12 bits:
- * PCM coding units bound it near two.  The side list costs at most 8 bytes and a value per value. */
+/* Room for a tile's stored bytes while encoding.  Three bytes a sample and a page is beyond any H.26x
+ * picture of 12 bits: PCM coding units bound it near two.  The side list costs at most 8 bytes and a
+ * value per value. */
 static size_t stored_room(const struct vcl_frame *frame, size_t samples, size_t values)
 {
     if (frame->codec == VCL_CODEC_EXACT)
@@ -42,8 +44,8 @@ static size_t stored_room(const struct vcl_frame *frame, size_t samples, size_t 
     return lists + 2 * (size_t)frame->plan.tile_rows + 3 * samples + 4096;
 }
 
-/* Samples of the picture of the largest tile.  A smaller one at an edge may be wrapped, and padded to at most its values
- * and eight rows of the widest picture, or one of the smallest. */
+/* Samples of the picture of the largest tile.  A smaller one at an edge may be wrapped, and padded to
+ * at most its values and eight rows of the widest picture, or one of the smallest. */
 static size_t sample_room(uint32_t rows, uint32_t cols)
 {
     int width, height;
@@ -51,8 +53,8 @@ static size_t sample_room(uint32_t rows, uint32_t cols)
     return (size_t)width * (size_t)height + 8 * VCL_VIDEO_MAX_SIDE + VCL_VIDEO_MIN_SIDE * VCL_VIDEO_MIN_SIDE;
 }
 
-static int create_float_buffers(const struct vcl_mem *mem, const struct vcl_frame *frame, size_t rows, size_t samples,
-                                int encoding, struct vcl_tile_work *work)
+static int create_float_buffers(const struct vcl_mem *mem, const struct vcl_frame *frame, size_t rows,
+                                size_t samples, int encoding, struct vcl_tile_work *work)
 {
     work->x = vcl_alloc(mem, work->values, sizeof *work->x);
     work->scales = vcl_alloc(mem, rows, sizeof *work->scales);
@@ -95,12 +97,13 @@ void vcl_tile_work_destroy(const struct vcl_mem *mem, struct vcl_tile_work *work
     memset(work, 0, sizeof *work);
 }
 
-/* ---- non-finite values ------------------------------------------------------------------------------------------- */
+/* ---- non-finite values ----------------------------------------------------------------------- */
 
-/* Writes the list of runs of equal non-finite values and sets them to 0 in x, so that they spoil neither the range nor
- * the rotation.  Returns the list's bytes; dst NULL only counts the values, in *count. */
-static size_t take_non_finite(const struct vcl_frame *frame, const uint8_t *raw, float *x, size_t n, uint8_t *dst,
-                              uint64_t *count)
+/* Writes the list of runs of equal non-finite values and sets them to 0 in x, so that they spoil
+ * neither the range nor the rotation.  Returns the list's bytes; dst NULL only counts the values, in
+ * *count. */
+static size_t take_non_finite(const struct vcl_frame *frame, const uint8_t *raw, float *x, size_t n,
+                              uint8_t *dst, uint64_t *count)
 {
     const size_t size = value_bytes(frame);
     uint32_t runs = 0;
@@ -130,8 +133,8 @@ static size_t take_non_finite(const struct vcl_frame *frame, const uint8_t *raw,
 }
 
 /* Puts the listed values back and gives the list's bytes in *used. */
-static enum vcl_status put_non_finite(const struct vcl_frame *frame, const uint8_t *src, size_t bytes, uint8_t *raw,
-                                      size_t n, size_t *used, struct vcl_tile_work *work)
+static enum vcl_status put_non_finite(const struct vcl_frame *frame, const uint8_t *src, size_t bytes,
+                                      uint8_t *raw, size_t n, size_t *used, struct vcl_tile_work *work)
 {
     const size_t size = value_bytes(frame), entry = 8 + size;
     uint64_t next = 0;
@@ -151,11 +154,11 @@ static enum vcl_status put_non_finite(const struct vcl_frame *frame, const uint8
     return VCL_OK;
 }
 
-/* ---- encoding ---------------------------------------------------------------------------------------------------- */
+/* ---- encoding -------------------------------------------------------------------------------- */
 
 /* work->raw to work->x, rotated, non-finite values out; their list goes to dst. */
-static size_t load_values(const struct vcl_frame *frame, struct vcl_rect rect, struct vcl_tile_work *work, uint8_t *dst,
-                          uint64_t *non_finite)
+static size_t load_values(const struct vcl_frame *frame, struct vcl_rect rect, struct vcl_tile_work *work,
+                          uint8_t *dst, uint64_t *non_finite)
 {
     const size_t n = (size_t)rect.rows * rect.cols;
     vcl_to_f32(frame->tensor.dtype, work->raw, work->x, n);
@@ -208,12 +211,13 @@ static enum vcl_status put_row_scales(float step, struct vcl_rect rect, struct v
     return VCL_OK;
 }
 
-/* Beyond the dtype's range a value stays at the largest finite one: an infinity would be a value nobody wrote.  Returns 0
- * if there is a NaN, which only a rotation of values near FLT_MAX makes. */
+/* Beyond the dtype's range a value stays at the largest finite one: an infinity would be a value nobody
+ * wrote.  Returns 0 if there is a NaN, which only a rotation of values near FLT_MAX makes. */
 static int saturate(enum vcl_dtype dtype, float *y, size_t n)
 {
-    const float limit = dtype == VCL_DTYPE_F16 ? 65504.0f
-                      : dtype == VCL_DTYPE_BF16 ? vcl_float_from_bits(0x7f7f0000) : FLT_MAX;
+    const float limit = dtype == VCL_DTYPE_F16  ? 65504.0f
+                      : dtype == VCL_DTYPE_BF16 ? vcl_float_from_bits(0x7f7f0000)
+                                                : FLT_MAX;
     int numbers = 1;
     for (size_t i = 0; i < n; i++) {
         numbers &= y[i] == y[i];
@@ -223,8 +227,8 @@ static int saturate(enum vcl_dtype dtype, float *y, size_t n)
 }
 
 /* y to values in the dtype, as decoding ends. */
-static enum vcl_status finish_values(const struct vcl_frame *frame, struct vcl_rect rect, float *y, uint8_t *raw,
-                                     struct vcl_tile_work *work)
+static enum vcl_status finish_values(const struct vcl_frame *frame, struct vcl_rect rect, float *y,
+                                     uint8_t *raw, struct vcl_tile_work *work)
 {
     const size_t n = (size_t)rect.rows * rect.cols;
     size_t used;
@@ -238,9 +242,12 @@ static enum vcl_status finish_values(const struct vcl_frame *frame, struct vcl_r
     return put_non_finite(frame, work->stored, work->size, raw, n, &used, work);
 }
 
-/* A decoder that makes nonsense of a picture errs by the signal's own energy and more, twice over for an unrelated one;
- * the coarsest quantiser stays below it. */
-static int is_sane(const struct vcl_error_sums *sums) { return sums->error <= 1.5 * sums->signal || sums->error == 0; }
+/* A decoder that makes nonsense of a picture errs by the signal's own energy and more, twice over for
+ * an unrelated one; the coarsest quantiser stays below it. */
+static int is_sane(const struct vcl_error_sums *sums)
+{
+    return sums->error <= 1.5 * sums->signal || sums->error == 0;
+}
 
 static enum vcl_status encode_picture(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
                                       struct vcl_rect rect, struct vcl_tile_work *work)
@@ -261,7 +268,7 @@ static enum vcl_status encode_picture(const struct vcl_frame *frame, const struc
     decoder.name = coder->decoder;
     status = coder->video->decode(&decoder, work->stored + work->size, written, &picture, work->message);
     if (status)
-        return VCL_E_BACKEND;
+        return status == VCL_E_CODEC || status == VCL_E_MEMORY ? status : VCL_E_BACKEND;
     work->size += written;
     vcl_picture_values(&picture, work->y, rect.rows, rect.cols, frame->step, scales);
     return VCL_OK;
@@ -272,7 +279,8 @@ static enum vcl_status encode_video(const struct vcl_frame *frame, const struct 
 {
     const size_t n = (size_t)rect.rows * rect.cols;
     uint64_t non_finite;
-    work->size = load_values(frame, rect, work, frame->flags & VCL_FLAG_NON_FINITE ? work->stored : NULL, &non_finite);
+    work->size =
+        load_values(frame, rect, work, frame->flags & VCL_FLAG_NON_FINITE ? work->stored : NULL, &non_finite);
     if (!(frame->flags & VCL_FLAG_NON_FINITE))
         work->size = 0;
     enum vcl_status status = VCL_OK;
@@ -295,7 +303,8 @@ static enum vcl_status encode_video(const struct vcl_frame *frame, const struct 
     return VCL_OK;
 }
 
-static enum vcl_status encode_exact(const struct vcl_frame *frame, struct vcl_rect rect, struct vcl_tile_work *work)
+static enum vcl_status encode_exact(const struct vcl_frame *frame, struct vcl_rect rect,
+                                    struct vcl_tile_work *work)
 {
     work->size = raw_bytes(frame, (uint64_t)rect.rows * rect.cols);
     memcpy(work->stored, work->raw, work->size);
@@ -304,15 +313,15 @@ static enum vcl_status encode_exact(const struct vcl_frame *frame, struct vcl_re
     return VCL_OK;
 }
 
-enum vcl_status vcl_tile_encode(const struct vcl_frame *frame, const struct vcl_tile_coder *coder, struct vcl_rect rect,
-                                struct vcl_tile_work *work)
+enum vcl_status vcl_tile_encode(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
+                                struct vcl_rect rect, struct vcl_tile_work *work)
 {
     if (frame->codec == VCL_CODEC_EXACT)
         return encode_exact(frame, rect, work);
     return encode_video(frame, coder, rect, work);
 }
 
-/* ---- decoding ---------------------------------------------------------------------------------------------------- */
+/* ---- decoding -------------------------------------------------------------------------------- */
 
 static enum vcl_status get_row_scales(const uint8_t *src, size_t bytes, float step, struct vcl_rect rect,
                                       struct vcl_tile_work *work)
@@ -336,7 +345,8 @@ static enum vcl_status decode_video(const struct vcl_frame *frame, const struct 
     enum vcl_status status = VCL_OK;
 
     if (frame->flags & VCL_FLAG_NON_FINITE)
-        status = put_non_finite(frame, work->stored, work->size, NULL, (size_t)rect.rows * rect.cols, &at, work);
+        status =
+            put_non_finite(frame, work->stored, work->size, NULL, (size_t)rect.rows * rect.cols, &at, work);
     if (!status && frame->flags & VCL_FLAG_ROW_SCALES) {
         status = get_row_scales(work->stored + at, work->size - at, frame->step, rect, work);
         at += 2 * (size_t)rect.rows;
@@ -346,14 +356,16 @@ static enum vcl_status decode_video(const struct vcl_frame *frame, const struct 
         return status;
     if (!vcl_picture_sides(rect.rows, rect.cols, &picture.width, &picture.height))
         return fail(work, VCL_E_FORMAT, "tile too large for a picture");
-    status = coder->video->decode(&coder->config, work->stored + at, work->size - at, &picture, work->message);
+    status =
+        coder->video->decode(&coder->config, work->stored + at, work->size - at, &picture, work->message);
     if (status)
         return status;
     vcl_picture_values(&picture, work->x, rect.rows, rect.cols, frame->step, scales);
     return finish_values(frame, rect, work->x, work->raw, work);
 }
 
-static enum vcl_status decode_exact(const struct vcl_frame *frame, struct vcl_rect rect, struct vcl_tile_work *work)
+static enum vcl_status decode_exact(const struct vcl_frame *frame, struct vcl_rect rect,
+                                    struct vcl_tile_work *work)
 {
     if (work->size != raw_bytes(frame, (uint64_t)rect.rows * rect.cols))
         return fail(work, VCL_E_FORMAT, "exact tile of another size than its values take");
@@ -361,8 +373,8 @@ static enum vcl_status decode_exact(const struct vcl_frame *frame, struct vcl_re
     return VCL_OK;
 }
 
-enum vcl_status vcl_tile_decode(const struct vcl_frame *frame, const struct vcl_tile_coder *coder, struct vcl_rect rect,
-                                struct vcl_tile_work *work)
+enum vcl_status vcl_tile_decode(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
+                                struct vcl_rect rect, struct vcl_tile_work *work)
 {
     const size_t bytes = raw_bytes(frame, (uint64_t)rect.rows * rect.cols);
     if (vcl_hash32(work->stored, work->size) != work->stored_hash)
@@ -372,6 +384,7 @@ enum vcl_status vcl_tile_decode(const struct vcl_frame *frame, const struct vcl_
     if (status)
         return status;
     if (vcl_hash32(work->raw, bytes) != work->decoded_hash)
-        return fail(work, VCL_E_CHECKSUM, "decoded values are not the encoder's: their checksum does not match");
+        return fail(work, VCL_E_CHECKSUM,
+                    "decoded values are not the encoder's: their checksum does not match");
     return VCL_OK;
 }

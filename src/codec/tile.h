@@ -10,27 +10,27 @@
 /* What all tiles of one tensor share while coding. */
 struct vcl_tile_coder {
     const struct vcl_video *video;
-    struct vcl_video_config config;     /* encoder's or decoder's */
-    const char *decoder;                /* encoding: what checks the result */
+    struct vcl_video_config config; /* encoder's or decoder's */
+    const char *decoder;            /* encoding: what checks the result */
 };
 
 /* What the encoder must know of a tensor before it chooses a step. */
 struct vcl_tile_stats {
     uint64_t non_finite;
-    double energy;          /* sum of x^2 over finite values */
-    double scaled_energy;   /* sum of (x / range)^2, range the row's where there are row scales, else 1 */
-    float absmax;           /* over finite values, after rotation */
+    double energy;        /* sum of x^2 over finite values */
+    double scaled_energy; /* sum of (x / range)^2, range the row's where there are row scales, else 1 */
+    float absmax;         /* over finite values, after rotation */
 };
 
 /* Buffers for one tile at a time, one of these per thread. */
 struct vcl_tile_work {
-    uint8_t *raw;           /* the tile's values in the tensor's dtype; decoding leaves them here */
-    uint8_t *decoded;       /* encoding: what a decoder will give */
-    uint8_t *stored;        /* the tile's bytes in the frame */
-    size_t room, size;      /* of stored: room for, in use */
+    uint8_t *raw;      /* the tile's values in the tensor's dtype; decoding leaves them here */
+    uint8_t *decoded;  /* encoding: what a decoder will give */
+    uint8_t *stored;   /* the tile's bytes in the frame */
+    size_t room, size; /* of stored: room for, in use */
     float *x, *y, *scales;
     uint16_t *samples;
-    size_t values;          /* of the largest tile */
+    size_t values; /* of the largest tile */
     struct vcl_tile_stats stats;
     struct vcl_error_sums sums;
     uint32_t stored_hash, decoded_hash;
@@ -47,10 +47,10 @@ void vcl_tile_work_destroy(const struct vcl_mem *mem, struct vcl_tile_work *work
 void vcl_tile_measure(const struct vcl_frame *frame, struct vcl_rect rect, struct vcl_tile_work *work,
                       struct vcl_tile_stats *stats);
 /* work->raw to work->stored, with both hashes and the error against what a fresh decoder makes of it. */
-enum vcl_status vcl_tile_encode(const struct vcl_frame *frame, const struct vcl_tile_coder *coder, struct vcl_rect rect,
-                                struct vcl_tile_work *work);
+enum vcl_status vcl_tile_encode(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
+                                struct vcl_rect rect, struct vcl_tile_work *work);
 /* work->stored to work->raw, checked against work->stored_hash and work->decoded_hash. */
-enum vcl_status vcl_tile_decode(const struct vcl_frame *frame, const struct vcl_tile_coder *coder, struct vcl_rect rect,
-                                struct vcl_tile_work *work);
+enum vcl_status vcl_tile_decode(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
+                                struct vcl_rect rect, struct vcl_tile_work *work);
 
 #endif

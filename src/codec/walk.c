@@ -1,7 +1,7 @@
 /* walk.c - all tiles of a tensor through the pool, finished in order.
  *
- * Tiles go in batches of one per thread.  A batch waits for its slowest tile; tiles are of equal size, so that costs
- * little, and it bounds memory and keeps the bytes independent of the number of threads.                              */
+ * Tiles go in batches of one per thread.  A batch waits for its slowest tile; tiles are of equal size,
+ * so that costs little, and it bounds memory and keeps the bytes independent of the number of threads. */
 #include "walk.h"
 
 #include "base/common.h"
@@ -59,9 +59,10 @@ static void work_slot(void *user, size_t slot)
     buffers->status = batch->work(batch->user, batch->first + slot * batch->step, buffers);
 }
 
-enum vcl_status vcl_walk_run(struct vcl_walk *walk, uint64_t first, uint64_t step, uint64_t count,
-                             enum vcl_status (*work)(void *user, uint64_t tile, struct vcl_tile_work *buffers),
-                             enum vcl_status (*done)(void *user, uint64_t tile, struct vcl_tile_work *buffers), void *user)
+enum vcl_status
+vcl_walk_run(struct vcl_walk *walk, uint64_t first, uint64_t step, uint64_t count,
+             enum vcl_status (*work)(void *user, uint64_t tile, struct vcl_tile_work *buffers),
+             enum vcl_status (*done)(void *user, uint64_t tile, struct vcl_tile_work *buffers), void *user)
 {
     const struct vcl_env *const env = walk->env;
     struct batch batch = { walk, first, step, work, user };

@@ -1,8 +1,8 @@
 /* fail.c - how file calls say what went wrong.
  *
- * In: a status, the file, a printf format.  Out: one line in a struct vcl_error.  Paths and tensor names come from
- * strangers, so whatever could steer a terminal, and broken UTF-8, becomes '?'; a long path loses its beginning, not the
- * message behind it.                                                                                                  */
+ * In: a status, the file, a printf format.  Out: one line in a struct vcl_error.  Paths and tensor
+ * names come from strangers, so whatever could steer a terminal, and broken UTF-8, becomes '?'; a long
+ * path loses its beginning, not the message behind it. */
 #include "io.h"
 
 #include <errno.h>
@@ -32,11 +32,12 @@ static size_t put_path(char *text, size_t room, const char *path)
     return n > 0 ? (size_t)n : 0;
 }
 
-enum vcl_status vcl_fail(struct vcl_error *error, enum vcl_status status, const char *path, const char *format, ...)
+enum vcl_status vcl_fail(struct vcl_error *error, enum vcl_status status, const char *path,
+                         const char *format, ...)
 {
     if (error == NULL)
         return status;
-    const int saved = errno;    /* for %m */
+    const int saved = errno; /* for %m */
     const size_t used = path != NULL ? put_path(error->text, sizeof error->text, path) : 0;
     va_list list;
     va_start(list, format);

@@ -1,12 +1,13 @@
 /* files.c - plain files beside a model (config, tokenizer, index): read, written or copied as a whole.
  *
- * In: paths.  Out: bytes, and the XXH3-128 that a compressed folder keeps of every file it copied.  Copies stream, so a
- * file may be of any size.                                                                                           */
+ * In: paths.  Out: bytes, and the XXH3-128 that a compressed folder keeps of every file it copied.
+ * Copies stream, so a file may be of any size. */
 #include "io.h"
 
 #include <stdlib.h>
 
-enum vcl_status vcl_write_file(const char *path, const void *bytes, size_t n, int overwrite, struct vcl_error *error)
+enum vcl_status vcl_write_file(const char *path, const void *bytes, size_t n, int overwrite,
+                               struct vcl_error *error)
 {
     struct vcl_output output;
     enum vcl_status status = vcl_output_create(&output, path, overwrite, error);
@@ -19,7 +20,8 @@ enum vcl_status vcl_write_file(const char *path, const void *bytes, size_t n, in
     return status;
 }
 
-enum vcl_status vcl_read_file(const char *path, uint64_t limit, void **bytes, size_t *n, struct vcl_error *error)
+enum vcl_status vcl_read_file(const char *path, uint64_t limit, void **bytes, size_t *n,
+                              struct vcl_error *error)
 {
     struct vcl_file file;
     enum vcl_status status = vcl_file_open(&file, path, VCL_IO_PREAD, error);
@@ -28,8 +30,8 @@ enum vcl_status vcl_read_file(const char *path, uint64_t limit, void **bytes, si
     const size_t length = (size_t)file.bytes;
     char *text = NULL;
     if (file.bytes > limit || file.bytes >= SIZE_MAX)
-        status = vcl_fail(error, VCL_E_LIMIT, path, "has %llu bytes; the limit is %llu", (unsigned long long)file.bytes,
-                          (unsigned long long)limit);
+        status = vcl_fail(error, VCL_E_LIMIT, path, "has %llu bytes; the limit is %llu",
+                          (unsigned long long)file.bytes, (unsigned long long)limit);
     else if ((text = malloc(length + 1)) == NULL)
         status = vcl_fail_memory(error, path);
     else
@@ -85,7 +87,8 @@ static enum vcl_status copy_to(struct vcl_file *file, const char *to, int overwr
     return status;
 }
 
-enum vcl_status vcl_copy_file(const char *from, const char *to, int overwrite, char hex[33], struct vcl_error *error)
+enum vcl_status vcl_copy_file(const char *from, const char *to, int overwrite, char hex[33],
+                              struct vcl_error *error)
 {
     struct vcl_file file;
     enum vcl_status status = vcl_file_open(&file, from, VCL_IO_PREAD, error);

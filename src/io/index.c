@@ -1,8 +1,9 @@
 /* index.c - which files make up a model of several shards.
  *
- * In: a folder, or an index (NAME.safetensors.index.json, {"metadata":{…},"weight_map":{"tensor":"file",…}}).  Out: the
- * shards' paths in the order of their names.  An index names files that will be opened, so a name that leads out of
- * its folder is refused; everything in it but weight_map differs from tool to tool and is ignored.                   */
+ * In: a folder, or an index (NAME.safetensors.index.json,
+ * {"metadata":{…},"weight_map":{"tensor":"file",…}}).  Out: the shards' paths in the order of their
+ * names.  An index names files that will be opened, so a name that leads out of its folder is refused;
+ * everything in it but weight_map differs from tool to tool and is ignored. */
 #include "io.h"
 
 #include <dirent.h>
@@ -16,7 +17,7 @@ const char *vcl_base_name(const char *path)
     return slash != NULL ? slash + 1 : path;
 }
 
-/* ---- lists of paths -------------------------------------------------------------------------------------------- */
+/* ---- lists of paths -------------------------------------------------------------------------- */
 
 void vcl_paths_free(struct vcl_paths *paths)
 {
@@ -81,7 +82,7 @@ enum vcl_status vcl_folder_list(const char *folder, struct vcl_paths *paths, str
     return status;
 }
 
-/* ---- the index ------------------------------------------------------------------------------------------------- */
+/* ---- the index ------------------------------------------------------------------------------- */
 
 static void read_members(struct vcl_json *json, struct vcl_index *index)
 {
@@ -89,7 +90,7 @@ static void read_members(struct vcl_json *json, struct vcl_index *index)
     int seen = 0;
     vcl_json_expect(json, '{');
     for (size_t i = 0; vcl_json_item(json, '}', i); i++) {
-        vcl_json_string(json, strings);     /* looked at, not kept */
+        vcl_json_string(json, strings); /* looked at, not kept */
         vcl_json_expect(json, ':');
         if (json->status != VCL_OK)
             return;
@@ -111,13 +112,15 @@ static enum vcl_status check_shard_names(const struct vcl_index *index, struct v
     for (size_t i = 0; i < index->weight_map.count; i++) {
         const char *const name = index->weight_map.pair[i].value;
         if (name[0] == 0 || strchr(name, '/') != NULL || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
-            return vcl_fail(error, VCL_E_FORMAT, index->path, "tensor " VCL_NAME ": shard " VCL_NAME
-                            " is no plain file name", index->weight_map.pair[i].key, name);
+            return vcl_fail(error, VCL_E_FORMAT, index->path,
+                            "tensor " VCL_NAME ": shard " VCL_NAME " is no plain file name",
+                            index->weight_map.pair[i].key, name);
     }
     return VCL_OK;
 }
 
-enum vcl_status vcl_index_read(const char *path, uint64_t limit, struct vcl_index *index, struct vcl_error *error)
+enum vcl_status vcl_index_read(const char *path, uint64_t limit, struct vcl_index *index,
+                               struct vcl_error *error)
 {
     void *text;
     size_t length;
@@ -150,7 +153,8 @@ void vcl_index_free(struct vcl_index *index)
     memset(index, 0, sizeof *index);
 }
 
-enum vcl_status vcl_index_list(const struct vcl_index *index, struct vcl_paths *paths, struct vcl_error *error)
+enum vcl_status vcl_index_list(const struct vcl_index *index, struct vcl_paths *paths,
+                               struct vcl_error *error)
 {
     const size_t count = index->weight_map.count;
     const size_t folder = (size_t)(vcl_base_name(index->path) - index->path);
@@ -173,20 +177,21 @@ enum vcl_status vcl_index_match(const struct vcl_index *index, const struct vcl_
                                 const struct vcl_entry *const *by_name, size_t count, struct vcl_error *error)
 {
     const struct vcl_pairs *const map = &index->weight_map;
-    for (size_t i = 0; i < map->count || i < count; i++) {      /* two sorted lists that must be one */
+    for (size_t i = 0; i < map->count || i < count; i++) { /* two sorted lists that must be one */
         const struct vcl_pair *const pair = i < map->count ? map->by_key[i] : NULL;
         const struct vcl_entry *const entry = i < count ? by_name[i] : NULL;
         const int order = pair == NULL ? 1 : entry == NULL ? -1 : strcmp(pair->key, entry->name);
         if (order < 0)
-            return vcl_fail(error, VCL_E_FORMAT, index->path, "tensor " VCL_NAME " is not in its shard " VCL_NAME,
-                            pair->key, pair->value);
+            return vcl_fail(error, VCL_E_FORMAT, index->path,
+                            "tensor " VCL_NAME " is not in its shard " VCL_NAME, pair->key, pair->value);
         const char *const shard = vcl_base_name(shards->path[entry->shard]);
         if (order > 0)
-            return vcl_fail(error, VCL_E_FORMAT, index->path, "tensor " VCL_NAME " of shard " VCL_NAME " is not listed",
-                            entry->name, shard);
+            return vcl_fail(error, VCL_E_FORMAT, index->path,
+                            "tensor " VCL_NAME " of shard " VCL_NAME " is not listed", entry->name, shard);
         if (strcmp(pair->value, shard) != 0)
-            return vcl_fail(error, VCL_E_FORMAT, index->path, "tensor " VCL_NAME " is listed in " VCL_NAME " but stands in "
-                            VCL_NAME, entry->name, pair->value, shard);
+            return vcl_fail(error, VCL_E_FORMAT, index->path,
+                            "tensor " VCL_NAME " is listed in " VCL_NAME " but stands in " VCL_NAME,
+                            entry->name, pair->value, shard);
     }
     return VCL_OK;
 }

@@ -1,30 +1,32 @@
 /* io.h - what the files of src/io share: failures, input and output files, JSON, safetensors headers.
  *
- * Order of the floor: fail and json know nothing of files; map (input) and output (temporary file, rename) know nothing
- * of formats; safetensors is text to entries and back; model and writer put these together behind vcllm_file.h.      */
+ * Order of the floor: fail and json know nothing of files; map (input) and output (temporary file,
+ * rename) know nothing of formats; safetensors is text to entries and back; model and writer put these
+ * together behind vcllm_file.h. */
 #ifndef VCL_IO_H
 #define VCL_IO_H
 
 #include "base/common.h"
 #include "vcllm_file.h"
 
-/* ---- fail.c: messages ------------------------------------------------------------------------------------------ */
+/* ---- fail.c: messages ------------------------------------------------------------------------ */
 
 /* How a hostile name stands in a message: cut, so that the rest of the message stays. */
 #define VCL_NAME "'%.160s'"
 
-/* Fills *error (may be NULL) with "path: message" and returns status.  path may be NULL; %m is errno's text. */
-enum vcl_status vcl_fail(struct vcl_error *error, enum vcl_status status, const char *path, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
+/* Fills *error (may be NULL) with "path: message" and returns status.  path may be NULL; %m is errno's
+ * text. */
+enum vcl_status vcl_fail(struct vcl_error *error, enum vcl_status status, const char *path,
+                         const char *format, ...) __attribute__((format(printf, 4, 5)));
 enum vcl_status vcl_fail_memory(struct vcl_error *error, const char *path);
 
-/* ---- json.c: a bounded reader ---------------------------------------------------------------------------------- */
+/* ---- json.c: a bounded reader ---------------------------------------------------------------- */
 
 /* A position in JSON text.  The first fault stays: after it every call returns 0 and moves nothing. */
 struct vcl_json {
     const char *text;
     size_t length, at;
-    enum vcl_status status;     /* VCL_OK, or the first fault's */
+    enum vcl_status status; /* VCL_OK, or the first fault's */
     char fault[256];
 };
 
@@ -32,7 +34,8 @@ void vcl_json_fail(struct vcl_json *json, enum vcl_status status, const char *fo
     __attribute__((format(printf, 3, 4)));
 /* Steps over spaces and this character. */
 int vcl_json_expect(struct vcl_json *json, char c);
-/* Before item `index` of an object ('}') or array (']'): 1 if there is one; 0 at the end, which is stepped over. */
+/* Before item `index` of an object ('}') or array (']'): 1 if there is one; 0 at the end, which is
+ * stepped over. */
 int vcl_json_item(struct vcl_json *json, char close, size_t index);
 /* A string, decoded, and a NUL: never more bytes than its text with the quotes.  dst NULL: only checked. */
 int vcl_json_string(struct vcl_json *json, char *dst);
@@ -45,34 +48,37 @@ size_t vcl_utf8_length(const char *text, size_t left);
 
 /* An object of strings: __metadata__, or the weight_map of an index. */
 struct vcl_pairs {
-    struct vcl_pair *pair;              /* in the order of the file */
+    struct vcl_pair *pair; /* in the order of the file */
     size_t count;
-    const struct vcl_pair **by_key;     /* sorted */
+    const struct vcl_pair **by_key; /* sorted */
 };
-/* Reads one; strings go to *strings, which moves on.  Duplicate keys are a fault.  The caller frees, also then. */
+/* Reads one; strings go to *strings, which moves on.  Duplicate keys are a fault.  The caller frees,
+ * also then. */
 void vcl_json_pairs(struct vcl_json *json, struct vcl_pairs *pairs, char **strings);
 /* (Re)builds by_key from pair: VCL_E_MEMORY, or VCL_E_FORMAT with the key that is there twice. */
 enum vcl_status vcl_pairs_sort(struct vcl_pairs *pairs, const char **twice);
 const char *vcl_pairs_find(const struct vcl_pairs *pairs, const char *key);
 void vcl_pairs_free(struct vcl_pairs *pairs);
 
-/* ---- map.c: input files ---------------------------------------------------------------------------------------- */
+/* ---- map.c: input files ---------------------------------------------------------------------- */
 
 struct vcl_file {
-    int fd;                     /* -1: not open */
+    int fd; /* -1: not open */
     char *path;
-    uint64_t bytes;             /* when it was opened */
-    uint8_t *map;               /* NULL: pread */
-    _Atomic uint64_t touched;   /* bytes of the mapping used since pages were last given back */
+    uint64_t bytes;           /* when it was opened */
+    uint8_t *map;             /* NULL: pread */
+    _Atomic uint64_t touched; /* bytes of the mapping used since pages were last given back */
 };
 
 /* Opens a regular file.  On failure nothing is held. */
-enum vcl_status vcl_file_open(struct vcl_file *file, const char *path, enum vcl_io io, struct vcl_error *error);
+enum vcl_status vcl_file_open(struct vcl_file *file, const char *path, enum vcl_io io,
+                              struct vcl_error *error);
 /* May be called from several threads. */
-enum vcl_status vcl_file_read(struct vcl_file *file, uint64_t offset, void *dst, size_t n, struct vcl_error *error);
+enum vcl_status vcl_file_read(struct vcl_file *file, uint64_t offset, void *dst, size_t n,
+                              struct vcl_error *error);
 void vcl_file_close(struct vcl_file *file);
 
-/* ---- output.c: output files ------------------------------------------------------------------------------------ */
+/* ---- output.c: output files ------------------------------------------------------------------ */
 
 struct vcl_output {
     int fd;
@@ -83,49 +89,52 @@ struct vcl_output {
 /* Creates the temporary file beside path.  On failure nothing is held and nothing is left on disk. */
 enum vcl_status vcl_output_create(struct vcl_output *output, const char *path, int overwrite,
                                   struct vcl_error *error);
-/* Is there room for `needed` bytes on this disk?  The first `exact` of them are reserved where that can be done. */
+/* Is there room for `needed` bytes on this disk?  The first `exact` of them are reserved where that can
+ * be done. */
 enum vcl_status vcl_output_reserve(const struct vcl_output *output, uint64_t needed, uint64_t exact,
                                    struct vcl_error *error);
 /* May be called from several threads. */
 enum vcl_status vcl_output_write(const struct vcl_output *output, uint64_t offset, const void *src, size_t n,
                                  struct vcl_error *error);
-/* Cuts the file to `bytes`, makes it durable and gives it its name.  Either way nothing is held afterwards. */
+/* Cuts the file to `bytes`, makes it durable and gives it its name.  Either way nothing is held
+ * afterwards. */
 enum vcl_status vcl_output_commit(struct vcl_output *output, uint64_t bytes, struct vcl_error *error);
 void vcl_output_abandon(struct vcl_output *output);
 
-/* ---- safetensors.c: header text and entries -------------------------------------------------------------------- */
+/* ---- safetensors.c: header text and entries -------------------------------------------------- */
 
-#define VCL_HEADER_MAX 100000000u       /* the format's own limit */
+#define VCL_HEADER_MAX 100000000u /* the format's own limit */
 #define VCL_HASH_KEY "vcllm.hash"
 
 struct vcl_header {
-    char *text;                 /* the JSON, padding included */
+    char *text; /* the JSON, padding included */
     size_t length;
-    struct vcl_entry *entries;  /* by offset */
+    struct vcl_entry *entries; /* by offset */
     size_t count;
     struct vcl_pairs metadata;
-    char *strings;              /* all names, keys and values */
+    char *strings; /* all names, keys and values */
 };
 
 /* Reads and checks the header of an open file. */
-enum vcl_status vcl_header_read(struct vcl_file *file, size_t shard, uint64_t limit, struct vcl_header *header,
-                                struct vcl_error *error);
-/* The same from text of a file of file_bytes bytes.  Takes text over, also on failure.  All the format's rules but that
- * names differ, which vcl_names_sort checks. */
-enum vcl_status vcl_header_parse(const char *path, char *text, size_t length, uint64_t file_bytes, size_t shard,
-                                 struct vcl_header *header, struct vcl_error *error);
+enum vcl_status vcl_header_read(struct vcl_file *file, size_t shard, uint64_t limit,
+                                struct vcl_header *header, struct vcl_error *error);
+/* The same from text of a file of file_bytes bytes.  Takes text over, also on failure.  All the
+ * format's rules but that names differ, which vcl_names_sort checks. */
+enum vcl_status vcl_header_parse(const char *path, char *text, size_t length, uint64_t file_bytes,
+                                 size_t shard, struct vcl_header *header, struct vcl_error *error);
 void vcl_header_free(struct vcl_header *header);
 /* Sorts entries by name.  Returns one that has the same name as another, NULL if there is none. */
 const struct vcl_entry *vcl_names_sort(const struct vcl_entry **entries, size_t count);
 
-/* The canonical header text of entries in this order (offsets are their running sum), without padding; free() it. */
+/* The canonical header text of entries in this order (offsets are their running sum), without padding;
+ * free() it. */
 enum vcl_status vcl_header_text(const struct vcl_entry *entries, size_t count, const struct vcl_pair *pairs,
                                 size_t pair_count, char **text, size_t *length);
 /* vcllm.hash of a header whose offsets are set. */
 void vcl_header_hash(const struct vcl_header *header, char hex[33]);
 void vcl_hash_hex(XXH128_hash_t hash, char hex[33]);
 
-/* ---- index.c: which files make up a model ---------------------------------------------------------------------- */
+/* ---- index.c: which files make up a model ---------------------------------------------------- */
 
 struct vcl_paths {
     char **path;
@@ -137,16 +146,19 @@ enum vcl_status vcl_folder_list(const char *folder, struct vcl_paths *paths, str
 
 struct vcl_index {
     char *path;
-    struct vcl_pairs weight_map;    /* tensor to shard */
+    struct vcl_pairs weight_map; /* tensor to shard */
     char *strings;
 };
-enum vcl_status vcl_index_read(const char *path, uint64_t limit, struct vcl_index *index, struct vcl_error *error);
+enum vcl_status vcl_index_read(const char *path, uint64_t limit, struct vcl_index *index,
+                               struct vcl_error *error);
 void vcl_index_free(struct vcl_index *index);
 /* The shards' paths, by name, each once. */
-enum vcl_status vcl_index_list(const struct vcl_index *index, struct vcl_paths *paths, struct vcl_error *error);
+enum vcl_status vcl_index_list(const struct vcl_index *index, struct vcl_paths *paths,
+                               struct vcl_error *error);
 /* Does the index name exactly these entries (sorted by name), each in its shard? */
 enum vcl_status vcl_index_match(const struct vcl_index *index, const struct vcl_paths *shards,
-                                const struct vcl_entry *const *by_name, size_t count, struct vcl_error *error);
+                                const struct vcl_entry *const *by_name, size_t count,
+                                struct vcl_error *error);
 /* "a/b" -> "b" */
 const char *vcl_base_name(const char *path);
 

@@ -1,8 +1,9 @@
 /* json.c - reads the few shapes of JSON that model files have: objects of strings, arrays of integers.
  *
- * In: text that a stranger wrote.  Out: strings and integers one after the other, into memory that the caller has
- * bounded.  A general library builds a tree of up to 75 bytes per byte of such text, and Jansson's scanner goes on with
- * a cut token where an allocation fails; this reader allocates nothing per value and nests only in what it skips.    */
+ * In: text that a stranger wrote.  Out: strings and integers one after the other, into memory that the
+ * caller has bounded.  A general library builds a tree of up to 75 bytes per byte of such text, and
+ * Jansson's scanner goes on with a cut token where an allocation fails; this reader allocates nothing
+ * per value and nests only in what it skips. */
 #include "io.h"
 
 #include <stdarg.h>
@@ -75,7 +76,7 @@ int vcl_json_item(struct vcl_json *json, char close, size_t index)
     return 0;
 }
 
-/* ---- strings --------------------------------------------------------------------------------------------------- */
+/* ---- strings --------------------------------------------------------------------------------- */
 
 size_t vcl_utf8_length(const char *text, size_t left)
 {
@@ -115,8 +116,10 @@ static int read_unit(struct vcl_json *json, uint32_t *unit)
     *unit = 0;
     for (int i = 0; i < 4; i++, json->at++) {
         const char c = json->at < json->length ? json->text[json->at] : 0;
-        const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                        : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+        const int digit = c >= '0' && c <= '9' ? c - '0'
+                        : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                        : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                               : -1;
         if (digit < 0) {
             vcl_json_fail(json, VCL_E_FORMAT, "\\u needs four hexadecimal digits");
             return 0;
@@ -182,7 +185,8 @@ int vcl_json_string(struct vcl_json *json, char *dst)
         return 0;
     while (json->at < json->length && json->text[json->at] != '"') {
         char piece[4];
-        const size_t n = json->text[json->at] == '\\' ? read_escape(json, piece) : read_character(json, piece);
+        const size_t n =
+            json->text[json->at] == '\\' ? read_escape(json, piece) : read_character(json, piece);
         if (n == 0)
             return 0;
         if (dst != NULL) {
@@ -200,7 +204,7 @@ int vcl_json_string(struct vcl_json *json, char *dst)
     return 1;
 }
 
-/* ---- numbers and the rest -------------------------------------------------------------------------------------- */
+/* ---- numbers and the rest -------------------------------------------------------------------- */
 
 static int is_digit(const struct vcl_json *json)
 {
@@ -287,12 +291,12 @@ static void skip_value(struct vcl_json *json, int depth)
 
 void vcl_json_skip(struct vcl_json *json)
 {
-    enum { DEEPEST = 64 };      /* bounds the stack */
+    enum { DEEPEST = 64 }; /* bounds the stack */
     if (json->status == VCL_OK)
         skip_value(json, DEEPEST);
 }
 
-/* ---- objects of strings ---------------------------------------------------------------------------------------- */
+/* ---- objects of strings ---------------------------------------------------------------------- */
 
 static int compare_keys(const void *a, const void *b)
 {
@@ -321,8 +325,8 @@ const char *vcl_pairs_find(const struct vcl_pairs *pairs, const char *key)
     const struct vcl_pair wanted = { key, NULL }, *const wanted_at = &wanted;
     if (pairs->count == 0)
         return NULL;
-    const struct vcl_pair *const *const found = bsearch(&wanted_at, pairs->by_key, pairs->count,
-                                                        sizeof *pairs->by_key, compare_keys);
+    const struct vcl_pair *const *const found =
+        bsearch(&wanted_at, pairs->by_key, pairs->count, sizeof *pairs->by_key, compare_keys);
     return found != NULL ? (*found)->value : NULL;
 }
 

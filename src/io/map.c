@@ -1,10 +1,11 @@
 /* map.c - input files, read at any offset, by pread or from a mapping.
  *
- * In: a path that may name anything.  Out: bytes of a regular file; FIFOs, devices and folders are refused without being
- * waited for.  A mapping would keep every page it has shown in the process's resident set, so pages are given back
- * each time RESIDENT bytes have been used.  Before a copy from a mapping the file's size is looked up, which turns a
- * file cut short meanwhile into an error; only one cut during the copy itself still raises SIGBUS, as all mapped files
- * do.  Where files may shrink at any moment, pread is the choice.                                                    */
+ * In: a path that may name anything.  Out: bytes of a regular file; FIFOs, devices and folders are
+ * refused without being waited for.  A mapping would keep every page it has shown in the process's
+ * resident set, so pages are given back each time RESIDENT bytes have been used.  Before a copy from a
+ * mapping the file's size is looked up, which turns a file cut short meanwhile into an error; only one
+ * cut during the copy itself still raises SIGBUS, as all mapped files do.  Where files may shrink at
+ * any moment, pread is the choice. */
 #include "io.h"
 
 #include <errno.h>
@@ -17,7 +18,7 @@
 
 enum {
     RESIDENT = 16 << 20,
-    AROUND = 128 << 10      /* a fault maps the 64 KiB around it; a read has two ends */
+    AROUND = 128 << 10 /* a fault maps the 64 KiB around it; a read has two ends */
 };
 
 static const char *kind_of(mode_t mode)
@@ -28,14 +29,16 @@ static const char *kind_of(mode_t mode)
 static enum vcl_status map_file(struct vcl_file *file, struct vcl_error *error)
 {
     void *const map = file->bytes <= SIZE_MAX
-                    ? mmap(NULL, (size_t)file->bytes, PROT_READ, MAP_SHARED, file->fd, 0) : MAP_FAILED;
+                        ? mmap(NULL, (size_t)file->bytes, PROT_READ, MAP_SHARED, file->fd, 0)
+                        : MAP_FAILED;
     if (map == MAP_FAILED)
         return vcl_fail(error, VCL_E_IO, file->path, "cannot map the file: %m");
     file->map = map;
     return VCL_OK;
 }
 
-enum vcl_status vcl_file_open(struct vcl_file *file, const char *path, enum vcl_io io, struct vcl_error *error)
+enum vcl_status vcl_file_open(struct vcl_file *file, const char *path, enum vcl_io io,
+                              struct vcl_error *error)
 {
     struct stat about;
     enum vcl_status status = VCL_OK;
@@ -72,20 +75,22 @@ void vcl_file_close(struct vcl_file *file)
 
 static enum vcl_status shrunk(const struct vcl_file *file, uint64_t end, struct vcl_error *error)
 {
-    return vcl_fail(error, VCL_E_IO, file->path, "ends at byte %llu now; it had %llu bytes when it was opened",
-                    (unsigned long long)end, (unsigned long long)file->bytes);
+    return vcl_fail(error, VCL_E_IO, file->path,
+                    "ends at byte %llu now; it had %llu bytes when it was opened", (unsigned long long)end,
+                    (unsigned long long)file->bytes);
 }
 
 static enum vcl_status read_by_call(const struct vcl_file *file, uint64_t offset, uint8_t *dst, size_t n,
                                     struct vcl_error *error)
 {
     while (n > 0) {
-        const size_t step = n < 1u << 30 ? n : 1u << 30;    /* Linux reads less than 2 GiB at once */
+        const size_t step = n < 1u << 30 ? n : 1u << 30; /* Linux reads less than 2 GiB at once */
         const ssize_t got = pread(file->fd, dst, step, (off_t)offset);
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)
-            return vcl_fail(error, VCL_E_IO, file->path, "cannot read at byte %llu: %m", (unsigned long long)offset);
+            return vcl_fail(error, VCL_E_IO, file->path, "cannot read at byte %llu: %m",
+                            (unsigned long long)offset);
         if (got == 0)
             return shrunk(file, offset, error);
         dst += got;
@@ -123,10 +128,12 @@ static enum vcl_status read_by_map(struct vcl_file *file, uint64_t offset, uint8
     return VCL_OK;
 }
 
-enum vcl_status vcl_file_read(struct vcl_file *file, uint64_t offset, void *dst, size_t n, struct vcl_error *error)
+enum vcl_status vcl_file_read(struct vcl_file *file, uint64_t offset, void *dst, size_t n,
+                              struct vcl_error *error)
 {
     if (offset > file->bytes || n > file->bytes - offset)
         return vcl_fail(error, VCL_E_TRUNCATED, file->path, "has %llu bytes; %zu are wanted at byte %llu",
                         (unsigned long long)file->bytes, n, (unsigned long long)offset);
-    return file->map != NULL ? read_by_map(file, offset, dst, n, error) : read_by_call(file, offset, dst, n, error);
+    return file->map != NULL ? read_by_map(file, offset, dst, n, error)
+                             : read_by_call(file, offset, dst, n, error);
 }

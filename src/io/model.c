@@ -1,8 +1,9 @@
 /* model.c - a model as one list of tensors, whatever number of files it is in.
  *
- * In: a file, a folder or an index.  Out: entries by number and by name, their bytes, and what a compressed entry's
- * frame says of itself.  Files stay open while the model is, so that one replaced meanwhile cannot mix two versions.
- * Names are found by bisection in a sorted list: no hash table that chosen names could make slow.                    */
+ * In: a file, a folder or an index.  Out: entries by number and by name, their bytes, and what a
+ * compressed entry's frame says of itself.  Files stay open while the model is, so that one replaced
+ * meanwhile cannot mix two versions. Names are found by bisection in a sorted list: no hash table that
+ * chosen names could make slow. */
 #include "io.h"
 
 #include <stdatomic.h>
@@ -17,15 +18,15 @@ struct shard {
 
 struct vcl_model {
     struct vcl_paths paths;
-    struct shard *shards;           /* one per path; those opened so far come first */
+    struct shard *shards; /* one per path; those opened so far come first */
     size_t opened;
     const struct vcl_entry **in_order, **by_name;
     size_t count;
-    struct vcl_index index;         /* path NULL: there is none */
+    struct vcl_index index; /* path NULL: there is none */
     int is_folder;
 };
 
-/* ---- opening --------------------------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 void vcl_model_options_init(struct vcl_model_options *options)
 {
@@ -52,13 +53,15 @@ static int is_index_name(const char *path)
     return n >= e && strcmp(path + n - e, ending) == 0;
 }
 
-static enum vcl_status list_index(struct vcl_model *model, const char *path, uint64_t limit, struct vcl_error *error)
+static enum vcl_status list_index(struct vcl_model *model, const char *path, uint64_t limit,
+                                  struct vcl_error *error)
 {
     const enum vcl_status status = vcl_index_read(path, limit, &model->index, error);
     return status == VCL_OK ? vcl_index_list(&model->index, &model->paths, error) : status;
 }
 
-static enum vcl_status list_folder(struct vcl_model *model, const char *path, uint64_t limit, struct vcl_error *error)
+static enum vcl_status list_folder(struct vcl_model *model, const char *path, uint64_t limit,
+                                   struct vcl_error *error)
 {
     static const char name[] = "/model.safetensors.index.json";
     char *const index = malloc(strlen(path) + sizeof name);
@@ -72,7 +75,8 @@ static enum vcl_status list_folder(struct vcl_model *model, const char *path, ui
     return status;
 }
 
-static enum vcl_status list_files(struct vcl_model *model, const char *path, uint64_t limit, struct vcl_error *error)
+static enum vcl_status list_files(struct vcl_model *model, const char *path, uint64_t limit,
+                                  struct vcl_error *error)
 {
     struct stat about;
     if (stat(path, &about) != 0)
@@ -118,9 +122,11 @@ static enum vcl_status check_names(const struct vcl_model *model, struct vcl_err
         at++;
     const size_t a = model->by_name[at - 1]->shard, b = twice->shard;
     if (a == b)
-        return vcl_fail(error, VCL_E_FORMAT, model->paths.path[a], "tensor " VCL_NAME " is there twice", twice->name);
-    return vcl_fail(error, VCL_E_FORMAT, model->paths.path[a > b ? a : b], "tensor " VCL_NAME " is in " VCL_NAME " too",
-                    twice->name, vcl_base_name(model->paths.path[a > b ? b : a]));
+        return vcl_fail(error, VCL_E_FORMAT, model->paths.path[a], "tensor " VCL_NAME " is there twice",
+                        twice->name);
+    return vcl_fail(error, VCL_E_FORMAT, model->paths.path[a > b ? a : b],
+                    "tensor " VCL_NAME " is in " VCL_NAME " too", twice->name,
+                    vcl_base_name(model->paths.path[a > b ? b : a]));
 }
 
 static enum vcl_status list_entries(struct vcl_model *model, struct vcl_error *error)
@@ -139,8 +145,8 @@ static enum vcl_status list_entries(struct vcl_model *model, struct vcl_error *e
     return vcl_index_match(&model->index, &model->paths, model->by_name, model->count, error);
 }
 
-enum vcl_status vcl_model_open(const char *path, const struct vcl_model_options *options, struct vcl_model **model,
-                               struct vcl_error *error)
+enum vcl_status vcl_model_open(const char *path, const struct vcl_model_options *options,
+                               struct vcl_model **model, struct vcl_error *error)
 {
     struct vcl_model_options taken;
     *model = NULL;
@@ -177,12 +183,9 @@ void vcl_model_close(struct vcl_model *model)
     free(model);
 }
 
-/* ---- looking --------------------------------------------------------------------------------------------------- */
+/* ---- looking --------------------------------------------------------------------------------- */
 
-size_t vcl_model_count(const struct vcl_model *model)
-{
-    return model->count;
-}
+size_t vcl_model_count(const struct vcl_model *model) { return model->count; }
 
 const struct vcl_entry *vcl_model_entry(const struct vcl_model *model, size_t index)
 {
@@ -214,10 +217,7 @@ const struct vcl_entry *vcl_model_find(const struct vcl_model *model, const char
     return find(model, name, strlen(name));
 }
 
-size_t vcl_model_shards(const struct vcl_model *model)
-{
-    return model->opened;
-}
+size_t vcl_model_shards(const struct vcl_model *model) { return model->opened; }
 
 const char *vcl_model_shard_path(const struct vcl_model *model, size_t shard)
 {
@@ -242,22 +242,17 @@ const char *vcl_model_shard_header(const struct vcl_model *model, size_t shard, 
     return model->shards[shard].header.text;
 }
 
-const char *vcl_model_index_path(const struct vcl_model *model)
-{
-    return model->index.path;
-}
+const char *vcl_model_index_path(const struct vcl_model *model) { return model->index.path; }
 
-int vcl_model_is_folder(const struct vcl_model *model)
-{
-    return model->is_folder;
-}
+int vcl_model_is_folder(const struct vcl_model *model) { return model->is_folder; }
 
 const char *vcl_model_metadata(const struct vcl_model *model, size_t shard, const char *key)
 {
     return shard < model->opened ? vcl_pairs_find(&model->shards[shard].header.metadata, key) : NULL;
 }
 
-int vcl_model_metadata_at(const struct vcl_model *model, size_t shard, size_t i, const char **key, const char **value)
+int vcl_model_metadata_at(const struct vcl_model *model, size_t shard, size_t i, const char **key,
+                          const char **value)
 {
     if (shard >= model->opened || i >= model->shards[shard].header.metadata.count)
         return 0;
@@ -271,15 +266,15 @@ int vcl_model_is_compressed(const struct vcl_model *model, size_t shard)
     return vcl_model_metadata(model, shard, VCL_HASH_KEY) != NULL;
 }
 
-/* ---- reading --------------------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 enum vcl_status vcl_model_read(const struct vcl_model *model, const struct vcl_entry *entry, uint64_t offset,
                                void *dst, size_t n, struct vcl_error *error)
 {
     if (offset > entry->bytes || n > entry->bytes - offset)
-        return vcl_fail(error, VCL_E_ARGUMENT, model->paths.path[entry->shard], "tensor " VCL_NAME
-                        " has %llu bytes; %zu are wanted at %llu", entry->name, (unsigned long long)entry->bytes, n,
-                        (unsigned long long)offset);
+        return vcl_fail(error, VCL_E_ARGUMENT, model->paths.path[entry->shard],
+                        "tensor " VCL_NAME " has %llu bytes; %zu are wanted at %llu", entry->name,
+                        (unsigned long long)entry->bytes, n, (unsigned long long)offset);
     return vcl_file_read(&model->shards[entry->shard].file, entry->offset + offset, dst, n, error);
 }
 
@@ -290,8 +285,9 @@ static int read_handle(void *user, uint64_t offset, void *dst, size_t n)
     struct vcl_error error;
     const enum vcl_status status = vcl_model_read(handle->model, handle->entry, offset, dst, n, &error);
     enum vcl_status none = VCL_OK;
-    if (status != VCL_OK && __atomic_compare_exchange_n(&handle->error.status, &none, status, 0, __ATOMIC_ACQ_REL,
-                                                        __ATOMIC_ACQUIRE))
+    if (status != VCL_OK
+        && __atomic_compare_exchange_n(&handle->error.status, &none, status, 0, __ATOMIC_ACQ_REL,
+                                       __ATOMIC_ACQUIRE))
         memcpy(handle->error.text, error.text, sizeof error.text);
     return status != VCL_OK;
 }
@@ -303,10 +299,12 @@ struct vcl_source vcl_model_source(struct vcl_entry_handle *handle)
     return (struct vcl_source){ handle, read_handle };
 }
 
-/* ---- compressed models ----------------------------------------------------------------------------------------- */
+/* ---- compressed models ----------------------------------------------------------------------- */
 
-/* The hash leaves out how the text spells its strings, so that must be the one way in which this library does. */
-static enum vcl_status check_spelling(const struct vcl_header *header, const char *path, struct vcl_error *error)
+/* The hash leaves out how the text spells its strings, so that must be the one way in which this
+ * library does. */
+static enum vcl_status check_spelling(const struct vcl_header *header, const char *path,
+                                      struct vcl_error *error)
 {
     char *text;
     size_t length;
@@ -319,7 +317,8 @@ static enum vcl_status check_spelling(const struct vcl_header *header, const cha
         at++;
     free(text);
     if (at < length)
-        return vcl_fail(error, VCL_E_CHECKSUM, path, "the header is not spelt as it was written (byte %zu)", 8 + at);
+        return vcl_fail(error, VCL_E_CHECKSUM, path, "the header is not spelt as it was written (byte %zu)",
+                        8 + at);
     return VCL_OK;
 }
 
@@ -335,21 +334,23 @@ enum vcl_status vcl_model_check_hash(const struct vcl_model *model, size_t shard
         return vcl_fail(error, VCL_E_CHECKSUM, path, "the header has no " VCL_HASH_KEY "; is it compressed?");
     vcl_header_hash(header, hex);
     if (strcmp(hex, stored) != 0)
-        return vcl_fail(error, VCL_E_CHECKSUM, path, "the header was altered: its hash is %s, not " VCL_NAME, hex, stored);
+        return vcl_fail(error, VCL_E_CHECKSUM, path, "the header was altered: its hash is %s, not " VCL_NAME,
+                        hex, stored);
     return check_spelling(header, path, error);
 }
 
 static enum vcl_status frame_fault(const struct vcl_model *model, const struct vcl_entry *entry,
                                    enum vcl_status status, const char *what, struct vcl_error *error)
 {
-    return vcl_fail(error, status, model->paths.path[entry->shard], "tensor " VCL_NAME ": frame at byte %llu: %s",
-                    entry->name, (unsigned long long)entry->offset, what);
+    return vcl_fail(error, status, model->paths.path[entry->shard],
+                    "tensor " VCL_NAME ": frame at byte %llu: %s", entry->name,
+                    (unsigned long long)entry->offset, what);
 }
 
 /* The frame's header, from bytes that the caller frees (*more) or owns (first). */
-static enum vcl_status read_frame(const struct vcl_model *model, const struct vcl_entry *entry, uint8_t *first,
-                                  size_t room, uint8_t **more, struct vcl_info *info, const char **name,
-                                  size_t *name_length, struct vcl_error *error)
+static enum vcl_status read_frame(const struct vcl_model *model, const struct vcl_entry *entry,
+                                  uint8_t *first, size_t room, uint8_t **more, struct vcl_info *info,
+                                  const char **name, size_t *name_length, struct vcl_error *error)
 {
     size_t n = (size_t)vcl_min(entry->bytes, room);
     enum vcl_status status = vcl_model_read(model, entry, 0, first, n, error);
@@ -374,15 +375,18 @@ static enum vcl_status read_frame(const struct vcl_model *model, const struct vc
 }
 
 /* *target: for an alias, the entry of the name it gives, NULL if there is none; else the entry itself. */
-static enum vcl_status peek_entry(const struct vcl_model *model, const struct vcl_entry *entry, struct vcl_info *info,
-                                  const struct vcl_entry **target, struct vcl_error *error)
+static enum vcl_status peek_entry(const struct vcl_model *model, const struct vcl_entry *entry,
+                                  struct vcl_info *info, const struct vcl_entry **target,
+                                  struct vcl_error *error)
 {
-    uint8_t first[4096], *more = NULL;      /* enough for most frames */
+    uint8_t first[4096], *more = NULL; /* enough for most frames */
     const char *name;
     size_t length;
     if (entry->tensor.dtype != VCL_DTYPE_U8 || entry->tensor.rank != 1)
-        return frame_fault(model, entry, VCL_E_FORMAT, "a tensor that is not U8 of one dimension cannot be one", error);
-    const enum vcl_status status = read_frame(model, entry, first, sizeof first, &more, info, &name, &length, error);
+        return frame_fault(model, entry, VCL_E_FORMAT,
+                           "a tensor that is not U8 of one dimension cannot be one", error);
+    const enum vcl_status status =
+        read_frame(model, entry, first, sizeof first, &more, info, &name, &length, error);
     if (status == VCL_OK)
         *target = info->codec == VCL_CODEC_ALIAS ? find(model, name, length) : entry;
     free(more);
@@ -391,7 +395,8 @@ static enum vcl_status peek_entry(const struct vcl_model *model, const struct vc
 
 static int same_tensor(const struct vcl_tensor *a, const struct vcl_tensor *b)
 {
-    return a->dtype == b->dtype && a->rank == b->rank && memcmp(a->dims, b->dims, a->rank * sizeof *a->dims) == 0;
+    return a->dtype == b->dtype && a->rank == b->rank
+        && memcmp(a->dims, b->dims, a->rank * sizeof *a->dims) == 0;
 }
 
 /* Is this an entry that an alias may lead to? */
@@ -415,8 +420,9 @@ static enum vcl_status check_alias(const struct vcl_model *model, const struct v
     return VCL_OK;
 }
 
-enum vcl_status vcl_model_frame(const struct vcl_model *model, const struct vcl_entry *entry, struct vcl_info *info,
-                                const struct vcl_entry **target, struct vcl_error *error)
+enum vcl_status vcl_model_frame(const struct vcl_model *model, const struct vcl_entry *entry,
+                                struct vcl_info *info, const struct vcl_entry **target,
+                                struct vcl_error *error)
 {
     const struct vcl_entry *end;
     enum vcl_status status = peek_entry(model, entry, info, &end, error);

@@ -1,8 +1,8 @@
 /* output.c - output files that are there whole or not at all.
  *
- * In: a path.  Out: a file of a temporary name beside it (.NAME.vcllm-PID-N.tmp), which takes the path's place in one
- * step once its bytes are on the disk.  Nothing that exists is replaced unless the caller asked for it, not even what
- * appeared meanwhile: the rename itself refuses.                                                                     */
+ * In: a path.  Out: a file of a temporary name beside it (.NAME.vcllm-PID-N.tmp), which takes the
+ * path's place in one step once its bytes are on the disk.  Nothing that exists is replaced unless the
+ * caller asked for it, not even what appeared meanwhile: the rename itself refuses. */
 #include "io.h"
 
 #include <errno.h>
@@ -20,7 +20,7 @@ static enum vcl_status check_place(const char *path, int overwrite, struct vcl_e
     if (*(slash != NULL ? slash + 1 : path) == 0)
         return vcl_fail(error, VCL_E_IO, path, "is no name for a file");
     if (lstat(path, &about) != 0)
-        return VCL_OK;      /* what else may be wrong, creating the temporary file will tell */
+        return VCL_OK; /* what else may be wrong, creating the temporary file will tell */
     if (S_ISDIR(about.st_mode))
         return vcl_fail(error, VCL_E_IO, path, "is a folder");
     if (!S_ISREG(about.st_mode) && !S_ISLNK(about.st_mode))
@@ -33,7 +33,14 @@ static enum vcl_status check_place(const char *path, int overwrite, struct vcl_e
 /* Longest part of a name that leaves room for the rest of the temporary name; ends with a whole character. */
 static int kept_length(const char *name)
 {
-    enum { NAME_LIMIT = 255, REST = sizeof ".." "vcllm-" "-2147483648" "-4294967295" ".tmp" };
+    enum {
+        NAME_LIMIT = 255,
+        REST = sizeof ".."
+                      "vcllm-"
+                      "-2147483648"
+                      "-4294967295"
+                      ".tmp"
+    };
     size_t n = strlen(name);
     if (n > NAME_LIMIT - REST)
         for (n = NAME_LIMIT - REST; (name[n] & 0xC0) == 0x80; n--)
@@ -47,7 +54,8 @@ static char *temporary_name(const char *path, unsigned attempt)
     const char *const name = slash != NULL ? slash + 1 : path;
     char *text;
     if (asprintf(&text, "%.*s.%.*s.vcllm-%ld-%u.tmp", (int)(name - path), path, kept_length(name), name,
-                 (long)getpid(), attempt) < 0)
+                 (long)getpid(), attempt)
+        < 0)
         return NULL;
     return text;
 }
@@ -85,15 +93,16 @@ enum vcl_status vcl_output_reserve(const struct vcl_output *output, uint64_t nee
 {
     struct statvfs disk;
     uint64_t there;
-    if (fstatvfs(output->fd, &disk) == 0 && disk.f_blocks > 0     /* some file systems do not tell */
+    if (fstatvfs(output->fd, &disk) == 0 && disk.f_blocks > 0 /* some file systems do not tell */
         && !vcl_mul(disk.f_bavail, disk.f_frsize, &there) && there < needed)
         return vcl_fail(error, VCL_E_IO, output->path, "needs %llu bytes; the disk has %llu left",
                         (unsigned long long)needed, (unsigned long long)there);
     if (exact == 0 || exact > INT64_MAX)
         return VCL_OK;
     const int failed = fallocate(output->fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)exact) != 0;
-    if (failed && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG))     /* the rest: not offered here */
-        return vcl_fail(error, VCL_E_IO, output->path, "cannot have %llu bytes: %m", (unsigned long long)exact);
+    if (failed && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG)) /* the rest: not offered here */
+        return vcl_fail(error, VCL_E_IO, output->path, "cannot have %llu bytes: %m",
+                        (unsigned long long)exact);
     return VCL_OK;
 }
 
@@ -102,7 +111,7 @@ enum vcl_status vcl_output_write(const struct vcl_output *output, uint64_t offse
 {
     const uint8_t *from = src;
     while (n > 0) {
-        const size_t step = n < 1u << 30 ? n : 1u << 30;    /* Linux writes less than 2 GiB at once */
+        const size_t step = n < 1u << 30 ? n : 1u << 30; /* Linux writes less than 2 GiB at once */
         const ssize_t done = pwrite(output->fd, from, step, (off_t)offset);
         if (done < 0 && errno == EINTR)
             continue;
@@ -129,8 +138,8 @@ static int rename_to_free_name(const char *from, const char *to)
     return 0;
 }
 
-/* The name itself must reach the disk too.  Folders that cannot be opened or synced (search permission only, some
- * network file systems) are left to the system. */
+/* The name itself must reach the disk too.  Folders that cannot be opened or synced (search permission
+ * only, some network file systems) are left to the system. */
 static int sync_folder(const char *path)
 {
     const char *const slash = strrchr(path, '/');
@@ -155,8 +164,10 @@ static enum vcl_status finish(struct vcl_output *output, uint64_t bytes, struct 
     output->fd = -1;
     if (closed != 0)
         return vcl_fail(error, VCL_E_IO, path, "cannot close: %m");
-    if (output->overwrite ? rename(output->temporary, path) != 0 : rename_to_free_name(output->temporary, path) != 0)
-        return vcl_fail(error, VCL_E_IO, path, errno == EEXIST ? "has appeared meanwhile" : "cannot rename: %m");
+    if (output->overwrite ? rename(output->temporary, path) != 0
+                          : rename_to_free_name(output->temporary, path) != 0)
+        return vcl_fail(error, VCL_E_IO, path,
+                        errno == EEXIST ? "has appeared meanwhile" : "cannot rename: %m");
     free(output->temporary);
     output->temporary = NULL;
     if (sync_folder(path) != 0)

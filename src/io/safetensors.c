@@ -1,16 +1,17 @@
 /* safetensors.c - the header of a safetensors file: text to entries, entries to text, and vcllm.hash.
  *
- * In: a file, or a list of entries.  Out: entries sorted by offset whose data fill the file to the byte, or the first
- * rule of docs/format.md, "Container", that is broken, with tensor and offset.  The header's length is checked against
- * file and limit before anything is allocated; then text, strings, entries and sorted lists together stay below 16
- * bytes per header byte, because every list is bounded by the shortest text that its items can have.                 */
+ * In: a file, or a list of entries.  Out: entries sorted by offset whose data fill the file to the
+ * byte, or the first rule of docs/format.md, "Container", that is broken, with tensor and offset.  The
+ * header's length is checked against file and limit before anything is allocated; then text, strings,
+ * entries and sorted lists together stay below 16 bytes per header byte, because every list is bounded
+ * by the shortest text that its items can have. */
 #include "io.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-/* ---- what is it, if it is not a safetensors file? -------------------------------------------------------------- */
+/* ---- what is it, if it is not a safetensors file? -------------------------------------------- */
 
 struct look {
     size_t n;
@@ -40,13 +41,13 @@ static const char *what_it_looks_like(const uint8_t *start, size_t n)
     return NULL;
 }
 
-/* ---- text to entries ------------------------------------------------------------------------------------------- */
+/* ---- text to entries ------------------------------------------------------------------------- */
 
 struct parser {
     struct vcl_json json;
     struct vcl_header *header;
-    char *strings;              /* where the next string goes */
-    const char *name;           /* of what is being read: a tensor, metadata_name, or NULL */
+    char *strings;    /* where the next string goes */
+    const char *name; /* of what is being read: a tensor, metadata_name, or NULL */
     size_t shard;
     int metadata_seen;
 };
@@ -99,8 +100,10 @@ static void read_offsets(struct parser *p, struct vcl_entry *entry)
 static void read_field(struct parser *p, struct vcl_entry *entry, unsigned *seen)
 {
     const char *const key = read_scratch(p);
-    const unsigned field = strcmp(key, "dtype") == 0 ? DTYPE : strcmp(key, "shape") == 0 ? SHAPE
-                         : strcmp(key, "data_offsets") == 0 ? OFFSETS : 0;
+    const unsigned field = strcmp(key, "dtype") == 0        ? DTYPE
+                         : strcmp(key, "shape") == 0        ? SHAPE
+                         : strcmp(key, "data_offsets") == 0 ? OFFSETS
+                                                            : 0;
     if (field == 0)
         vcl_json_fail(&p->json, VCL_E_FORMAT, "key " VCL_NAME " does not belong there", key);
     else if (*seen & field)
@@ -120,8 +123,8 @@ static void check_entry(struct parser *p, const struct vcl_entry *entry, unsigne
     uint64_t bytes;
     const uint64_t begin = entry->offset, end = entry->bytes;
     const char *const missing = !(seen & DTYPE) ? "dtype" : !(seen & SHAPE) ? "shape" : "data_offsets";
-    const enum vcl_status status = seen == (DTYPE | SHAPE | OFFSETS) ? vcl_tensor_size(&entry->tensor, NULL, &bytes)
-                                                                     : VCL_OK;
+    const enum vcl_status status =
+        seen == (DTYPE | SHAPE | OFFSETS) ? vcl_tensor_size(&entry->tensor, NULL, &bytes) : VCL_OK;
     if (seen != (DTYPE | SHAPE | OFFSETS))
         vcl_json_fail(&p->json, VCL_E_FORMAT, "%s is missing", missing);
     else if (status == VCL_E_FORMAT)
@@ -129,10 +132,13 @@ static void check_entry(struct parser *p, const struct vcl_entry *entry, unsigne
     else if (status != VCL_OK)
         vcl_json_fail(&p->json, status, "its size is beyond 63 bits");
     else if (end < begin)
-        vcl_json_fail(&p->json, VCL_E_FORMAT, "data_offsets end at %" PRIu64 " before they begin at %" PRIu64, end, begin);
+        vcl_json_fail(&p->json, VCL_E_FORMAT, "data_offsets end at %" PRIu64 " before they begin at %" PRIu64,
+                      end, begin);
     else if (end - begin != bytes)
-        vcl_json_fail(&p->json, VCL_E_FORMAT, "dtype and shape take %" PRIu64 " bytes; data_offsets %" PRIu64
-                      " to %" PRIu64 " hold %" PRIu64, bytes, begin, end, end - begin);
+        vcl_json_fail(&p->json, VCL_E_FORMAT,
+                      "dtype and shape take %" PRIu64 " bytes; data_offsets %" PRIu64 " to %" PRIu64
+                      " hold %" PRIu64,
+                      bytes, begin, end, end - begin);
 }
 
 static void read_entry(struct parser *p, struct vcl_entry *entry)
@@ -177,7 +183,8 @@ static void read_text(struct parser *p)
         read_member(p);
     for (; p->json.status == VCL_OK && p->json.at < p->json.length; p->json.at++)
         if (p->json.text[p->json.at] != ' ') {
-            vcl_json_fail(&p->json, VCL_E_FORMAT, "something other than spaces follows the header's last '}'");
+            vcl_json_fail(&p->json, VCL_E_FORMAT,
+                          "something other than spaces follows the header's last '}'");
             break;
         }
 }
@@ -193,10 +200,10 @@ static enum vcl_status report_fault(const struct parser *p, const char *path, st
                     p->name == metadata_name ? "" : "tensor ", p->name, p->json.fault, at);
 }
 
-/* ---- the data behind the header -------------------------------------------------------------------------------- */
+/* ---- the data behind the header -------------------------------------------------------------- */
 
-/* By begin, then end; where both are equal (empty tensors) in the order of the header, which is that of the names'
- * places in the one block of strings. */
+/* By begin, then end; where both are equal (empty tensors) in the order of the header, which is that of
+ * the names' places in the one block of strings. */
 static int compare_offsets(const void *a, const void *b)
 {
     const struct vcl_entry *const x = a, *const y = b;
@@ -225,19 +232,24 @@ static enum vcl_status place_entries(const char *path, struct vcl_header *header
     for (size_t i = 0; i < header->count; i++) {
         struct vcl_entry *const entry = &header->entries[i];
         if (entry->offset > end)
-            return vcl_fail(error, VCL_E_FORMAT, path, "tensor " VCL_NAME ": %" PRIu64 " bytes before it, from byte %"
-                            PRIu64 ", belong to no tensor", entry->name, entry->offset - end, start + end);
+            return vcl_fail(error, VCL_E_FORMAT, path,
+                            "tensor " VCL_NAME ": %" PRIu64 " bytes before it, from byte %" PRIu64
+                            ", belong to no tensor",
+                            entry->name, entry->offset - end, start + end);
         if (entry->offset < end)
-            return vcl_fail(error, VCL_E_FORMAT, path, "tensor " VCL_NAME ": begins at byte %" PRIu64 " inside tensor "
-                            VCL_NAME, entry->name, start + entry->offset, header->entries[i - 1].name);
-        end += entry->bytes;        /* both below 2^63 */
+            return vcl_fail(error, VCL_E_FORMAT, path,
+                            "tensor " VCL_NAME ": begins at byte %" PRIu64 " inside tensor " VCL_NAME,
+                            entry->name, start + entry->offset, header->entries[i - 1].name);
+        end += entry->bytes; /* both below 2^63 */
         entry->offset += start;
         if (end > INT64_MAX - start || start + end > file_bytes)
-            return vcl_fail(error, VCL_E_TRUNCATED, path, "tensor " VCL_NAME ": ends at byte %" PRIu64
-                            "; the file has %" PRIu64, entry->name, start + end, file_bytes);
+            return vcl_fail(error, VCL_E_TRUNCATED, path,
+                            "tensor " VCL_NAME ": ends at byte %" PRIu64 "; the file has %" PRIu64,
+                            entry->name, start + end, file_bytes);
     }
     if (start + end < file_bytes)
-        return vcl_fail(error, VCL_E_FORMAT, path, "%" PRIu64 " bytes follow the last tensor, from byte %" PRIu64,
+        return vcl_fail(error, VCL_E_FORMAT, path,
+                        "%" PRIu64 " bytes follow the last tensor, from byte %" PRIu64,
                         file_bytes - start - end, start + end);
     return VCL_OK;
 }
@@ -250,8 +262,8 @@ static void fit_entries(struct vcl_header *header)
         header->entries = fitted;
 }
 
-enum vcl_status vcl_header_parse(const char *path, char *text, size_t length, uint64_t file_bytes, size_t shard,
-                                 struct vcl_header *header, struct vcl_error *error)
+enum vcl_status vcl_header_parse(const char *path, char *text, size_t length, uint64_t file_bytes,
+                                 size_t shard, struct vcl_header *header, struct vcl_error *error)
 {
     struct parser p = { .json = { .text = text, .length = length }, .header = header, .shard = shard };
     enum vcl_status status;
@@ -294,26 +306,27 @@ static enum vcl_status check_length(const struct vcl_file *file, const uint8_t *
     const char *const look = what_it_looks_like(start, 8);
     if (n > VCL_HEADER_MAX || n == 0 || !brace)
         return vcl_fail(error, VCL_E_FORMAT, file->path, "is not a safetensors file: %s %" PRIu64 "%s%s",
-                        brace ? "a header length of" : "the header does not begin with '{' but has a length of", n,
-                        look != NULL ? "; it looks like " : "", look != NULL ? look : "");
+                        brace ? "a header length of"
+                              : "the header does not begin with '{' but has a length of",
+                        n, look != NULL ? "; it looks like " : "", look != NULL ? look : "");
     if (n > file->bytes - 8)
-        return vcl_fail(error, VCL_E_TRUNCATED, file->path, "the header ends at byte %" PRIu64 "; the file has %" PRIu64,
-                        8 + n, file->bytes);
+        return vcl_fail(error, VCL_E_TRUNCATED, file->path,
+                        "the header ends at byte %" PRIu64 "; the file has %" PRIu64, 8 + n, file->bytes);
     if (n > limit)
-        return vcl_fail(error, VCL_E_LIMIT, file->path, "the header has %" PRIu64 " bytes; the limit is %" PRIu64,
-                        n, limit);
+        return vcl_fail(error, VCL_E_LIMIT, file->path,
+                        "the header has %" PRIu64 " bytes; the limit is %" PRIu64, n, limit);
     return VCL_OK;
 }
 
-enum vcl_status vcl_header_read(struct vcl_file *file, size_t shard, uint64_t limit, struct vcl_header *header,
-                                struct vcl_error *error)
+enum vcl_status vcl_header_read(struct vcl_file *file, size_t shard, uint64_t limit,
+                                struct vcl_header *header, struct vcl_error *error)
 {
     uint8_t start[9];
     if (file->bytes == 0)
         return vcl_fail(error, VCL_E_TRUNCATED, file->path, "is empty");
     if (file->bytes < 8)
-        return vcl_fail(error, VCL_E_TRUNCATED, file->path, "has %" PRIu64 " bytes; a safetensors file begins with 8",
-                        file->bytes);
+        return vcl_fail(error, VCL_E_TRUNCATED, file->path,
+                        "has %" PRIu64 " bytes; a safetensors file begins with 8", file->bytes);
     enum vcl_status status = vcl_file_read(file, 0, start, (size_t)vcl_min(file->bytes, sizeof start), error);
     if (status == VCL_OK)
         status = check_length(file, start, limit, error);
@@ -334,7 +347,8 @@ enum vcl_status vcl_header_read(struct vcl_file *file, size_t shard, uint64_t li
 
 static int compare_names(const void *a, const void *b)
 {
-    const struct vcl_entry *const x = *(const struct vcl_entry *const *)a, *const y = *(const struct vcl_entry *const *)b;
+    const struct vcl_entry *const x = *(const struct vcl_entry *const *)a,
+                                  *const y = *(const struct vcl_entry *const *)b;
     return strcmp(x->name, y->name);
 }
 
@@ -347,7 +361,7 @@ const struct vcl_entry *vcl_names_sort(const struct vcl_entry **entries, size_t 
     return NULL;
 }
 
-/* ---- entries to text ------------------------------------------------------------------------------------------- */
+/* ---- entries to text ------------------------------------------------------------------------- */
 
 struct text {
     char *bytes;
@@ -373,10 +387,7 @@ static void put(struct text *t, const char *bytes, size_t n)
     t->n += n;
 }
 
-static void put_text(struct text *t, const char *text)
-{
-    put(t, text, strlen(text));
-}
+static void put_text(struct text *t, const char *text) { put(t, text, strlen(text)); }
 
 static void put_number(struct text *t, uint64_t value)
 {
@@ -399,7 +410,7 @@ static void put_string(struct text *t, const char *string)
 {
     put(t, "\"", 1);
     while (*string != 0) {
-        size_t n = 0;       /* of characters that stand for themselves */
+        size_t n = 0; /* of characters that stand for themselves */
         while ((unsigned char)string[n] >= 0x20 && string[n] != '"' && string[n] != '\\')
             n++;
         put(t, string, n);
@@ -462,7 +473,7 @@ enum vcl_status vcl_header_text(const struct vcl_entry *entries, size_t count, c
     return VCL_OK;
 }
 
-/* ---- vcllm.hash ------------------------------------------------------------------------------------------------ */
+/* ---- vcllm.hash ------------------------------------------------------------------------------ */
 
 static void hash_number(XXH3_state_t *state, uint64_t value, size_t bytes)
 {

@@ -1,9 +1,9 @@
 /* writer.c - writes model files, whole or not at all.
  *
- * In: the list of tensors, then their bytes in any order within each.  Out: a safetensors file of the canonical header
- * or of a given one.  The header stands first but is known last, so room for the largest is kept and filled with
- * spaces.  The layout is checked by parsing its own header text: the rules are written down once, in safetensors.c,
- * and what this writes, that reads.                                                                                   */
+ * In: the list of tensors, then their bytes in any order within each.  Out: a safetensors file of the
+ * canonical header or of a given one.  The header stands first but is known last, so room for the
+ * largest is kept and filled with spaces.  The layout is checked by parsing its own header text: the
+ * rules are written down once, in safetensors.c, and what this writes, that reads. */
 #include "io.h"
 
 #include <stdatomic.h>
@@ -11,14 +11,14 @@
 
 struct vcl_writer {
     struct vcl_output output;
-    struct vcl_header header;   /* entries and metadata; entries of frames hold bounds until they have ended */
-    size_t room;                /* of the header in the file */
+    struct vcl_header header; /* entries and metadata; entries of frames hold bounds until they have ended */
+    size_t room;              /* of the header in the file */
     int frames;
-    size_t next;                /* the entry being written */
-    uint64_t base;              /* bytes of the entries before it */
-    char *late, *late_end;      /* strings of metadata added later */
-    size_t late_left;           /* bytes of header text for them */
-    atomic_int failed;          /* a write did; the first to set it fills failure */
+    size_t next;           /* the entry being written */
+    uint64_t base;         /* bytes of the entries before it */
+    char *late, *late_end; /* strings of metadata added later */
+    size_t late_left;      /* bytes of header text for them */
+    atomic_int failed;     /* a write did; the first to set it fills failure */
     struct vcl_error failure;
 };
 
@@ -37,11 +37,12 @@ static int take_layout(struct vcl_layout *taken, const struct vcl_layout *given)
 {
     vcl_layout_init(taken);
     memcpy(taken, given, given->size < sizeof *taken ? given->size : sizeof *taken);
-    return given->size > 0 && !(taken->frames && taken->header != NULL) && (taken->frames || taken->late_bytes == 0)
-        && taken->header_length <= VCL_HEADER_MAX && taken->late_bytes <= VCL_HEADER_MAX;
+    return given->size > 0 && !(taken->frames && taken->header != NULL)
+        && (taken->frames || taken->late_bytes == 0) && taken->header_length <= VCL_HEADER_MAX
+        && taken->late_bytes <= VCL_HEADER_MAX;
 }
 
-/* ---- the layout ------------------------------------------------------------------------------------------------ */
+/* ---- the layout ------------------------------------------------------------------------------ */
 
 /* Sizes, and what vcl_header_text takes for granted. */
 static enum vcl_status check_sizes(const struct vcl_layout *layout, const char *path, uint64_t *total,
@@ -51,14 +52,17 @@ static enum vcl_status check_sizes(const struct vcl_layout *layout, const char *
     for (size_t i = 0; i < layout->count; i++) {
         const struct vcl_entry *const entry = &layout->entries[i];
         uint64_t bytes = entry->bytes;
-        const enum vcl_status status = layout->frames ? VCL_OK : vcl_tensor_size(&entry->tensor, NULL, &bytes);
+        const enum vcl_status status =
+            layout->frames ? VCL_OK : vcl_tensor_size(&entry->tensor, NULL, &bytes);
         if (status != VCL_OK)
-            return vcl_fail(error, status, path, "tensor " VCL_NAME ": %s", entry->name, vcl_status_text(status));
+            return vcl_fail(error, status, path, "tensor " VCL_NAME ": %s", entry->name,
+                            vcl_status_text(status));
         if (bytes != entry->bytes)
-            return vcl_fail(error, VCL_E_ARGUMENT, path, "tensor " VCL_NAME ": takes %llu bytes, not %llu", entry->name,
-                            (unsigned long long)bytes, (unsigned long long)entry->bytes);
+            return vcl_fail(error, VCL_E_ARGUMENT, path, "tensor " VCL_NAME ": takes %llu bytes, not %llu",
+                            entry->name, (unsigned long long)bytes, (unsigned long long)entry->bytes);
         if (vcl_add(*total, bytes, total) || *total > INT64_MAX - VCL_HEADER_MAX - 8)
-            return vcl_fail(error, VCL_E_LIMIT, path, "tensor " VCL_NAME ": ends beyond 63 bits", entry->name);
+            return vcl_fail(error, VCL_E_LIMIT, path, "tensor " VCL_NAME ": ends beyond 63 bits",
+                            entry->name);
     }
     return VCL_OK;
 }
@@ -118,21 +122,23 @@ enum vcl_status vcl_layout_header(const struct vcl_layout *layout, char **text, 
     return VCL_OK;
 }
 
-/* ---- creating -------------------------------------------------------------------------------------------------- */
+/* ---- creating -------------------------------------------------------------------------------- */
 
 static int same_entry(const struct vcl_entry *a, const struct vcl_entry *b, int frames)
 {
     if (strcmp(a->name, b->name) != 0 || a->bytes != b->bytes)
         return 0;
-    return frames || (a->tensor.dtype == b->tensor.dtype && a->tensor.rank == b->tensor.rank
-                      && memcmp(a->tensor.dims, b->tensor.dims, a->tensor.rank * sizeof *a->tensor.dims) == 0);
+    return frames
+        || (a->tensor.dtype == b->tensor.dtype && a->tensor.rank == b->tensor.rank
+            && memcmp(a->tensor.dims, b->tensor.dims, a->tensor.rank * sizeof *a->tensor.dims) == 0);
 }
 
 static enum vcl_status check_agreement(const struct vcl_header *header, const struct vcl_layout *layout,
                                        const char *path, struct vcl_error *error)
 {
     if (header->count != layout->count)
-        return vcl_fail(error, VCL_E_ARGUMENT, path, "the header has %zu tensors, not %zu", header->count, layout->count);
+        return vcl_fail(error, VCL_E_ARGUMENT, path, "the header has %zu tensors, not %zu", header->count,
+                        layout->count);
     for (size_t i = 0; i < layout->count; i++)
         if (!same_entry(&header->entries[i], &layout->entries[i], layout->frames))
             return vcl_fail(error, VCL_E_ARGUMENT, path, "tensor " VCL_NAME ": the header does not agree",
@@ -149,7 +155,9 @@ static enum vcl_status check_names(const struct vcl_header *header, const char *
         names[i] = &header->entries[i];
     const struct vcl_entry *const twice = vcl_names_sort(names, header->count);
     free(names);
-    return twice == NULL ? VCL_OK : vcl_fail(error, VCL_E_FORMAT, path, "tensor " VCL_NAME " is there twice", twice->name);
+    return twice == NULL
+             ? VCL_OK
+             : vcl_fail(error, VCL_E_FORMAT, path, "tensor " VCL_NAME " is there twice", twice->name);
 }
 
 static enum vcl_status copy_layout(struct vcl_writer *w, const char *path, const struct vcl_layout *layout,
@@ -184,11 +192,11 @@ static enum vcl_status make_room(struct vcl_writer *w, const char *path, const s
         return vcl_fail_memory(error, path);
     w->late_left = layout->late_bytes;
     w->frames = layout->frames != 0;
-    w->header.metadata.count -= (size_t)w->frames;      /* the hash comes last */
+    w->header.metadata.count -= (size_t)w->frames; /* the hash comes last */
     w->room = layout->header != NULL ? w->header.length : header_room(layout, w->header.length);
     if (w->room > VCL_HEADER_MAX)
-        return vcl_fail(error, VCL_E_LIMIT, path, "the header would have %zu bytes; the format's limit is %u", w->room,
-                        VCL_HEADER_MAX);
+        return vcl_fail(error, VCL_E_LIMIT, path, "the header would have %zu bytes; the format's limit is %u",
+                        w->room, VCL_HEADER_MAX);
     return VCL_OK;
 }
 
@@ -221,7 +229,7 @@ enum vcl_status vcl_writer_create(const char *path, const struct vcl_layout *lay
     return status;
 }
 
-/* ---- writing --------------------------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 static enum vcl_status write_part(const struct vcl_writer *w, uint64_t offset, const void *src, size_t n,
                                   struct vcl_error *error)
@@ -230,8 +238,10 @@ static enum vcl_status write_part(const struct vcl_writer *w, uint64_t offset, c
         return vcl_fail(error, VCL_E_ARGUMENT, w->output.path, "all tensors have been written");
     const struct vcl_entry *const entry = &w->header.entries[w->next];
     if (offset > entry->bytes || n > entry->bytes - offset)
-        return vcl_fail(error, VCL_E_ARGUMENT, w->output.path, "tensor " VCL_NAME ": %zu bytes at %llu are beyond its "
-                        "end at %llu", entry->name, n, (unsigned long long)offset, (unsigned long long)entry->bytes);
+        return vcl_fail(error, VCL_E_ARGUMENT, w->output.path,
+                        "tensor " VCL_NAME ": %zu bytes at %llu are beyond its "
+                        "end at %llu",
+                        entry->name, n, (unsigned long long)offset, (unsigned long long)entry->bytes);
     return vcl_output_write(&w->output, 8 + w->room + w->base + offset, src, n, error);
 }
 
@@ -245,10 +255,7 @@ static int write_sink(void *user, uint64_t offset, const void *src, size_t n)
     return status != VCL_OK;
 }
 
-struct vcl_sink vcl_writer_sink(struct vcl_writer *writer)
-{
-    return (struct vcl_sink){ writer, write_sink };
-}
+struct vcl_sink vcl_writer_sink(struct vcl_writer *writer) { return (struct vcl_sink){ writer, write_sink }; }
 
 static enum vcl_status failed_write(const struct vcl_writer *w, struct vcl_error *error)
 {
@@ -264,8 +271,9 @@ enum vcl_status vcl_writer_end(struct vcl_writer *writer, uint64_t bytes, struct
         return vcl_fail(error, VCL_E_ARGUMENT, w->output.path, "all tensors have been written");
     struct vcl_entry *const entry = &w->header.entries[w->next];
     if (bytes > entry->bytes || (!w->frames && bytes != entry->bytes))
-        return vcl_fail(error, VCL_E_ARGUMENT, w->output.path, "tensor " VCL_NAME ": has %llu bytes, not %llu",
-                        entry->name, (unsigned long long)entry->bytes, (unsigned long long)bytes);
+        return vcl_fail(error, VCL_E_ARGUMENT, w->output.path,
+                        "tensor " VCL_NAME ": has %llu bytes, not %llu", entry->name,
+                        (unsigned long long)entry->bytes, (unsigned long long)bytes);
     entry->offset = 8 + w->room + w->base;
     entry->bytes = bytes;
     if (w->frames)
@@ -283,11 +291,12 @@ static enum vcl_status measure_pair(const struct vcl_writer *w, const struct vcl
     char *text;
     if (vcl_header_text(NULL, 0, pair, 1, &text, length) != VCL_OK)
         return vcl_fail_memory(error, w->output.path);
-    const enum vcl_status status = vcl_header_parse(w->output.path, text, *length, 8 + *length, 0, &alone, error);
+    const enum vcl_status status =
+        vcl_header_parse(w->output.path, text, *length, 8 + *length, 0, &alone, error);
     if (status == VCL_OK)
         vcl_header_free(&alone);
     *length -= sizeof "{\"__metadata__\":{}}" - 1;
-    *length += 1;       /* the comma */
+    *length += 1; /* the comma */
     return status;
 }
 
@@ -309,32 +318,26 @@ enum vcl_status vcl_writer_add_metadata(struct vcl_writer *writer, const char *k
         return status;
     for (size_t i = 0; i < metadata->count; i++)
         if (strcmp(metadata->pair[i].key, key) == 0 || strcmp(key, VCL_HASH_KEY) == 0)
-            return vcl_fail(error, VCL_E_ARGUMENT, writer->output.path, "metadata " VCL_NAME " is there already", key);
+            return vcl_fail(error, VCL_E_ARGUMENT, writer->output.path,
+                            "metadata " VCL_NAME " is there already", key);
     if (length > writer->late_left)
-        return vcl_fail(error, VCL_E_SPACE, writer->output.path, "metadata " VCL_NAME " takes %zu bytes; room was kept "
-                        "for %zu", key, length, writer->late_left);
+        return vcl_fail(error, VCL_E_SPACE, writer->output.path,
+                        "metadata " VCL_NAME " takes %zu bytes; room was kept "
+                        "for %zu",
+                        key, length, writer->late_left);
     writer->late_left -= length;
     metadata->pair[metadata->count].key = keep(&writer->late_end, key);
     metadata->pair[metadata->count++].value = keep(&writer->late_end, value);
     return VCL_OK;
 }
 
-uint64_t vcl_writer_bytes(const struct vcl_writer *writer)
-{
-    return writer->base;
-}
+uint64_t vcl_writer_bytes(const struct vcl_writer *writer) { return writer->base; }
 
-const char *vcl_writer_failure(const struct vcl_writer *writer)
-{
-    return writer->failure.text;
-}
+const char *vcl_writer_failure(const struct vcl_writer *writer) { return writer->failure.text; }
 
-const char *vcl_writer_temporary(const struct vcl_writer *writer)
-{
-    return writer->output.temporary;
-}
+const char *vcl_writer_temporary(const struct vcl_writer *writer) { return writer->output.temporary; }
 
-/* ---- the end --------------------------------------------------------------------------------------------------- */
+/* ---- the end --------------------------------------------------------------------------------- */
 
 static enum vcl_status write_header(const struct vcl_writer *w, struct vcl_error *error)
 {
@@ -361,7 +364,8 @@ static enum vcl_status settle_header(struct vcl_writer *w, struct vcl_error *err
     header->length = w->room;
     vcl_header_hash(header, hex);
     header->metadata.pair[header->metadata.count++] = (struct vcl_pair){ VCL_HASH_KEY, hex };
-    if (vcl_header_text(header->entries, header->count, header->metadata.pair, header->metadata.count, &text, &length)
+    if (vcl_header_text(header->entries, header->count, header->metadata.pair, header->metadata.count, &text,
+                        &length)
         != VCL_OK)
         return vcl_fail_memory(error, w->output.path);
     free(header->text);

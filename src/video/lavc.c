@@ -15,7 +15,7 @@
 #include "lavc_backend.h"
 #include "lavc_units.h"
 
-/* ---- luma in and out of frames ------------------------------------------------------------------------ */
+/* ---- luma in and out of frames --------------------------------------------------------------- */
 
 static void fill_row(uint8_t *row, int depth, int shift, int n, unsigned sample)
 {
@@ -23,18 +23,18 @@ static void fill_row(uint8_t *row, int depth, int shift, int n, unsigned sample)
         memset(row, (int)sample, (size_t)n);
         return;
     }
-    uint16_t *const wide = (uint16_t *)(void *)row;    /* libavutil aligns rows for SIMD */
+    uint16_t *const wide = (uint16_t *)(void *)row; /* libavutil aligns rows for SIMD */
     for (int i = 0; i < n; i++)
         wide[i] = (uint16_t)(sample << shift);
 }
 
 static void fill_chroma(AVFrame *frame, const struct vcl_layout *layout)
 {
-    const int cols = layout->planes == 2 ? frame->width : frame->width / 2;     /* Cb, Cr alternate */
+    const int cols = layout->planes == 2 ? frame->width : frame->width / 2; /* Cb, Cr alternate */
     for (int plane = 1; plane < layout->planes; plane++)
         for (int r = 0; r < frame->height / 2; r++)
-            fill_row(frame->data[plane] + (ptrdiff_t)r * frame->linesize[plane], layout->depth,
-                     layout->shift, cols, 1u << (layout->depth - 1));
+            fill_row(frame->data[plane] + (ptrdiff_t)r * frame->linesize[plane], layout->depth, layout->shift,
+                     cols, 1u << (layout->depth - 1));
 }
 
 /* The OR of all samples, which tells whether one has too many bits. */
@@ -73,16 +73,16 @@ static void get_luma(const AVFrame *frame, const struct vcl_layout *layout, stru
     }
 }
 
-/* ---- encoding ----------------------------------------------------------------------------------------- */
+/* ---- encoding -------------------------------------------------------------------------------- */
 
 static enum vcl_status check_sides(const struct vcl_picture *picture, char message[VCL_VIDEO_MESSAGE])
 {
     const int w = picture->width, h = picture->height;
-    if (w >= VCL_VIDEO_MIN_SIDE && h >= VCL_VIDEO_MIN_SIDE && w <= VCL_VIDEO_MAX_SIDE &&
-        h <= VCL_VIDEO_MAX_SIDE && w % 8 == 0 && h % 8 == 0)
+    if (w >= VCL_VIDEO_MIN_SIDE && h >= VCL_VIDEO_MIN_SIDE && w <= VCL_VIDEO_MAX_SIDE
+        && h <= VCL_VIDEO_MAX_SIDE && w % 8 == 0 && h % 8 == 0)
         return VCL_OK;
-    snprintf(message, VCL_VIDEO_MESSAGE, "a picture of %d x %d: sides are multiples of 8 from %d to %d", w,
-             h, VCL_VIDEO_MIN_SIDE, VCL_VIDEO_MAX_SIDE);
+    snprintf(message, VCL_VIDEO_MESSAGE, "a picture of %d x %d: sides are multiples of 8 from %d to %d", w, h,
+             VCL_VIDEO_MIN_SIDE, VCL_VIDEO_MAX_SIDE);
     return VCL_E_ARGUMENT;
 }
 
@@ -188,7 +188,7 @@ static enum vcl_status encode(const struct vcl_video_config *config, const struc
     return status == VCL_E_LIMIT ? VCL_E_CODEC : status;
 }
 
-/* ---- decoding ----------------------------------------------------------------------------------------- */
+/* ---- decoding -------------------------------------------------------------------------------- */
 
 static enum vcl_status refuse(char message[VCL_VIDEO_MESSAGE], const char *fault)
 {
@@ -202,8 +202,8 @@ static enum vcl_status check_headers(const struct vcl_units *units, const struct
                                      char message[VCL_VIDEO_MESSAGE])
 {
     const int w = picture->width, h = picture->height;
-    if (units->width == w && units->height == h && units->depth == picture->depth &&
-        units->coded_width < w + 64 && units->coded_height < h + 64)
+    if (units->width == w && units->height == h && units->depth == picture->depth
+        && units->coded_width < w + 64 && units->coded_height < h + 64)
         return VCL_OK;
     snprintf(message, VCL_VIDEO_MESSAGE,
              "the stream holds %d x %d samples of %d bits where %d x %d of %d are expected", units->width,
@@ -322,9 +322,9 @@ static enum vcl_status decode(const struct vcl_video_config *config, const void 
     return status;
 }
 
-/* ---- what works --------------------------------------------------------------------------------------- */
+/* ---- what works ------------------------------------------------------------------------------ */
 
-enum { TRIAL_WIDTH = 192, TRIAL_HEIGHT = 128 };     /* NVENC refuses less than about 145 x 49 */
+enum { TRIAL_WIDTH = 192, TRIAL_HEIGHT = 128 }; /* NVENC refuses less than about 145 x 49 */
 enum { TRIAL_SAMPLES = TRIAL_WIDTH * TRIAL_HEIGHT, TRIAL_QP = 22 };
 
 static enum vcl_status range(const struct vcl_video_config *config, int depth, struct vcl_video_range *range,
@@ -360,7 +360,7 @@ static void make_noise(struct trial *trial, int depth)
     uint32_t state = 1;
     for (int i = 0; i < TRIAL_SAMPLES; i++) {
         unsigned sum = 0;
-        for (int k = 0; k < 4; k++) {                   /* a sum of four uniform numbers: a bell */
+        for (int k = 0; k < 4; k++) { /* a sum of four uniform numbers: a bell */
             state = state * 1664525u + 1013904223u;
             sum += state >> 16;
         }
@@ -377,7 +377,7 @@ static int is_close(const struct trial *trial, const struct vcl_video_config *co
         const double d = (double)trial->noise[i] - trial->back[i];
         error += d * d;
     }
-    const double step = 8 << (depth - 8);               /* TRIAL_QP: 2^((22 - 4) / 6) levels of 256 */
+    const double step = 8 << (depth - 8); /* TRIAL_QP: 2^((22 - 4) / 6) levels of 256 */
     return config->lossless ? error == 0 : error / TRIAL_SAMPLES < step * step;
 }
 
@@ -388,8 +388,8 @@ static enum vcl_status try_pair(struct trial *trial, const struct vcl_video_conf
     struct vcl_picture picture = { TRIAL_WIDTH, TRIAL_HEIGHT, depth, trial->noise };
     struct vcl_video_config back = *config;
     make_noise(trial, depth);
-    enum vcl_status status = encode(config, &picture, trial->bytes, sizeof trial->bytes, &trial->written,
-                                    trial->message);
+    enum vcl_status status =
+        encode(config, &picture, trial->bytes, sizeof trial->bytes, &trial->written, trial->message);
     if (status != VCL_OK)
         return status;
     back.name = decoder;
@@ -413,8 +413,12 @@ static int try_chroma(struct trial *trial, struct vcl_video_config *config, cons
         config->lossless = 0;
         if (try_pair(trial, config, decoder, depth) != VCL_OK)
             continue;
-        used += (size_t)snprintf(detail + used, VCL_VIDEO_MESSAGE - used, "%s%d", count ? ", "
-                                 : chroma == 400 ? "monochrome " : used ? "; 4:2:0 " : "4:2:0 ", depth);
+        used += (size_t)snprintf(detail + used, VCL_VIDEO_MESSAGE - used, "%s%d",
+                                 count           ? ", "
+                                 : chroma == 400 ? "monochrome "
+                                 : used          ? "; 4:2:0 "
+                                                 : "4:2:0 ",
+                                 depth);
         count++;
         config->lossless = 1;
         *lossless |= try_pair(trial, config, decoder, depth) == VCL_OK;
@@ -434,7 +438,7 @@ static int try_backend(struct trial *trial, const struct vcl_lavc_backend *backe
     config.name = backend->encodes ? backend->name : NULL;
     detail[0] = 0;
     if (try_pair(trial, &config, decoder, 8) != VCL_OK) {
-        const size_t name = strlen(backend->name);      /* the reader sees it already */
+        const size_t name = strlen(backend->name); /* the reader sees it already */
         const int named =
             !strncmp(trial->message, backend->name, name) && !strncmp(trial->message + name, ": ", 2);
         snprintf(detail, VCL_VIDEO_MESSAGE, "%s", trial->message + (named ? name + 2 : 0));
@@ -454,8 +458,9 @@ static void probe(void (*each)(void *user, const struct vcl_backend *), void *us
     const struct vcl_lavc_backend *b;
     struct trial *const trial = malloc(sizeof *trial);
     for (size_t i = 0; (b = vcl_lavc_backend_at(i)) != NULL; i++) {
-        struct vcl_backend backend = { b->name, b->codec, b->encodes, b->device != VCL_DEVICE_NONE, 0,
-                                       "not tried: out of memory" };
+        struct vcl_backend backend = { b->name,    b->codec,
+                                       b->encodes, b->device != VCL_DEVICE_NONE,
+                                       0,          "not tried: out of memory" };
         if (trial) {
             backend.works = try_backend(trial, b, detail);
             backend.detail = detail;
@@ -465,9 +470,9 @@ static void probe(void (*each)(void *user, const struct vcl_backend *), void *us
     free(trial);
 }
 
-/* ---- the table ---------------------------------------------------------------------------------------- */
+/* ---- the table ------------------------------------------------------------------------------- */
 
-VCL_API const struct vcl_video *vcl_video_module(void);     /* found by name: VCL_VIDEO_SYMBOL */
+VCL_API const struct vcl_video *vcl_video_module(void); /* found by name: VCL_VIDEO_SYMBOL */
 
 const struct vcl_video *vcl_video_module(void)
 {

@@ -19,7 +19,7 @@
 #include <libavutil/hwcontext.h>
 #include <libavutil/opt.h>
 
-/* ---- settings, encoder by encoder --------------------------------------------------------------------- */
+/* ---- settings, encoder by encoder ------------------------------------------------------------ */
 
 static int set_text(AVCodecContext *ctx, const char *key, const char *value)
 {
@@ -46,9 +46,9 @@ static int set_all(AVCodecContext *ctx, const char *const *pairs)
 static int configure_x265(AVCodecContext *ctx, const struct vcl_video_config *config, int depth)
 {
     static const char *const presets[9] = { "ultrafast", "superfast", "veryfast", "faster", "medium",
-                                            "slow", "slower", "veryslow", "placebo" };
+                                            "slow",      "slower",    "veryslow", "placebo" };
     char params[320];
-    (void)depth;                                    /* x265 takes qp on the 8-bit scale */
+    (void)depth; /* x265 takes qp on the 8-bit scale */
     snprintf(params, sizeof params,
              "%s=%d:log-level=none:info=0:aud=0:hrd=0:pools=none:frame-threads=1:wpp=0:"
              "psy-rd=0:psy-rdoq=0:aq-mode=0:rdoq-level=2:signhide=1:sao=1:min-cu-size=%d",
@@ -65,19 +65,21 @@ static int configure_x265(AVCodecContext *ctx, const struct vcl_video_config *co
 static int configure_x264(AVCodecContext *ctx, const struct vcl_video_config *config, int depth)
 {
     char params[160];
-    const int qp = config->lossless ? 0 : config->qp + 6 * (depth - 8);     /* x264's own 0 is exact */
+    const int qp = config->lossless ? 0 : config->qp + 6 * (depth - 8); /* x264's own 0 is exact */
     snprintf(params, sizeof params,
              "qp=%d:log=-1:aud=0:sliced-threads=0:psy=0:aq-mode=0:no-deblock=1:cabac=1:"
-             "trellis=2:subme=9", qp);
+             "trellis=2:subme=9",
+             qp);
     const int error = set_text(ctx, "preset", config->effort <= 5 ? "ultrafast" : "slow");
     return error < 0 ? error : set_text(ctx, "x264-params", params);
 }
 
 static int configure_nvenc(AVCodecContext *ctx, const struct vcl_video_config *config, int depth)
 {
-    static const char *const fixed[] = { "rc", "constqp", "rc-lookahead", "0", "spatial_aq", "0", "aud", "0",
-                                         "zerolatency", "1", "delay", "0", NULL };
-    const char preset[] = { 'p', (char)('1' + (config->effort - 1) * 6 / 8), 0 };    /* p1 to p7 */
+    static const char *const fixed[] = { "rc",  "constqp", "rc-lookahead", "0", "spatial_aq", "0",
+                                         "aud", "0",       "zerolatency",  "1", "delay",      "0",
+                                         NULL };
+    const char preset[] = { 'p', (char)('1' + (config->effort - 1) * 6 / 8), 0 }; /* p1 to p7 */
     (void)depth;
     int error = set_all(ctx, fixed);
     error = error < 0 ? error : set_text(ctx, "preset", preset);
@@ -87,14 +89,13 @@ static int configure_nvenc(AVCodecContext *ctx, const struct vcl_video_config *c
 
 static int configure_vaapi(AVCodecContext *ctx, const struct vcl_video_config *config, int depth)
 {
-    static const char *const fixed[] = { "rc_mode", "CQP", "aud", "0", "sei", "0", "async_depth", "1",
-                                         NULL };
+    static const char *const fixed[] = { "rc_mode", "CQP", "aud", "0", "sei", "0", "async_depth", "1", NULL };
     (void)depth;
     const int error = set_all(ctx, fixed);
     return error < 0 ? error : set_number(ctx, "qp", config->qp);
 }
 
-/* ---- the table ---------------------------------------------------------------------------------------- */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 #define H264 VCL_CODEC_H264
 #define H265 VCL_CODEC_H265
@@ -108,18 +109,18 @@ static int configure_vaapi(AVCodecContext *ctx, const struct vcl_video_config *c
  * takes p016 but cuts it to 10 bits. */
 static const struct vcl_lavc_backend backends[] = {
     /* name         codec enc depth exact qp     follows device */
-    { "libx265",    H265, 1, 12, 1,  0, 51, 0, VCL_DEVICE_NONE, NULL, configure_x265 },
-    { "libx264",    H264, 1, 10, 1,  1, 51, 1, VCL_DEVICE_NONE, NULL, configure_x264 },
-    { "hevc_nvenc", H265, 1, 10, 1,  0, 51, 0, NVIDIA, CUDA_ENCODER, configure_nvenc },
-    { "h264_nvenc", H264, 1,  8, 1,  0, 51, 0, NVIDIA, CUDA_ENCODER, configure_nvenc },
-    { "hevc_vaapi", H265, 1, 10, 0,  1, 51, 0, VAAPI, NULL, configure_vaapi },
-    { "h264_vaapi", H264, 1,  8, 0,  1, 51, 0, VAAPI, NULL, configure_vaapi },
-    { "hevc",       H265, 0, 12, 0,  0,  0, 0, VCL_DEVICE_NONE, NULL, NULL },
-    { "h264",       H264, 0, 10, 0,  0,  0, 0, VCL_DEVICE_NONE, NULL, NULL },
-    { "hevc_cuvid", H265, 0, 12, 0,  0,  0, 0, NVIDIA, CUDA_DECODER, NULL },
-    { "h264_cuvid", H264, 0,  8, 0,  0,  0, 0, NVIDIA, CUDA_DECODER, NULL },
-    { "hevc_vaapi", H265, 0, 10, 0,  0,  0, 0, VAAPI, NULL, NULL },
-    { "h264_vaapi", H264, 0,  8, 0,  0,  0, 0, VAAPI, NULL, NULL },
+    { "libx265", H265, 1, 12, 1, 0, 51, 0, VCL_DEVICE_NONE, NULL, configure_x265 },
+    { "libx264", H264, 1, 10, 1, 1, 51, 1, VCL_DEVICE_NONE, NULL, configure_x264 },
+    { "hevc_nvenc", H265, 1, 10, 1, 0, 51, 0, NVIDIA, CUDA_ENCODER, configure_nvenc },
+    { "h264_nvenc", H264, 1, 8, 1, 0, 51, 0, NVIDIA, CUDA_ENCODER, configure_nvenc },
+    { "hevc_vaapi", H265, 1, 10, 0, 1, 51, 0, VAAPI, NULL, configure_vaapi },
+    { "h264_vaapi", H264, 1, 8, 0, 1, 51, 0, VAAPI, NULL, configure_vaapi },
+    { "hevc", H265, 0, 12, 0, 0, 0, 0, VCL_DEVICE_NONE, NULL, NULL },
+    { "h264", H264, 0, 10, 0, 0, 0, 0, VCL_DEVICE_NONE, NULL, NULL },
+    { "hevc_cuvid", H265, 0, 12, 0, 0, 0, 0, NVIDIA, CUDA_DECODER, NULL },
+    { "h264_cuvid", H264, 0, 8, 0, 0, 0, 0, NVIDIA, CUDA_DECODER, NULL },
+    { "hevc_vaapi", H265, 0, 10, 0, 0, 0, 0, VAAPI, NULL, NULL },
+    { "h264_vaapi", H264, 0, 8, 0, 0, 0, 0, VAAPI, NULL, NULL },
 };
 
 const struct vcl_lavc_backend *vcl_lavc_backend_at(size_t i)
@@ -132,8 +133,8 @@ const struct vcl_lavc_backend *vcl_lavc_backend_next(const struct vcl_video_conf
 {
     const struct vcl_lavc_backend *b;
     for (size_t i = last ? (size_t)(last - backends) + 1 : 0; (b = vcl_lavc_backend_at(i)) != NULL; i++)
-        if (b->codec == config->codec && b->encodes == encodes &&
-            (!config->name || !strcmp(b->name, config->name)))
+        if (b->codec == config->codec && b->encodes == encodes
+            && (!config->name || !strcmp(b->name, config->name)))
             return b;
     return NULL;
 }
@@ -143,20 +144,15 @@ int vcl_lavc_qp_min(const struct vcl_lavc_backend *backend, int depth)
     return backend->qp_min - (backend->qp_follows ? 6 * (depth - 8) : 0);
 }
 
-/* ---- pixel formats ------------------------------------------------------------------------------------ */
+/* ---- pixel formats --------------------------------------------------------------------------- */
 
 /* In the machine's byte order, as libavcodec has them.  yuvj420p is yuv420p that claims the full range. */
 static const struct vcl_layout layouts[] = {
-    { AV_PIX_FMT_GRAY8,     400,  8, 0, 1 },
-    { AV_PIX_FMT_GRAY10,    400, 10, 0, 1 },
-    { AV_PIX_FMT_GRAY12,    400, 12, 0, 1 },
-    { AV_PIX_FMT_YUV420P,   420,  8, 0, 3 },
-    { AV_PIX_FMT_YUV420P10, 420, 10, 0, 3 },
-    { AV_PIX_FMT_YUV420P12, 420, 12, 0, 3 },
-    { AV_PIX_FMT_YUVJ420P,  420,  8, 0, 3 },
-    { AV_PIX_FMT_NV12,      420,  8, 0, 2 },
-    { AV_PIX_FMT_P010,      420, 10, 6, 2 },
-    { AV_PIX_FMT_P016,      420, 12, 4, 2 },
+    { AV_PIX_FMT_GRAY8, 400, 8, 0, 1 },      { AV_PIX_FMT_GRAY10, 400, 10, 0, 1 },
+    { AV_PIX_FMT_GRAY12, 400, 12, 0, 1 },    { AV_PIX_FMT_YUV420P, 420, 8, 0, 3 },
+    { AV_PIX_FMT_YUV420P10, 420, 10, 0, 3 }, { AV_PIX_FMT_YUV420P12, 420, 12, 0, 3 },
+    { AV_PIX_FMT_YUVJ420P, 420, 8, 0, 3 },   { AV_PIX_FMT_NV12, 420, 8, 0, 2 },
+    { AV_PIX_FMT_P010, 420, 10, 6, 2 },      { AV_PIX_FMT_P016, 420, 12, 4, 2 },
 };
 enum { LAYOUTS = sizeof layouts / sizeof layouts[0] };
 
@@ -170,7 +166,7 @@ const struct vcl_layout *vcl_layout_of(enum AVPixelFormat format, int depth)
 
 static int encoder_takes(const AVCodec *codec, enum vcl_device device, const struct vcl_layout *layout)
 {
-    if (device == VCL_DEVICE_VAAPI)             /* its surfaces are uploaded from these */
+    if (device == VCL_DEVICE_VAAPI) /* its surfaces are uploaded from these */
         return layout->planes == 2;
     for (const enum AVPixelFormat *f = codec->pix_fmts; f && *f != AV_PIX_FMT_NONE; f++)
         if (*f == layout->format)
@@ -184,14 +180,14 @@ static const struct vcl_layout *find_layout(const struct vcl_lavc_backend *backe
 {
     for (int i = 0; i < LAYOUTS; i++) {
         const struct vcl_layout *const layout = &layouts[i];
-        if (layout->chroma == chroma && layout->depth <= backend->depth &&
-            (!depth || layout->depth == depth) && encoder_takes(codec, backend->device, layout))
+        if (layout->chroma == chroma && layout->depth <= backend->depth && (!depth || layout->depth == depth)
+            && encoder_takes(codec, backend->device, layout))
             return layout;
     }
     return NULL;
 }
 
-/* ---- hardware ----------------------------------------------------------------------------------------- */
+/* ---- hardware -------------------------------------------------------------------------------- */
 
 enum vcl_status vcl_lavc_fault(char message[VCL_VIDEO_MESSAGE], enum vcl_status status, const char *name,
                                const char *what, int error)
@@ -273,13 +269,13 @@ static enum vcl_status open_device(struct vcl_coder *coder, char message[VCL_VID
     }
 }
 
-/* ---- opening ------------------------------------------------------------------------------------------ */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static const AVCodec *find_codec(const struct vcl_lavc_backend *backend)
 {
     if (backend->encodes)
         return avcodec_find_encoder_by_name(backend->name);
-    if (backend->device == VCL_DEVICE_VAAPI)        /* a way of decoding, not a decoder of its own */
+    if (backend->device == VCL_DEVICE_VAAPI) /* a way of decoding, not a decoder of its own */
         return avcodec_find_decoder_by_name(backend->codec == VCL_CODEC_H264 ? "h264" : "hevc");
     return avcodec_find_decoder_by_name(backend->name);
 }
@@ -312,10 +308,10 @@ static int set_encoder(struct vcl_coder *coder, const struct vcl_video_config *c
 {
     AVCodecContext *const ctx = coder->ctx;
     ctx->pix_fmt = coder->layout->format;
-    ctx->time_base = (AVRational){ 1, 25 };         /* any: there is one picture */
+    ctx->time_base = (AVRational){ 1, 25 }; /* any: there is one picture */
     ctx->gop_size = 1;
     ctx->max_b_frames = 0;
-    ctx->i_quant_factor = 1;                        /* the qp asked for, not one derived for I pictures */
+    ctx->i_quant_factor = 1; /* the qp asked for, not one derived for I pictures */
     ctx->i_quant_offset = 0;
     if (config->effort < 1 || config->effort > 9)
         return AVERROR(EINVAL);
@@ -337,8 +333,8 @@ static int set_decoder(struct vcl_coder *coder, int width, int height)
     return ctx->hw_device_ctx ? 0 : AVERROR(ENOMEM);
 }
 
-static enum vcl_status open_backend(struct vcl_coder *coder, const struct vcl_video_config *config,
-                                    int width, int height, int depth, char message[VCL_VIDEO_MESSAGE])
+static enum vcl_status open_backend(struct vcl_coder *coder, const struct vcl_video_config *config, int width,
+                                    int height, int depth, char message[VCL_VIDEO_MESSAGE])
 {
     const struct vcl_lavc_backend *const backend = coder->backend;
     const AVCodec *const codec = find_codec(backend);

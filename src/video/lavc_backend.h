@@ -9,15 +9,15 @@
 enum vcl_device { VCL_DEVICE_NONE, VCL_DEVICE_NVIDIA, VCL_DEVICE_VAAPI };
 
 struct vcl_lavc_backend {
-    const char *name;               /* libavcodec's, or for VA-API decoders its decoder's with _vaapi */
+    const char *name; /* libavcodec's, or for VA-API decoders its decoder's with _vaapi */
     enum vcl_codec codec;
     int encodes;
-    int depth;                      /* largest that it could code in any version */
+    int depth; /* largest that it could code in any version */
     int lossless;
-    int qp_min, qp_max;             /* on the 8-bit scale, at 8 bits */
-    int qp_follows;                 /* 1: every further bit of depth lowers qp_min by 6 */
+    int qp_min, qp_max; /* on the 8-bit scale, at 8 bits */
+    int qp_follows;     /* 1: every further bit of depth lowers qp_min by 6 */
     enum vcl_device device;
-    const char *library;            /* of the device's driver, without which libavcodec cannot open it */
+    const char *library; /* of the device's driver, without which libavcodec cannot open it */
     /* Sets the encoder's options; AVERROR or >= 0. */
     int (*configure)(AVCodecContext *ctx, const struct vcl_video_config *config, int depth);
 };
@@ -33,9 +33,9 @@ int vcl_lavc_qp_min(const struct vcl_lavc_backend *backend, int depth);
 /* How one of libavcodec's pixel formats keeps luma. */
 struct vcl_layout {
     enum AVPixelFormat format;
-    int chroma;                     /* 400 or 420 */
+    int chroma; /* 400 or 420 */
     int depth;
-    int shift;                      /* of a sample in its 16-bit word */
+    int shift; /* of a sample in its 16-bit word */
     int planes;
 };
 /* The layout a decoded frame of this format and depth has; NULL if none of ours. */
@@ -44,9 +44,9 @@ const struct vcl_layout *vcl_layout_of(enum AVPixelFormat format, int depth);
 /* What an open encoder or decoder holds. */
 struct vcl_coder {
     const struct vcl_lavc_backend *backend;
-    const struct vcl_layout *layout;    /* of the frames given to an encoder */
+    const struct vcl_layout *layout; /* of the frames given to an encoder */
     AVCodecContext *ctx;
-    AVBufferRef *device, *surfaces;     /* of VA-API */
+    AVBufferRef *device, *surfaces; /* of VA-API */
 };
 
 /* Opens the first backend that works for config, a picture of these sides and this depth.  VCL_E_CODEC:

@@ -5,12 +5,12 @@
  * reaches it. */
 #include "lavc_units.h"
 
-enum { HEAD_BYTES = 128 };              /* more than all fields up to the sizes take */
+enum { HEAD_BYTES = 128 }; /* more than all fields up to the sizes take */
 
 struct reader {
-    uint8_t bytes[HEAD_BYTES];          /* without the emulation prevention bytes */
+    uint8_t bytes[HEAD_BYTES]; /* without the emulation prevention bytes */
     unsigned bits, at;
-    int failed;                         /* sticks: reading on gives zeros */
+    int failed; /* sticks: reading on gives zeros */
 };
 
 static void open_reader(struct reader *r, const uint8_t *unit, size_t n)
@@ -74,7 +74,7 @@ static void read_cropping(struct reader *r, int chroma_format, struct vcl_units 
     if (!read_bit(r))
         return;
     for (int edge = 0; edge < 4; edge++) {
-        const int crop = unit * read_golomb(r, MAX_CROP);   /* left, right, top, bottom in both standards */
+        const int crop = unit * read_golomb(r, MAX_CROP); /* left, right, top, bottom in both standards */
         *(edge < 2 ? &units->width : &units->height) -= crop;
     }
 }
@@ -86,9 +86,9 @@ static void read_h264_format(struct reader *r, int *chroma_format, struct vcl_un
 {
     *chroma_format = read_golomb(r, 1);
     units->depth = 8 + read_golomb(r, 6);
-    read_golomb(r, 6);                                  /* chroma depth */
-    read_bit(r);                                        /* transform bypass */
-    require(r, !read_bit(r));                           /* scaling lists */
+    read_golomb(r, 6);        /* chroma depth */
+    read_bit(r);              /* transform bypass */
+    require(r, !read_bit(r)); /* scaling lists */
 }
 
 /* 7.3.2.1.1 of ITU-T H.264 */
@@ -97,22 +97,22 @@ static void read_h264(struct reader *r, struct vcl_units *units)
     int chroma_format = 1;
     read_bits(r, 8);
     const unsigned profile = read_bits(r, 8);
-    read_bits(r, 16);                                   /* constraints, level */
-    read_golomb(r, 31);                                 /* id */
+    read_bits(r, 16);   /* constraints, level */
+    read_golomb(r, 31); /* id */
     units->depth = 8;
     if (is_high(profile))
         read_h264_format(r, &chroma_format, units);
-    read_golomb(r, 12);                                 /* frame number's bits */
+    read_golomb(r, 12); /* frame number's bits */
     const int order = read_golomb(r, 2);
     if (order == 0)
         read_golomb(r, 12);
     require(r, order != 1);
-    read_golomb(r, 16);                                 /* reference frames */
-    read_bit(r);                                        /* gaps */
+    read_golomb(r, 16); /* reference frames */
+    read_bit(r);        /* gaps */
     units->coded_width = 16 * (1 + read_golomb(r, 4095));
     units->coded_height = 16 * (1 + read_golomb(r, 4095));
-    require(r, (int)read_bit(r));                       /* frames only */
-    read_bit(r);                                        /* direct 8x8 */
+    require(r, (int)read_bit(r)); /* frames only */
+    read_bit(r);                  /* direct 8x8 */
     read_cropping(r, chroma_format, units);
 }
 
@@ -120,12 +120,12 @@ static void read_h264(struct reader *r, struct vcl_units *units)
 static void read_h265(struct reader *r, struct vcl_units *units)
 {
     read_bits(r, 16);
-    read_bits(r, 4);                                    /* id of the video parameter set */
-    require(r, read_bits(r, 3) == 0);                   /* temporal layers */
+    read_bits(r, 4);                  /* id of the video parameter set */
+    require(r, read_bits(r, 3) == 0); /* temporal layers */
     read_bit(r);
     for (int i = 0; i < 3; i++)
-        read_bits(r, 32);                               /* profile, tier, level */
-    read_golomb(r, 15);                                 /* id */
+        read_bits(r, 32); /* profile, tier, level */
+    read_golomb(r, 15);   /* id */
     const int chroma_format = read_golomb(r, 1);
     units->coded_width = read_golomb(r, 65534);
     units->coded_height = read_golomb(r, 65534);

@@ -20,10 +20,14 @@ static enum unit h264_unit(const uint8_t *unit)
     if (unit[0] & 0x80)
         return UNIT_BAD;
     switch (unit[0] & 31) {
-    case 5: return UNIT_SLICE;                                  /* IDR */
+    case 5: return UNIT_SLICE; /* IDR */
     case 7: return UNIT_SEQUENCE;
     case 8: return UNIT_PARAMETERS;
-    case 6: case 9: case 10: case 11: case 12: return UNIT_DROPPED;
+    case 6:
+    case 9:
+    case 10:
+    case 11:
+    case 12: return UNIT_DROPPED;
     default: return UNIT_BAD;
     }
 }
@@ -35,10 +39,17 @@ static enum unit h265_unit(const uint8_t *unit)
     if (unit[0] & 0x80 || layer)
         return UNIT_BAD;
     switch (unit[0] >> 1 & 63) {
-    case 19: case 20: return UNIT_SLICE;                        /* IDR */
+    case 19:
+    case 20: return UNIT_SLICE; /* IDR */
     case 33: return UNIT_SEQUENCE;
-    case 32: case 34: return UNIT_PARAMETERS;
-    case 35: case 36: case 37: case 38: case 39: case 40: return UNIT_DROPPED;
+    case 32:
+    case 34: return UNIT_PARAMETERS;
+    case 35:
+    case 36:
+    case 37:
+    case 38:
+    case 39:
+    case 40: return UNIT_DROPPED;
     default: return UNIT_BAD;
     }
 }
@@ -46,7 +57,7 @@ static enum unit h265_unit(const uint8_t *unit)
 /* NULL, or what is wrong with this unit at this place. */
 static const char *check_order(struct parsed *parsed, enum unit unit, const uint8_t *payload)
 {
-    const int opens_picture = *payload >> 7;    /* both standards: a first slice's first bit */
+    const int opens_picture = *payload >> 7; /* both standards: a first slice's first bit */
     if (unit == UNIT_BAD)
         return "holds a unit other than parameter sets and an IDR picture";
     if (unit == UNIT_SEQUENCE && parsed->sequences++)

@@ -6,10 +6,10 @@
 
 struct vcl_units {
     size_t written;
-    int width, height;                  /* of the picture, by the sequence parameter set */
-    int coded_width, coded_height;      /* before cropping */
-    int depth;                          /* of luma */
-    const char *fault;                  /* a few words that follow "the stream"; NULL if there is none */
+    int width, height;             /* of the picture, by the sequence parameter set */
+    int coded_width, coded_height; /* before cropping */
+    int depth;                     /* of luma */
+    const char *fault;             /* a few words that follow "the stream"; NULL if there is none */
 };
 
 /* Copies the Annex B bytes from[0..n) to `to` without the units that decoding does not need (SEI,

@@ -23,7 +23,7 @@ static int own_path(char path[PATH_MAX])
         return 0;
     if (map->l_name[0])
         return snprintf(path, PATH_MAX, "%s", map->l_name) < PATH_MAX;
-    length = readlink("/proc/self/exe", path, PATH_MAX - 1);    /* the program has no name in the map */
+    length = readlink("/proc/self/exe", path, PATH_MAX - 1); /* the program has no name in the map */
     if (length < 0)
         return 0;
     path[length] = 0;
@@ -96,11 +96,11 @@ static enum vcl_status open_module(const char *path, struct vcl_video_library *l
         return VCL_E_CODEC;
     }
     void *const symbol = dlsym(library->handle, VCL_VIDEO_SYMBOL);
-    memcpy(&table, &symbol, sizeof table);      /* ISO C has no cast from object to function pointer */
+    memcpy(&table, &symbol, sizeof table); /* ISO C has no cast from object to function pointer */
     library->video = table ? table() : NULL;
     if (!library->video || library->video->abi != VCL_VIDEO_ABI) {
-        snprintf(message, VCL_VIDEO_MESSAGE,
-                 "%.160s is of another version than this library: reinstall both", path);
+        snprintf(message, VCL_VIDEO_MESSAGE, "%.160s is of another version than this library: reinstall both",
+                 path);
         return VCL_E_CODEC;
     }
     return VCL_OK;

@@ -7,8 +7,8 @@
 #define VCL_VIDEO_FILE "libvcllm_video.so"
 
 struct vcl_video_library {
-    void *handle;                       /* dlopen's */
-    const struct vcl_video *video;      /* valid until vcl_video_unload */
+    void *handle;                  /* dlopen's */
+    const struct vcl_video *video; /* valid until vcl_video_unload */
 };
 
 /* Looks for VCL_VIDEO_FILE in module_dir; if that is NULL or empty, in the folder that the environment's
@@ -19,6 +19,6 @@ struct vcl_video_library {
  * success needs one unload. */
 enum vcl_status vcl_video_load(const char *module_dir, struct vcl_video_library *library,
                                char message[VCL_VIDEO_MESSAGE]);
-void vcl_video_unload(struct vcl_video_library *library);      /* fine if nothing is loaded */
+void vcl_video_unload(struct vcl_video_library *library); /* fine if nothing is loaded */
 
 #endif

@@ -10,6 +10,7 @@ import sys
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+sys.dont_write_bytecode = True
 import case  # noqa: E402
 from check_usage import Usage  # noqa: E402,F401
 from check_coding import Lossless, Lossy  # noqa: E402,F401
