@@ -4,20 +4,21 @@ BUILD ?= build
 JOBS ?= $(shell nproc)
 CMAKE_FLAGS ?=
 PREFIX ?= /usr/local
+FUZZ_SECONDS ?= 30
 
-# What the library, the tool and the tests need, all in Debian 12.
+# What the library, the tool and the tests need, all in Debian 12; and what fuzzing needs besides.
 PACKAGES = gcc make cmake pkg-config libjansson-dev libxxhash-dev libavcodec-dev libavutil-dev libcmocka-dev \
            ffmpeg python3 python3-numpy python3-xxhash
+FUZZ_PACKAGES = clang libclang-rt-14-dev
 
-.PHONY: all deps demo check check-long sanitize bench install clean
+.PHONY: all deps demo check check-long bench install clean
 
-all: $(BUILD)/stamp
-	@cmake --build $(BUILD) -j $(JOBS)
-
-$(BUILD)/stamp: | deps
+# Always configured anew, which takes no time: other flags than last time count.
+all: deps
 	@cmake -S . -B $(BUILD) -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(CMAKE_FLAGS) > $(BUILD)-cmake.log 2>&1 \
 	    || { cat $(BUILD)-cmake.log; exit 1; }
-	@rm -f $(BUILD)-cmake.log && touch $@
+	@rm -f $(BUILD)-cmake.log
+	@cmake --build $(BUILD) -j $(JOBS)
 
 deps:
 	@sh packaging/deps.sh $(PACKAGES)
@@ -25,16 +26,20 @@ deps:
 demo: all
 	@sh examples/demo.sh $(BUILD)/vcllm
 
-# Warnings are errors here; everything runs once more under AddressSanitizer and UndefinedBehaviorSanitizer.
-check: CMAKE_FLAGS += -DVCLLM_WERROR=ON
+# Warnings are errors here; everything runs once more under AddressSanitizer and UndefinedBehaviorSanitizer, and
+# each fuzzer for FUZZ_SECONDS, where clang is there.
+check check-long: CMAKE_FLAGS += -DVCLLM_WERROR=ON
 check: all
-	@sh packaging/check.sh $(BUILD) $(JOBS)
+	@sh packaging/check.sh $(BUILD) $(JOBS) $(FUZZ_SECONDS)
 
-check-long: check
-	@VCLLM_LONG=1 sh packaging/check.sh $(BUILD) $(JOBS)
+# The same with an hour for each fuzzer, and clang brought along.
+check-long: FUZZ_SECONDS = 3600
+check-long: all
+	@sh packaging/deps.sh $(FUZZ_PACKAGES)
+	@sh packaging/check.sh $(BUILD) $(JOBS) $(FUZZ_SECONDS)
 
 bench: all
-	@sh bench/bench.sh $(BUILD)/vcllm
+	@sh bench/bench.sh $(BUILD)/vcllm -o $(BUILD)/bench.json
 
 install: all
 	@cmake --install $(BUILD)

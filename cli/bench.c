@@ -15,19 +15,21 @@ static const char HELP[] =
     "\n"
     "Measures codecs on N(0,1) and Laplace matrices (seeded, 1024 columns) and on the largest float\n"
     "matrix of each FILE, with one thread: bits, SNR, gap = bits - SNR/6.02 (distance from the Gaussian\n"
-    "bound), million values a second coded and decoded (median), and trials: how often a tensor was coded\n"
-    "until its rate was met.\n"
+    "bound), million values a second coded, all trials included, and decoded (median), and trials: how\n"
+    "often a tensor was coded until its rate was met.\n"
     "\n"
     "  vcllm bench\n"
-    "  vcllm bench model.safetensors --codec h265 --effort 1,5,9 --bits 2,3,4 --json > points.json\n"
+    "  vcllm bench model.safetensors --codec h265 --effort 1,5,9 --bits 2,3,4 -o points.json\n"
     "\n"
-    "  --codec LIST         h265,h264 (default both)\n"
-    "  --effort LIST        1 to 9 (default 1,5)\n"
+    "  --codec LIST         tensor,h265,h264 (default all)\n"
+    "  --objective WHAT     model or mse (default): of the tensor codec\n"
+    "  --effort LIST        1 to 9 (default 1,5,8)\n"
     "  --bits LIST          bits per value (default 2,2.9,4)\n"
     "  --runs N             runs per point (default 3)\n"
     "  --values N           values per matrix (default 1048576)\n"
     "  --encoder NAME       libavcodec's encoder      --decoder NAME  its decoder; see 'vcllm codecs'\n"
-    "  --json               one JSON document on standard output\n"
+    "  -o, --output FILE    write the points as JSON as well; an older FILE is replaced\n"
+    "  --json               JSON on standard output instead of the table\n"
     "\n"
     "Exit codes: 0 ok, 1 a point failed, 2 usage, 3 input/output, 4 codec missing, 130 interrupted.\n";
 
@@ -41,15 +43,19 @@ struct list {
     size_t count;
     double low, high;
     const char *name;
+    int whole;
 };
+
+enum { CODECS = 3 };
 
 struct bench {
     struct list efforts, bits;
-    enum vcl_codec codecs[2];
+    enum vcl_codec codecs[CODECS];
+    int objective; /* 0 mse, 1 model */
     size_t codec_count;
-    const char *encoder, *decoder;
+    const char *encoder, *decoder, *output;
     const char *used[VCL_CODEC_COUNT][2]; /* by codec: decoder, encoder that "the first that works" means */
-    int runs, json, code;
+    int runs, json, code, width;          /* width: of the column of names */
     struct vcl_context *ctx;
     json_t *points;
 };
@@ -68,9 +74,9 @@ static int parse_list(void *to, const char *text)
     while ((item = strsep(&rest, ","))) {
         double value;
         if (list->count == MAX_LIST || !vcl_parse_number(item, &value) || value < list->low
-            || value > list->high) {
-            vcl_say("bench: --%s takes up to %d numbers from %.4g to %.4g, not '%s'", list->name, MAX_LIST,
-                    list->low, list->high, text);
+            || value > list->high || (list->whole && value != floor(value))) {
+            vcl_say("bench: --%s takes up to %d %snumbers from %.4g to %.4g, not '%s'", list->name, MAX_LIST,
+                    list->whole ? "whole " : "", list->low, list->high, text);
             free(copy);
             return VCL_EXIT_USAGE;
         }
@@ -89,8 +95,9 @@ static int parse_codecs(void *to, const char *text)
     bench->codec_count = 0;
     while ((item = strsep(&rest, ",")) && !code) {
         const enum vcl_codec codec = vcl_codec_parse(item);
-        if (bench->codec_count == 2 || (codec != VCL_CODEC_H264 && codec != VCL_CODEC_H265)) {
-            vcl_say("bench: --codec is a list of h265 and h264, not '%s'", text);
+        const int lossy = codec == VCL_CODEC_TENSOR || codec == VCL_CODEC_H265 || codec == VCL_CODEC_H264;
+        if (bench->codec_count == CODECS || !lossy) {
+            vcl_say("bench: --codec is a list of tensor, h265 and h264, not '%s'", text);
             code = VCL_EXIT_USAGE;
         } else {
             bench->codecs[bench->codec_count++] = codec;
@@ -180,6 +187,7 @@ static void add_point(struct bench *bench, const struct vcl_bench_data *data, co
     json_t *object = json_object();
     const struct vcl_report *report = &point->report;
     vcl_json_set(object, "data", vcl_json_text(data->name));
+    vcl_json_set(object, "file", data->file ? vcl_json_text(data->file) : json_null());
     vcl_json_set(object, "dtype", json_string(vcl_dtype_name(data->tensor.dtype)));
     vcl_json_set(object, "shape", vcl_json_shape(&data->tensor));
     vcl_json_set(object, "codec", json_string(vcl_codec_name(params->codec)));
@@ -201,12 +209,32 @@ static void add_point(struct bench *bench, const struct vcl_bench_data *data, co
     vcl_json_append(bench->points, object);
 }
 
-static void print_point(const struct vcl_bench_data *data, const struct vcl_params *params,
-                        const struct point *point, const char *failure)
+/* Of a matrix, with the file it is from; free() it. */
+static char *full_name(const struct vcl_bench_data *data)
+{
+    return data->file ? vcl_text("%s: %s", data->file, data->name) : vcl_text("%s", data->name);
+}
+
+static int widest_name(const struct vcl_bench_data *data, size_t count)
+{
+    int widest = 12;
+    for (size_t i = 0; i < count; i++) {
+        char *name = full_name(&data[i]);
+        const int width = vcl_name_width(name);
+        widest = width > widest ? width : widest;
+        free(name);
+    }
+    return widest < 60 ? widest : 60;
+}
+
+static void print_point(const struct bench *bench, const struct vcl_bench_data *data,
+                        const struct vcl_params *params, const struct point *point, const char *failure)
 {
     const struct vcl_report *report = &point->report;
-    vcl_print_name(data->name, 28);
-    printf(" %-5s %6d %6.3g ", vcl_codec_name(params->codec), params->effort, params->target);
+    char *name = full_name(data);
+    vcl_print_name(name, bench->width);
+    free(name);
+    printf(" %-6s %6d %6.3g ", vcl_codec_name(params->codec), params->effort, params->target);
     if (failure)
         printf(" failed: %s\n", failure);
     else
@@ -237,10 +265,9 @@ static int bench_point(struct bench *bench, const struct vcl_bench_data *data,
         *trials += point.report.trials;
         ++*points;
     }
-    if (bench->json)
-        add_point(bench, data, params, &point, failure);
-    else
-        print_point(data, params, &point, failure);
+    add_point(bench, data, params, &point, failure);
+    if (!bench->json)
+        print_point(bench, data, params, &point, failure);
     free(failure);
     return bench->code == VCL_EXIT_INTERRUPTED;
 }
@@ -252,6 +279,7 @@ static int bench_data(struct bench *bench, const struct vcl_bench_data *data, do
     vcl_params_init(&params);
     params.encoder = bench->encoder;
     params.decoder = bench->decoder;
+    params.objective = bench->objective ? VCL_OBJECTIVE_MODEL : VCL_OBJECTIVE_MSE;
     for (size_t c = 0; c < bench->codec_count; c++)
         for (size_t e = 0; e < bench->efforts.count; e++)
             for (size_t b = 0; b < bench->bits.count && !stop; b++) {
@@ -265,6 +293,8 @@ static int bench_data(struct bench *bench, const struct vcl_bench_data *data, do
 
 static const char *used_name(const struct bench *bench, enum vcl_codec codec, int encodes)
 {
+    if (codec == VCL_CODEC_TENSOR)
+        return "built in";
     const char *asked = encodes ? bench->encoder : bench->decoder;
     return asked ? asked : bench->used[codec][encodes] ? bench->used[codec][encodes] : "none works";
 }
@@ -278,18 +308,13 @@ static void print_head(const struct bench *bench, double copy)
     for (size_t i = 0; i < bench->codec_count; i++)
         printf("%s: encoder %s, decoder %s\n", vcl_codec_name(bench->codecs[i]),
                used_name(bench, bench->codecs[i], 1), used_name(bench, bench->codecs[i], 0));
-    printf("\n%-28s %-5s %6s %6s  %7s %9s %7s %9s %9s %7s\n", "data", "codec", "effort", "target", "bits",
-           "SNR", "gap", "enc Mv/s", "dec Mv/s", "trials");
+    puts("enc Mv/s: million values a second through the whole search for the rate, all trials included");
+    printf("\n%-*s %-6s %6s %6s  %7s %9s %7s %9s %9s %7s\n", bench->width, "data", "codec", "effort",
+           "target", "bits", "SNR", "gap", "enc Mv/s", "dec Mv/s", "trials");
 }
 
-static void print_foot(struct bench *bench, double copy, double trials, size_t points)
+static json_t *make_document(const struct bench *bench, double copy, double average)
 {
-    const double average = points ? trials / (double)points : NAN;
-    if (!bench->json) {
-        if (points)
-            printf("\naverage trials %.2f over %zu points\n", average, points);
-        return;
-    }
     json_t *document = vcl_json_document("bench"), *backends = json_object();
     for (size_t i = 0; i < bench->codec_count; i++) {
         json_t *names = json_object();
@@ -304,7 +329,32 @@ static void print_foot(struct bench *bench, double copy, double trials, size_t p
     vcl_json_set(document, "backends", backends);
     vcl_json_set(document, "points", json_incref(bench->points));
     vcl_json_set(document, "average_trials", vcl_json_real(average));
-    vcl_json_print(document);
+    return document;
+}
+
+static int write_document(const char *path, const json_t *document)
+{
+    struct vcl_error error = { 0 };
+    char *text = json_dumps(document, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
+    const enum vcl_status status = text ? vcl_write_file(path, text, strlen(text), 1, &error) : VCL_E_MEMORY;
+    const int code =
+        status == VCL_OK ? VCL_EXIT_OK : vcl_tell(status, "%s", text ? error.text : "out of memory");
+    free(text);
+    return code;
+}
+
+static int print_foot(struct bench *bench, double copy, double trials, size_t points)
+{
+    const double average = points ? trials / (double)points : NAN;
+    json_t *document = make_document(bench, copy, average);
+    const int code = bench->output ? write_document(bench->output, document) : VCL_EXIT_OK;
+    if (bench->json)
+        vcl_json_print(document);
+    else
+        json_decref(document);
+    if (!bench->json && points)
+        printf("\naverage trials %.2f over %zu points\n", average, points);
+    return code;
 }
 
 static int run_all(struct bench *bench, struct vcl_bench_data *data, size_t count)
@@ -312,14 +362,15 @@ static int run_all(struct bench *bench, struct vcl_bench_data *data, size_t coun
     const double copy = memcpy_speed();
     double trials = 0;
     size_t points = 0;
+    bench->width = widest_name(data, count);
     print_head(bench, copy);
     for (size_t i = 0; i < count; i++)
         if (bench_data(bench, &data[i], &trials, &points))
             break;
-    print_foot(bench, copy, trials, points);
+    const int code = print_foot(bench, copy, trials, points);
     if (bench->code == VCL_EXIT_INTERRUPTED)
         vcl_say("interrupted");
-    return bench->code;
+    return bench->code ? bench->code : code;
 }
 
 static int run_on(struct bench *bench, char **paths, int count, uint64_t values)
@@ -345,10 +396,10 @@ static int run_on(struct bench *bench, char **paths, int count, uint64_t values)
 static int run(int argc, char **argv)
 {
     struct bench bench = {
-        .efforts = { { 1, 5 }, 2, 1, 9, "effort" },
-        .bits = { { 2, 2.9, 4 }, 3, 0.01, 64, "bits" },
-        .codecs = { VCL_CODEC_H265, VCL_CODEC_H264 },
-        .codec_count = 2,
+        .efforts = { { 1, 5, 8 }, 3, 1, 9, "effort", 1 },
+        .bits = { { 2, 2.9, 4 }, 3, 0.01, 64, "bits", 0 },
+        .codecs = { VCL_CODEC_TENSOR, VCL_CODEC_H265, VCL_CODEC_H264 },
+        .codec_count = CODECS,
         .runs = 3,
     };
     double values = 1 << 20;
@@ -356,12 +407,14 @@ static int run(int argc, char **argv)
     char **paths;
     const struct vcl_option options[] = {
         { "codec", 0, VCL_OPTION_EACH, &bench, 0, 0, NULL, parse_codecs },
+        { "objective", 0, VCL_OPTION_CHOICE, &bench.objective, 0, 0, "mse|model", NULL },
         { "effort", 0, VCL_OPTION_EACH, &bench.efforts, 0, 0, NULL, parse_list },
         { "bits", 0, VCL_OPTION_EACH, &bench.bits, 0, 0, NULL, parse_list },
         { "runs", 0, VCL_OPTION_INTEGER, &bench.runs, 1, MAX_RUNS, NULL, NULL },
         { "values", 0, VCL_OPTION_NUMBER, &values, 1024, 1 << 28, NULL, NULL },
         { "encoder", 0, VCL_OPTION_TEXT, &bench.encoder, 0, 0, NULL, NULL },
         { "decoder", 0, VCL_OPTION_TEXT, &bench.decoder, 0, 0, NULL, NULL },
+        { "output", 'o', VCL_OPTION_TEXT, &bench.output, 0, 0, NULL, NULL },
         { "json", 0, VCL_OPTION_FLAG, &bench.json, 0, 0, NULL, NULL },
         { 0 },
     };

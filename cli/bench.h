@@ -5,7 +5,7 @@
 #include "cli.h"
 
 struct vcl_bench_data {
-    char *name;
+    char *name, *file; /* file: without its folders; NULL for what is made */
     struct vcl_tensor tensor;
     uint64_t values, bytes;
     void *at;

@@ -2,6 +2,7 @@
  * models. */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "bench.h"
 #include "values.h"
@@ -78,7 +79,9 @@ static int load(struct vcl_bench_data *data, const char *path, const struct vcl_
     if (rows < data->tensor.dims[0])
         data->tensor.dims[0] = rows;
     vcl_tensor_size(&data->tensor, &data->values, &data->bytes);
+    const char *slash = strrchr(path, '/');
     data->name = vcl_text("%s", entry->name);
+    data->file = vcl_text("%s", slash ? slash + 1 : path);
     data->at = vcl_zeros((size_t)data->bytes, 1);
     return vcl_values_read(&values, NULL, 0, data->at, (size_t)data->bytes);
 }
@@ -107,6 +110,7 @@ int vcl_bench_file(struct vcl_bench_data *data, const char *path, uint64_t value
 void vcl_bench_data_free(struct vcl_bench_data *data)
 {
     free(data->name);
+    free(data->file);
     free(data->at);
     *data = (struct vcl_bench_data){ 0 };
 }

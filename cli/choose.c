@@ -90,6 +90,7 @@ static int choose_one(const struct vcl_model *model, const struct vcl_policy *po
     choice->packed = is_packed(model, entry);
     choice->room = choice->bound = vcl_bound(tensor);
     choice->rule = rule;
+    choice->exact = rule && rule->copy ? VCL_CODEC_EXACT : VCL_CODEC_LOSSLESS;
     if (rule && !rule->exact && vcl_dtype_is_float(tensor->dtype) && choice->values) {
         vcl_choice_aim(choice, tensor, rule->goal, rule->target);
     } else if (!rule || !rule->exact) {
@@ -112,4 +113,20 @@ struct vcl_choice *vcl_choose(const struct vcl_model *model, const struct vcl_po
         return choices;
     free(choices);
     return NULL;
+}
+
+void vcl_choose_warn(const struct vcl_model *model, const struct vcl_policy *policy)
+{
+    const struct vcl_rules *rules = &policy->rules;
+    unsigned char *used = vcl_zeros(rules->count, 1);
+    for (size_t i = 0; i < vcl_model_count(model) && rules->count; i++) {
+        const struct vcl_rule *rule = vcl_rules_find(rules, vcl_model_entry(model, i)->name);
+        if (rule)
+            used[rule - rules->at] = 1;
+    }
+    for (size_t i = 0; i < rules->count; i++)
+        if (!used[i])
+            vcl_note("warning: rule '%s' decides nothing: it matches no tensor%s", rules->at[i].text,
+                     i ? " that no earlier rule matches" : "");
+    free(used);
 }

@@ -8,7 +8,8 @@ enum vcl_action { VCL_ACTION_EXACT, VCL_ACTION_LOSSY, VCL_ACTION_ALIAS };
 
 struct vcl_choice {
     enum vcl_action action;
-    enum vcl_goal goal; /* of lossy ones */
+    enum vcl_codec exact; /* how it is kept where it is exact: lossless, or exact for bytes as they are */
+    enum vcl_goal goal;   /* of lossy ones */
     double target;
     const struct vcl_rule *rule; /* the rule that decided, or NULL */
     const char *reason;          /* why it is exact; NULL where a rule decided and for lossy ones */
@@ -29,6 +30,8 @@ struct vcl_policy {
 /* One choice per entry; free() it.  NULL where a name of the model cannot be described (message said, *code
  * set). */
 struct vcl_choice *vcl_choose(const struct vcl_model *model, const struct vcl_policy *policy, int *code);
+/* Says which rules decide nothing. */
+void vcl_choose_warn(const struct vcl_model *model, const struct vcl_policy *policy);
 /* ties.c: makes aliases of tensors that repeat an earlier one of their shard.  Reads the model; returns an
  * exit code. */
 int vcl_choose_ties(const struct vcl_model *model, struct vcl_choice *choices);

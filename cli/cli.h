@@ -128,6 +128,10 @@ void vcl_json_set(json_t *object, const char *key, json_t *value);
 void vcl_json_append(json_t *array, json_t *value);
 json_t *vcl_json_document(const char *verb); /* {"schema": 1, "verb": verb} */
 void vcl_json_print(json_t *document);       /* to stdout; frees it */
+/* The same with one more member: a list that is never in memory, however many tensors there are.  make(user,
+ * i) gives item i, which is freed. */
+void vcl_json_print_list(json_t *document, const char *key, size_t count,
+                         json_t *(*make)(const void *user, size_t i), const void *user);
 
 /* ---- interrupt.c ----------------------------------------------------------------------------- */
 
@@ -144,6 +148,9 @@ void vcl_remove_guarded(void);
 /* One line on stderr, only where that is a terminal and -q is not given.  `work` is in bytes of input. */
 void vcl_progress_start(const char *verb, size_t tensors, uint64_t work);
 void vcl_progress_add(size_t tensors, uint64_t work);
+/* A tensor of this work begins that takes about `steps` steps; the next vcl_progress_add ends it. */
+void vcl_progress_large(uint64_t work, uint64_t steps);
+void vcl_progress_step(void);
 void vcl_progress_tick(void);  /* time goes on; any thread */
 void vcl_progress_clear(void); /* before another line goes to the terminal */
 void vcl_progress_stop(void);

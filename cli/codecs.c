@@ -22,7 +22,7 @@ static const char UNPROVEN[] = "unproven: it has not run on the machines this pr
 static void print_backend(void *user, const struct vcl_backend *backend)
 {
     (void)user;
-    printf("%-14s %-5s %-8s %-9s %-5s ", backend->name, vcl_codec_name(backend->codec),
+    printf("%-14s %-8s %-8s %-9s %-5s ", backend->name, vcl_codec_name(backend->codec),
            backend->encodes ? "encoder" : "decoder", backend->hardware ? "hardware" : "software",
            backend->works ? "yes" : "no");
     vcl_print_name(backend->detail ? backend->detail : "", 0);
@@ -48,11 +48,11 @@ static int probe(struct vcl_context *ctx, int json)
 {
     json_t *backends = json_array();
     if (!json)
-        printf("%-14s %-5s %-8s %-9s %-5s %s\n", "name", "codec", "role", "kind", "works", "detail");
+        printf("%-14s %-8s %-8s %-9s %-5s %s\n", "name", "codec", "role", "kind", "works", "detail");
     const enum vcl_status status = vcl_probe(ctx, json ? add_backend : print_backend, backends);
-    if (!json)
-        printf("%-14s %-5s %-8s %-9s %-5s %s\n", "(built in)", "exact", "both", "software", "yes",
-               "every dtype");
+    for (int i = 0; !json && i < 2; i++)
+        printf("%-14s %-8s %-8s %-9s %-5s %s\n", "(built in)", i ? "lossless" : "exact", "both", "software",
+               "yes", "every dtype");
     const int code = status == VCL_OK ? VCL_EXIT_OK
                                       : vcl_tell(status, "%s",
                                                  *vcl_context_message(ctx) ? vcl_context_message(ctx)

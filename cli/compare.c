@@ -132,7 +132,11 @@ static int compare_one(struct vcl_comparison *job, size_t i, struct vcl_context 
     difference->state = floats ? VCL_DIFFERENCE_FLOATS : VCL_DIFFERENCE_BYTES;
     if (!same_shape(&a.tensor, &b.tensor) || (!floats && a.tensor.dtype != b.tensor.dtype))
         difference->state = VCL_DIFFERENCE_SHAPE;
-    return difference->state == VCL_DIFFERENCE_SHAPE ? VCL_EXIT_OK : walk(difference, &a, &b, ctx);
+    if (difference->state == VCL_DIFFERENCE_SHAPE)
+        return VCL_EXIT_OK;
+    if (a.count > VCL_WORK_LARGE)
+        vcl_progress_large(vcl_model_entry(job->a, i)->bytes, vcl_work_steps(job->work, a.count, 1));
+    return walk(difference, &a, &b, ctx);
 }
 
 static int compare_run(void *user, size_t i, struct vcl_context *ctx)
@@ -162,6 +166,7 @@ static int compare_models(struct vcl_comparison *job, int jobs)
         return code;
     for (size_t i = 0; i < count; i++)
         bytes += vcl_model_entry(job->a, i)->bytes;
+    job->work = &work;
     job->differences = vcl_zeros(count, sizeof *job->differences);
     vcl_progress_start("compare", count, bytes);
     code = vcl_work_run(&work, &task, 0, count);

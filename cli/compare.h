@@ -24,6 +24,7 @@ struct vcl_comparison {
     int json, quiet;
     struct vcl_model *a, *b;
     struct vcl_difference *differences;
+    const struct vcl_work *work;
 };
 
 /* compare_report.c: prints, and returns the exit code that the differences deserve. */

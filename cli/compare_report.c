@@ -15,11 +15,17 @@ static double nmse(const struct vcl_error_sums *sums)
     return sums->error == 0 ? 0 : sums->error / sums->signal;
 }
 
+/* NAN where there is no answer: nothing to compare, or a value that is finite in one model only. */
+static double snr_of(const struct vcl_error_sums *sums)
+{
+    return sums->values == 0 || (sums->error == 0 && sums->mismatches) ? NAN : vcl_snr(sums);
+}
+
 static void add_floats(struct verdict *verdict, const struct vcl_difference *difference, const char *name,
                        double min_snr)
 {
     const struct vcl_error_sums *sums = &difference->sums;
-    const double snr = vcl_snr(sums);
+    const double snr = snr_of(sums);
     verdict->sums.values += sums->values;
     verdict->sums.mismatches += sums->mismatches;
     verdict->sums.signal += sums->signal;
@@ -27,7 +33,7 @@ static void add_floats(struct verdict *verdict, const struct vcl_difference *dif
     verdict->sums.max_error = fmax(verdict->sums.max_error, sums->max_error);
     if (snr < min_snr || (sums->mismatches && isfinite(min_snr)))
         verdict->below++;
-    if (snr < verdict->worst_snr || !verdict->worst_name) {
+    if (!isnan(snr) && (snr < verdict->worst_snr || !verdict->worst_name)) {
         verdict->worst_snr = snr;
         verdict->worst_name = name;
     }
@@ -74,15 +80,15 @@ static void print_row(const struct vcl_difference *difference, const char *name,
         printf("  %10s  %10s  %10s\n", "0", "exact", "0");
     else if (sums->mismatches)
         printf("  %10.4g  %10s  %10.4g  %llu values finite in one only\n", nmse(sums),
-               vcl_words_snr(vcl_snr(sums)).text, sums->max_error, (unsigned long long)sums->mismatches);
+               vcl_words_snr(snr_of(sums)).text, sums->max_error, (unsigned long long)sums->mismatches);
     else
-        printf("  %10.4g  %10s  %10.4g\n", nmse(sums), vcl_words_snr(vcl_snr(sums)).text, sums->max_error);
+        printf("  %10.4g  %10s  %10.4g\n", nmse(sums), vcl_words_snr(snr_of(sums)).text, sums->max_error);
 }
 
 static void print_summary(const struct verdict *verdict)
 {
     printf("\n%zu tensors compared: NMSE %.4g, SNR %s, largest error %.4g", verdict->compared,
-           nmse(&verdict->sums), vcl_words_snr(vcl_snr(&verdict->sums)).text, verdict->sums.max_error);
+           nmse(&verdict->sums), vcl_words_snr(snr_of(&verdict->sums)).text, verdict->sums.max_error);
     if (verdict->worst_name) {
         printf("; worst %s ", vcl_words_snr(verdict->worst_snr).text);
         vcl_print_name(verdict->worst_name, 0);
@@ -117,13 +123,16 @@ static void report_text(const struct vcl_comparison *job, const struct verdict *
 static void set_sums(json_t *object, const struct vcl_error_sums *sums)
 {
     vcl_json_set(object, "nmse", vcl_json_real(nmse(sums)));
-    vcl_json_set(object, "snr", vcl_json_real(vcl_snr(sums))); /* null where nothing was lost */
+    vcl_json_set(object, "snr", vcl_json_real(snr_of(sums))); /* null where nothing was lost */
     vcl_json_set(object, "max_error", vcl_json_real(sums->max_error));
     vcl_json_set(object, "mismatches", json_integer((json_int_t)sums->mismatches));
 }
 
-static json_t *difference_json(const struct vcl_difference *difference, const char *name)
+static json_t *difference_json(const void *user, size_t i)
 {
+    const struct vcl_comparison *job = user;
+    const struct vcl_difference *difference = &job->differences[i];
+    const char *name = vcl_model_entry(job->a, i)->name;
     static const char *const states[] = { "only in A", "shape", "compared", "compared" };
     json_t *object = json_object();
     vcl_json_set(object, "name", vcl_json_text(name));
@@ -159,18 +168,15 @@ static json_t *totals_json(const struct verdict *verdict)
 
 static void report_json(const struct vcl_comparison *job, const struct verdict *verdict)
 {
-    json_t *document = vcl_json_document("compare"), *tensors = json_array(), *extra = json_array();
-    for (size_t i = 0; i < vcl_model_count(job->a); i++)
-        vcl_json_append(tensors, difference_json(&job->differences[i], vcl_model_entry(job->a, i)->name));
+    json_t *document = vcl_json_document("compare"), *extra = json_array();
     for (size_t i = 0; i < vcl_model_count(job->b); i++)
         if (!vcl_model_find(job->a, vcl_model_entry(job->b, i)->name))
             vcl_json_append(extra, vcl_json_text(vcl_model_entry(job->b, i)->name));
     vcl_json_set(document, "a", vcl_json_text(job->name_a));
     vcl_json_set(document, "b", vcl_json_text(job->name_b));
-    vcl_json_set(document, "tensors", tensors);
     vcl_json_set(document, "only_in_b", extra);
     vcl_json_set(document, "totals", totals_json(verdict));
-    vcl_json_print(document);
+    vcl_json_print_list(document, "tensors", vcl_model_count(job->a), difference_json, job);
 }
 
 int vcl_comparison_report(const struct vcl_comparison *job)
@@ -188,6 +194,6 @@ int vcl_comparison_report(const struct vcl_comparison *job)
         return VCL_EXIT_FAILED;
     }
     if (verdict.below)
-        return vcl_tell(VCL_E_RATE, "%zu tensors are below %.4g dB", verdict.below, job->min_snr);
+        return vcl_tell(VCL_E_RATE, "tensors below %.4g dB: %zu", job->min_snr, verdict.below);
     return VCL_EXIT_OK;
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include "compress.h"
 #include "frames.h"
@@ -68,6 +69,7 @@ static int decide(struct vcl_compress *job, const struct vcl_folder *folder)
     job->choices = vcl_choose(job->model, &job->policy, &code);
     if (code)
         return code;
+    vcl_choose_warn(job->model, &job->policy);
     vcl_compress_warn_packed(job);
     code = vcl_choose_ties(job->model, job->choices);
     if (!code && job->policy.size)
@@ -97,18 +99,40 @@ static int encode_file(struct vcl_compress *job)
         .verbose = job->verbose && !job->json,
         .overwrite = job->force,
     };
-    return vcl_encode_shard(&encoding, 0, job->output, vcl_encode_disk_bytes(job->choices, 0, count), NULL);
+    return vcl_encode_shard(&encoding, 0, job->output, vcl_encode_disk_certain(job->choices, 0, count), NULL);
+}
+
+/* What --snr takes is known only afterwards: little room is no error, but worth a word. */
+static void warn_space(const struct vcl_compress *job)
+{
+    const uint64_t most = vcl_encode_disk_most(job->choices, 0, vcl_model_count(job->model));
+    const char *slash = strrchr(job->output, '/');
+    char *folder = slash ? vcl_text("%.*s", (int)(slash - job->output) + 1, job->output) : vcl_text(".");
+    struct statvfs disk;
+    if (statvfs(folder, &disk) == 0 && most / disk.f_frsize >= disk.f_bavail)
+        vcl_note("warning: %s: has %s free; the output may take up to %s", folder,
+                 vcl_words_size((uint64_t)disk.f_bavail * disk.f_frsize).text, vcl_words_size(most).text);
+    free(folder);
 }
 
 static int encode(struct vcl_compress *job, struct vcl_folder *folder)
 {
     job->results = vcl_zeros(vcl_model_count(job->model), sizeof *job->results);
+    warn_space(job);
     vcl_progress_start("compress", vcl_model_count(job->model), total_effort(job));
     const int code = folder ? vcl_compress_folder(job, folder) : encode_file(job);
     vcl_progress_stop();
     if (code == VCL_EXIT_INTERRUPTED && !folder)
         vcl_say("interrupted; %s was not written", job->output);
     return code ? code : vcl_compress_report(job);
+}
+
+static int check_folder_output(const struct vcl_compress *job, struct vcl_folder *folder)
+{
+    json_t *journal = vcl_compress_journal(job, folder);
+    const int code = vcl_folder_check(folder, journal, job->force, job->resume);
+    json_decref(journal);
+    return code;
 }
 
 static int compress_model(struct vcl_compress *job)
@@ -118,8 +142,8 @@ static int compress_model(struct vcl_compress *job)
     int code = check_input(job);
     if (!code && is_folder)
         code = vcl_folder_open(&folder, job->model, job->output ? job->output : "", 1);
-    if (!code && !is_folder && !job->dry_run)
-        code = check_file_output(job);
+    if (!code && !job->dry_run)
+        code = is_folder ? check_folder_output(job, &folder) : check_file_output(job);
     if (!code)
         code = vcl_work_create(&job->work, vcl_cli_threads(job->jobs));
     if (!code)

@@ -21,7 +21,9 @@ struct vcl_compress {
 
 /* compress.c: does it; returns an exit code. */
 int vcl_compress_run(struct vcl_compress *job);
-/* compress_folder.c: a folder to a folder; model, choices, results and work are there. */
+/* compress_folder.c: what a folder is compressed from and how, for --resume to compare; json_decref it. */
+json_t *vcl_compress_journal(const struct vcl_compress *job, const struct vcl_folder *folder);
+/* A folder to a folder; model, choices, results and work are there. */
 int vcl_compress_folder(struct vcl_compress *job, struct vcl_folder *folder);
 /* compress_plan.c: --dry-run, and the warning about tensors that are quantised already. */
 int vcl_compress_plan(struct vcl_compress *job);

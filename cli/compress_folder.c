@@ -3,13 +3,18 @@
  * A shard is finished when it has its name in the partial folder: it is renamed only when it is whole.  So
  * the journal need not list progress; it holds the settings and the input's names, sizes and times, and
  * --resume refuses where any of them differs. */
+#include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include "check.h"
 #include "compress.h"
 
 struct last_shard { /* for vcl_late.make */
     const struct vcl_folder *folder;
+    json_t *files;   /* names and hashes of the side files */
     uint64_t before; /* bytes of the input's tensors */
     uint64_t frames; /* bytes of the frames of all other shards */
 };
@@ -34,6 +39,7 @@ static json_t *describe_settings(const struct vcl_policy *policy)
     vcl_json_set(object, "size", json_integer((json_int_t)policy->size));
     vcl_json_set(object, "lossless", json_boolean(policy->lossless));
     vcl_json_set(object, "effort", json_integer(p->effort));
+    vcl_json_set(object, "objective", json_integer(p->objective));
     vcl_json_set(object, "rotate", json_integer(p->rotate));
     vcl_json_set(object, "seed", json_integer(p->seed));
     vcl_json_set(object, "row_scales", json_integer(p->row_scales));
@@ -59,7 +65,7 @@ static json_t *describe_file(const char *folder, const char *name)
     return object;
 }
 
-static json_t *make_journal(const struct vcl_compress *job, const struct vcl_folder *folder)
+json_t *vcl_compress_journal(const struct vcl_compress *job, const struct vcl_folder *folder)
 {
     json_t *journal = json_object(), *files = json_array();
     for (size_t i = 0; i < vcl_model_shards(job->model); i++)
@@ -72,26 +78,56 @@ static json_t *make_journal(const struct vcl_compress *job, const struct vcl_fol
     return journal;
 }
 
-/* A shard of an earlier run, whole and unaltered: adds its frames' bytes. */
-static int is_finished(const char *path, uint64_t *frames)
+/* Of all tensors, as they stand in the file. */
+static uint64_t tensor_bytes(const struct vcl_model *model)
 {
-    struct vcl_model_options options;
-    struct vcl_model *model;
-    vcl_model_options_init(&options);
-    options.header_limit = 100000000; /* a kept original header may make ours longer than the input's limit */
-    if (vcl_model_open(path, &options, &model, NULL) != VCL_OK)
-        return 0;
-    const int good = vcl_model_check_hash(model, 0, NULL) == VCL_OK;
-    for (size_t i = 0; good && i < vcl_model_count(model); i++)
-        *frames += vcl_model_entry(model, i)->bytes;
-    vcl_model_close(model);
-    return good;
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < vcl_model_count(model); i++)
+        bytes += vcl_model_entry(model, i)->bytes;
+    return bytes;
 }
 
-static int make_late(void *user, uint64_t frame_bytes, char **value)
+/* Opens a shard that has been written; the caller closes it. */
+static int open_shard(const char *path, struct vcl_model **model)
+{
+    /* a kept original header may make ours longer than the input's limit */
+    const struct vcl_reading reading = { .header_limit = 100000000 };
+    struct vcl_error error = { 0 };
+    const int code = vcl_cli_open(path, &reading, model);
+    if (code || vcl_model_check_hash(*model, 0, &error) == VCL_OK)
+        return code;
+    vcl_model_close(*model);
+    *model = NULL;
+    return vcl_tell(error.status, "%s", error.text);
+}
+
+/* A shard of an earlier run: kept if every tile decodes to what its checksums say. */
+static int check_shard(struct vcl_compress *job, const char *path, uint64_t *bytes, int *good)
+{
+    struct vcl_model *model;
+    *good = 0;
+    if (access(path, F_OK) && errno == ENOENT)
+        return VCL_EXIT_OK;
+    if (open_shard(path, &model) == VCL_EXIT_OK) {
+        struct vcl_check check = { .model = model, .decoder = job->policy.params.decoder };
+        check.bad = vcl_zeros(vcl_model_count(model), 1);
+        const int code = vcl_check_tensors(&check, &job->work);
+        *good = code == VCL_EXIT_OK && !memchr(check.bad, 1, vcl_model_count(model));
+        *bytes = tensor_bytes(model);
+        free(check.bad);
+        vcl_model_close(model);
+        if (code)
+            return code;
+    }
+    if (!*good)
+        vcl_note("%s: is damaged; its tensors are coded again", path);
+    return VCL_EXIT_OK;
+}
+
+static int make_late(void *user, uint64_t bytes, char **value)
 {
     const struct last_shard *last = user;
-    return vcl_sides_copy(last->folder, last->before, last->frames + frame_bytes, value);
+    return vcl_sides_finish(last->folder, last->files, last->before, last->frames + bytes, value);
 }
 
 /* Entries of the shards from `shard` on. */
@@ -110,11 +146,13 @@ static void skip_shard(const struct vcl_compress *job, size_t shard)
         vcl_progress_add(1, vcl_encode_effort(&job->choices[i], vcl_model_entry(job->model, i)));
 }
 
-static int encode_shards(struct vcl_compress *job, const struct vcl_folder *folder, size_t *finished)
+/* Codes a shard and reads its size back. */
+static int encode_shard(struct vcl_compress *job, size_t number, const char *path, struct last_shard *last,
+                        uint64_t *bytes)
 {
-    const size_t shards = vcl_model_shards(job->model), count = vcl_model_count(job->model);
-    struct last_shard last = { .folder = folder };
-    const struct vcl_late late = { vcl_sides_room(folder), &last, make_late };
+    const size_t count = vcl_model_count(job->model);
+    const int is_last = number + 1 == vcl_model_shards(job->model);
+    const struct vcl_late late = { vcl_sides_room(last->folder), last, make_late };
     const struct vcl_encoding encoding = {
         .model = job->model,
         .choices = job->choices,
@@ -124,36 +162,60 @@ static int encode_shards(struct vcl_compress *job, const struct vcl_folder *fold
         .verbose = job->verbose && !job->json,
         .overwrite = 1,
     };
-    int code = VCL_EXIT_OK;
-    size_t kept = 0; /* shards of the earlier run, as long as there is no gap */
+    struct vcl_model *written;
+    const uint64_t disk = vcl_encode_disk_certain(job->choices, first_entry(job->model, number), count);
+    int code = vcl_encode_shard(&encoding, number, path, disk, is_last ? &late : NULL);
+    if (!code)
+        code = open_shard(path, &written);
+    if (code)
+        return code;
+    *bytes = tensor_bytes(written);
+    vcl_model_close(written);
+    return VCL_EXIT_OK;
+}
 
-    for (size_t i = 0; i < count; i++)
-        last.before += vcl_model_entry(job->model, i)->bytes;
+static int encode_shards(struct vcl_compress *job, struct last_shard *last, size_t *finished)
+{
+    const size_t shards = vcl_model_shards(job->model);
+    int code = VCL_EXIT_OK, all_kept = job->resume;
+
     for (size_t i = 0; i < shards && !code; i++) {
-        char *path = vcl_folder_file(folder->partial, vcl_model_shard_name(job->model, i));
-        const uint64_t disk = vcl_encode_disk_bytes(job->choices, first_entry(job->model, i), count);
-        if (job->resume && *finished == kept && is_finished(path, &last.frames)) {
-            kept++;
+        char *path = vcl_folder_file(last->folder->partial, vcl_model_shard_name(job->model, i));
+        uint64_t bytes = 0;
+        int keep = 0;
+        if (i + 1 < shards ? job->resume : all_kept) /* the last one lists an index that sums up the others */
+            code = check_shard(job, path, &bytes, &keep);
+        if (!code && keep)
             skip_shard(job, i);
-        } else {
-            code = vcl_encode_shard(&encoding, i, path, disk + folder->side_bytes,
-                                    i + 1 == shards ? &late : NULL);
-            if (!code && !is_finished(path, &last.frames))
-                code = vcl_tell(VCL_E_IO, "%s: does not read back", path);
-        }
+        else if (!code)
+            code = encode_shard(job, i, path, last, &bytes);
+        all_kept = all_kept && keep;
+        last->frames += bytes;
         *finished += !code;
         free(path);
     }
     return code;
 }
 
+static int fill_folder(struct vcl_compress *job, const struct vcl_folder *folder, size_t *finished)
+{
+    struct last_shard last = { .folder = folder };
+    int code = vcl_sides_copy(folder, &last.files);
+    last.before = tensor_bytes(job->model);
+    if (!code)
+        code = encode_shards(job, &last, finished);
+    json_decref(last.files);
+    return code;
+}
+
 /* What is finished is worth keeping; an empty beginning is not. */
-static int keep_or_discard(const struct vcl_folder *folder, size_t finished, int code)
+static int keep_or_discard(const struct vcl_compress *job, const struct vcl_folder *folder, size_t finished,
+                           int code)
 {
     const char *why = code == VCL_EXIT_INTERRUPTED ? "interrupted" : "stopped";
-    if (finished) {
-        vcl_say("%s; %zu finished shards are kept in %s: the same command with --resume continues it", why,
-                finished, folder->partial);
+    if (finished || job->resume) {
+        vcl_say("%s with %zu of %zu shards finished; %s is kept: the same command with --resume continues it",
+                why, finished, vcl_model_shards(job->model), folder->partial);
         return code;
     }
     vcl_folder_discard(folder);
@@ -163,12 +225,12 @@ static int keep_or_discard(const struct vcl_folder *folder, size_t finished, int
 
 int vcl_compress_folder(struct vcl_compress *job, struct vcl_folder *folder)
 {
-    json_t *journal = make_journal(job, folder);
+    json_t *journal = vcl_compress_journal(job, folder);
     size_t finished = 0;
-    int code = vcl_folder_begin(folder, journal, job->force, job->resume);
+    int code = vcl_folder_begin(folder, journal, job->resume);
     json_decref(journal);
     if (code)
         return code;
-    code = encode_shards(job, folder, &finished);
-    return code ? keep_or_discard(folder, finished, code) : vcl_folder_commit(folder);
+    code = fill_folder(job, folder, &finished);
+    return code ? keep_or_discard(job, folder, finished, code) : vcl_folder_commit(folder);
 }

@@ -18,18 +18,22 @@ static const char HELP[] =
     "  --bits B             at most B bits per value, over the tensors that are coded lossily (0.01 to 64)\n"
     "  --size SIZE          at most SIZE for all output shards together: 4GiB, 300MB\n"
     "  --snr DB             at least this signal-to-noise ratio for every tensor coded lossily (-10 to 200)\n"
-    "  --lossless           keep every tensor exactly; decompress gives back the input byte for byte\n"
+    "  --lossless           keep every tensor exactly, in fewer bytes where they allow it; decompress gives\n"
+    "                       back the input byte for byte\n"
     "\n"
     "Which tensors: by default those with rank 0 or 1, fewer than 4096 values, or a dtype other than F16,\n"
     "BF16, F32 and F64 are kept exactly, whatever their names, and so are modules quantised already.\n"
     "  --rule 'REGEX=WHAT'  for tensors whose name matches (POSIX extended expression, unanchored); WHAT\n"
-    "                       is a number of bits, snr:DB, lossless or copy (both exact in this version).\n"
+    "                       is a number of bits, snr:DB, lossless, or copy: exact, byte for byte as\n"
+    "                       they are, where lossless also saves space.\n"
     "                       Split at the last '='; the first rule that matches wins; repeat as you like.\n"
     "                       Dtypes that are no float stay exact under every rule.\n"
     "  --rules FILE         the same, one rule a line; lines that start with # are comments\n"
     "\n"
     "How:\n"
-    "  --codec h265|h264    video codec (default h265)\n"
+    "  --codec NAME         tensor (default), h265 or h264\n"
+    "  --objective WHAT     model (default): unbiased errors, right for weights; mse: least squared error\n"
+    "                       (tensor codec)\n"
     "  --effort 1..9        fast to thorough (default 5)\n"
     "  --encoder NAME       libavcodec's encoder, e.g. hevc_nvenc; see 'vcllm codecs'\n"
     "  --decoder NAME       libavcodec's decoder, with which the result is checked\n"
@@ -56,7 +60,7 @@ const struct vcl_verb vcl_verb_compress = { "compress", "compress a model", HELP
 
 struct asked { /* options that need a second look */
     double bits, snr, seed;
-    int lossless, codec, depth, chroma;
+    int lossless, codec, objective, depth, chroma;
 };
 
 static int add_rule(void *rules, const char *text) { return vcl_rules_add(rules, text, "--rule"); }
@@ -73,7 +77,8 @@ static int parse(struct vcl_compress *job, struct asked *asked, int argc, char *
         { "lossless", 0, VCL_OPTION_FLAG, &asked->lossless, 0, 0, NULL, NULL },
         { "rule", 0, VCL_OPTION_EACH, &job->policy.rules, 0, 0, NULL, add_rule },
         { "rules", 0, VCL_OPTION_EACH, &job->policy.rules, 0, 0, NULL, read_rules },
-        { "codec", 0, VCL_OPTION_CHOICE, &asked->codec, 0, 0, "h265|h264", NULL },
+        { "codec", 0, VCL_OPTION_CHOICE, &asked->codec, 0, 0, "tensor|h265|h264", NULL },
+        { "objective", 0, VCL_OPTION_CHOICE, &asked->objective, 0, 0, "model|mse", NULL },
         { "effort", 0, VCL_OPTION_INTEGER, &params->effort, 1, 9, NULL, NULL },
         { "encoder", 0, VCL_OPTION_TEXT, &params->encoder, 0, 0, NULL, NULL },
         { "decoder", 0, VCL_OPTION_TEXT, &params->decoder, 0, 0, NULL, NULL },
@@ -111,7 +116,7 @@ static int check(struct vcl_compress *job, const struct asked *asked)
     const struct vcl_rules *rules = &job->policy.rules;
     if (!isnan(asked->bits) + !isnan(asked->snr) + (job->policy.size > 0) + asked->lossless > 1)
         return usage("only one of --bits, --size, --snr and --lossless can be given");
-    if (!job->output && !job->dry_run)
+    if (job->output ? !*job->output : !job->dry_run)
         return usage("-o OUTPUT is missing");
     for (size_t i = 0; i < rules->count && job->policy.size; i++)
         if (!rules->at[i].exact && rules->at[i].goal == VCL_GOAL_SNR)
@@ -122,7 +127,7 @@ static int check(struct vcl_compress *job, const struct asked *asked)
 static int read_options(struct vcl_compress *job, int argc, char **argv)
 {
     static const int depths[] = { 8, 10, 12 };
-    static const enum vcl_codec codecs[] = { VCL_CODEC_H265, VCL_CODEC_H264 };
+    static const enum vcl_codec codecs[] = { VCL_CODEC_TENSOR, VCL_CODEC_H265, VCL_CODEC_H264 };
     struct vcl_params *params = &job->policy.params;
     struct asked asked = { .bits = NAN, .snr = NAN, .seed = 1, .depth = -1 };
 
@@ -133,6 +138,7 @@ static int read_options(struct vcl_compress *job, int argc, char **argv)
     if (code)
         return code;
     params->codec = codecs[asked.codec];
+    params->objective = asked.objective ? VCL_OBJECTIVE_MSE : VCL_OBJECTIVE_MODEL;
     params->seed = (uint32_t)asked.seed;
     params->depth = asked.depth < 0 ? 0 : depths[asked.depth];
     params->chroma = asked.chroma ? 420 : 400;

@@ -151,8 +151,9 @@ static void plan_text(const struct vcl_compress *job, const struct estimate *est
            job->work.threads, vcl_words_size((uint64_t)estimate->memory).text);
 }
 
-static json_t *tensor_json(const struct vcl_compress *job, size_t i)
+static json_t *tensor_json(const void *user, size_t i)
 {
+    const struct vcl_compress *job = user;
     const struct vcl_entry *entry = vcl_model_entry(job->model, i);
     const struct vcl_choice *choice = &job->choices[i];
     json_t *object = json_object();
@@ -171,18 +172,15 @@ static json_t *tensor_json(const struct vcl_compress *job, size_t i)
 static void plan_json(const struct vcl_compress *job, const struct estimate *estimate, uint64_t before,
                       uint64_t after)
 {
-    json_t *document = vcl_json_document("compress"), *tensors = json_array();
+    json_t *document = vcl_json_document("compress");
     vcl_json_set(document, "dry_run", json_true());
     vcl_json_set(document, "input", vcl_json_text(job->input));
-    for (size_t i = 0; i < vcl_model_count(job->model); i++)
-        vcl_json_append(tensors, tensor_json(job, i));
-    vcl_json_set(document, "tensors", tensors);
     vcl_json_set(document, "raw_bytes", json_integer((json_int_t)before));
     vcl_json_set(document, "bytes_at_most", json_integer((json_int_t)after));
     vcl_json_set(document, "threads", json_integer(job->work.threads));
     vcl_json_set(document, "estimated_seconds", vcl_json_real(estimate->seconds));
     vcl_json_set(document, "estimated_memory", json_integer((json_int_t)estimate->memory));
-    vcl_json_print(document);
+    vcl_json_print_list(document, "tensors", vcl_model_count(job->model), tensor_json, job);
 }
 
 int vcl_compress_plan(struct vcl_compress *job)

@@ -3,6 +3,8 @@
 #include "compress.h"
 #include "frames.h"
 
+enum { NAMES_SHOWN = 4 };
+
 struct tally {
     size_t coded, saturated, fell_back;
     double trials;
@@ -23,6 +25,38 @@ static struct tally count_results(const struct vcl_compress *job)
     return tally;
 }
 
+static void warn_saturated(const struct vcl_compress *job, const struct tally *tally)
+{
+    char names[512] = "";
+    size_t shown = 0, length = 0;
+    for (size_t i = 0; i < vcl_model_count(job->model) && shown < NAMES_SHOWN && length < sizeof names; i++) {
+        const struct vcl_result *result = &job->results[i];
+        if (!result->done || !(result->report.flags & VCL_REPORT_SATURATED))
+            continue;
+        length +=
+            (size_t)snprintf(names + length, sizeof names - length, "%s%s (%s)", shown ? ", " : "",
+                             vcl_model_entry(job->model, i)->name, vcl_words_snr(result->report.snr).text);
+        shown++;
+    }
+    if (tally->saturated)
+        vcl_note("warning: saturated, all that the codec can hold takes fewer bits than the target: %s%s",
+                 names, tally->saturated > shown ? ", ..." : "");
+}
+
+/* What a reader with default settings refuses. */
+static void warn_header(const struct vcl_model *written)
+{
+    for (size_t i = 0; i < vcl_model_shards(written); i++) {
+        struct vcl_model_options options;
+        size_t length;
+        vcl_model_options_init(&options);
+        vcl_model_shard_header(written, i, &length);
+        if (length > options.header_limit)
+            vcl_note("warning: %s: its header has %zu bytes: reading it takes --header-limit %zu",
+                     vcl_model_shard_path(written, i), length, length);
+    }
+}
+
 void vcl_compress_json_choice(json_t *object, const struct vcl_choice *choice)
 {
     vcl_json_set(object, "rule", choice->rule ? vcl_json_text(choice->rule->text) : json_null());
@@ -32,8 +66,15 @@ void vcl_compress_json_choice(json_t *object, const struct vcl_choice *choice)
                      vcl_json_real(choice->target));
 }
 
-static json_t *tensor_json(const struct vcl_compress *job, size_t i, const struct vcl_model *written)
+struct listing {
+    const struct vcl_compress *job;
+    const struct vcl_model *written;
+};
+
+static json_t *tensor_json(const void *user, size_t i)
 {
+    const struct vcl_compress *job = ((const struct listing *)user)->job;
+    const struct vcl_model *written = ((const struct listing *)user)->written;
     const struct vcl_entry *entry = vcl_model_entry(written, i), *target;
     const struct vcl_result *result = &job->results[i];
     struct vcl_info info;
@@ -52,13 +93,10 @@ static json_t *tensor_json(const struct vcl_compress *job, size_t i, const struc
 static void report_json(const struct vcl_compress *job, const struct vcl_model *written,
                         const struct vcl_totals *totals, const struct tally *tally, double seconds)
 {
-    json_t *document = vcl_json_document("compress"), *tensors = json_array(),
-           *sums = vcl_totals_json(totals);
+    const struct listing listing = { job, written };
+    json_t *document = vcl_json_document("compress"), *sums = vcl_totals_json(totals);
     vcl_json_set(document, "input", vcl_json_text(job->input));
     vcl_json_set(document, "output", vcl_json_text(job->output));
-    for (size_t i = 0; i < vcl_model_count(written); i++)
-        vcl_json_append(tensors, tensor_json(job, i, written));
-    vcl_json_set(document, "tensors", tensors);
     vcl_json_set(sums, "saturated", json_integer((json_int_t)tally->saturated));
     vcl_json_set(sums, "fell_back", json_integer((json_int_t)tally->fell_back));
     vcl_json_set(sums, "average_trials",
@@ -66,7 +104,7 @@ static void report_json(const struct vcl_compress *job, const struct vcl_model *
     vcl_json_set(document, "totals", sums);
     vcl_json_set(document, "threads", json_integer(job->work.threads));
     vcl_json_set(document, "seconds", vcl_json_real(seconds));
-    vcl_json_print(document);
+    vcl_json_print_list(document, "tensors", vcl_model_count(written), tensor_json, &listing);
 }
 
 static void report_text(const struct vcl_compress *job, const struct vcl_totals *totals,
@@ -92,6 +130,8 @@ int vcl_compress_report(const struct vcl_compress *job)
     int code = vcl_cli_open(job->output, &reading, &written);
     if (code)
         return code;
+    warn_saturated(job, &tally);
+    warn_header(written);
     code = vcl_totals_take(&totals, written);
     if (!code && job->json)
         report_json(job, written, &totals, &tally, seconds);

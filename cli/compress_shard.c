@@ -10,6 +10,8 @@
 #include "shard.h"
 #include "values.h"
 
+enum { TRIALS = 3 }; /* until a rate is met, on average */
+
 struct encode_job {
     const struct vcl_encoding *encoding;
     const struct vcl_shard *shard;
@@ -22,15 +24,27 @@ uint64_t vcl_encode_effort(const struct vcl_choice *choice, const struct vcl_ent
     return choice->action == VCL_ACTION_LOSSY ? entry->bytes : entry->bytes / 64;
 }
 
-uint64_t vcl_encode_disk_bytes(const struct vcl_choice *choices, size_t first, size_t last)
+static uint64_t disk_bytes(const struct vcl_choice *choices, size_t first, size_t last, int all)
 {
     uint64_t sum = 0, widest = 0; /* a rejected trial may reach further than the frame that is kept */
     for (size_t i = first; i < last; i++) {
+        if (!all && choices[i].action == VCL_ACTION_LOSSY && choices[i].goal == VCL_GOAL_SNR)
+            continue;
         sum += choices[i].bound;
         if (choices[i].room - choices[i].bound > widest)
             widest = choices[i].room - choices[i].bound;
     }
     return sum + widest;
+}
+
+uint64_t vcl_encode_disk_certain(const struct vcl_choice *choices, size_t first, size_t last)
+{
+    return disk_bytes(choices, first, last, 0);
+}
+
+uint64_t vcl_encode_disk_most(const struct vcl_choice *choices, size_t first, size_t last)
+{
+    return disk_bytes(choices, first, last, 1);
 }
 
 static uint64_t encode_memory(void *user, size_t i)
@@ -45,7 +59,7 @@ static struct vcl_params params_of(const struct vcl_encoding *encoding, const st
 {
     struct vcl_params params = *encoding->params;
     if (choice->action == VCL_ACTION_EXACT)
-        params.codec = VCL_CODEC_EXACT;
+        params.codec = choice->exact;
     params.goal = choice->goal;
     params.target = choice->target;
     return params;
@@ -68,7 +82,6 @@ static char *suggest_rule(const char *name)
 static int encode_failed(const struct encode_job *job, size_t i, enum vcl_status status, const char *message,
                          const struct vcl_error *reading)
 {
-    const struct vcl_choice *choice = &job->encoding->choices[i];
     const struct vcl_entry *entry = vcl_model_entry(job->encoding->model, i);
     if (reading->status != VCL_OK)
         return vcl_tell(reading->status, "%s", reading->text);
@@ -79,9 +92,7 @@ static int encode_failed(const struct encode_job *job, size_t i, enum vcl_status
         message = vcl_status_text(status);
     const int code =
         status == VCL_E_RATE
-            ? vcl_tell(status,
-                       "%s cannot be coded at %.4g %s (%s); give it a rule of its own, e.g. --rule '%s'",
-                       where, choice->target, choice->goal == VCL_GOAL_SNR ? "dB" : "bits", message, rule)
+            ? vcl_tell(status, "%s: %s; give it a rule of its own, e.g. --rule '%s'", where, message, rule)
             : vcl_tell(status, "%s: %s", where, message);
     free(where);
     free(rule);
@@ -142,8 +153,13 @@ static int encode_one(struct encode_job *job, size_t i, struct vcl_context *ctx)
 static int encode_run(void *user, size_t i, struct vcl_context *ctx)
 {
     const struct vcl_encoding *encoding = ((struct encode_job *)user)->encoding;
+    const struct vcl_choice *choice = &encoding->choices[i];
+    const uint64_t effort = vcl_encode_effort(choice, vcl_model_entry(encoding->model, i));
+    if (encode_memory(user, i) == VCL_WORK_ALONE)
+        vcl_progress_large(effort, vcl_work_steps(encoding->work, choice->values,
+                                                  choice->action == VCL_ACTION_LOSSY ? TRIALS : 1));
     const int code = encode_one(user, i, ctx);
-    vcl_progress_add(1, vcl_encode_effort(&encoding->choices[i], vcl_model_entry(encoding->model, i)));
+    vcl_progress_add(1, effort);
     return code;
 }
 
@@ -244,13 +260,14 @@ int vcl_encode_shard(const struct vcl_encoding *encoding, size_t number, const c
 
 int vcl_encode_try(const struct vcl_params *params, struct vcl_work *work)
 {
-    static float values[64 * 64];
-    const struct vcl_tensor tensor = { VCL_DTYPE_F32, 2, { 64, 64 } };
+    enum { ROWS = 144, COLS = 192 }; /* more than any hardware encoder's least */
+    static float values[ROWS * COLS];
+    const struct vcl_tensor tensor = { VCL_DTYPE_F32, 2, { ROWS, COLS } };
     struct vcl_params trial = *params;
     size_t bytes = (size_t)vcl_bound(&tensor);
     unsigned char *frame = vcl_zeros(bytes, 1);
 
-    for (int i = 0; i < 64 * 64; i++) /* a sawtooth: any picture that is not flat does */
+    for (int i = 0; i < ROWS * COLS; i++) /* a sawtooth: any picture that is not flat does */
         values[i] = (float)(i * 37 % 101) - 50;
     trial.goal = VCL_GOAL_BITS;
     trial.target = 12;

@@ -69,7 +69,7 @@ static int read_options(struct vcl_decompress *job, int argc, char **argv)
     job->input = operands[0];
     job->dtype = dtype < 0 ? VCL_DTYPE_COUNT : dtypes[dtype];
     vcl_set_quiet(job->quiet);
-    if (!job->output)
+    if (!job->output || !*job->output)
         return usage("-o OUTPUT is missing");
     if (job->rows && !job->tensor)
         return usage("--rows goes with --tensor NAME");
@@ -129,7 +129,9 @@ static int decompress_folder(struct vcl_decompress *job)
     struct vcl_folder folder;
     int code = vcl_folder_open(&folder, job->model, job->output, 0);
     if (!code)
-        code = vcl_folder_begin(&folder, NULL, job->force, 0);
+        code = vcl_folder_check(&folder, NULL, job->force, 0);
+    if (!code)
+        code = vcl_folder_begin(&folder, NULL, 0);
     if (!code) {
         code = fill_folder(job, &folder);
         if (code)

@@ -41,6 +41,9 @@ static int decode_run(void *user, size_t i, struct vcl_context *ctx)
     if (decode_memory(user, i) != VCL_WORK_ALONE) {
         window.at = work->values[i - work->shard.first] = vcl_zeros((size_t)entry->bytes, 1);
         sink = vcl_window_sink(&window);
+    } else {
+        vcl_progress_large(vcl_model_entry(work->job->model, i)->bytes,
+                           vcl_work_steps(&work->job->work, values.count, 1));
     }
     struct vcl_converter converter = { values.tensor.dtype, entry->tensor.dtype, sink };
     if (converter.from != converter.dtype)
@@ -85,13 +88,15 @@ int vcl_decompress_shard(struct vcl_decompress *job, size_t number, const char *
 {
     struct vcl_error error = { 0 };
     struct shard_job work = { .job = job };
+    enum vcl_status status = vcl_model_check_original(job->model, number, &error);
+    if (status != VCL_OK)
+        return vcl_tell(status, "%s", error.text);
     int code = vcl_shard_describe_plain(&work.shard, job->model, number, job->dtype);
     if (code)
         return code;
 
     work.shard.layout.overwrite = overwrite;
-    enum vcl_status status =
-        vcl_writer_create(path, &work.shard.layout, vcl_shard_bytes(&work.shard), &work.writer, &error);
+    status = vcl_writer_create(path, &work.shard.layout, vcl_shard_bytes(&work.shard), &work.writer, &error);
     if (status == VCL_OK) {
         vcl_interrupt_guard(vcl_writer_temporary(work.writer));
         code = decode_tensors(&work);

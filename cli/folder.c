@@ -1,8 +1,7 @@
 /* folder.c - builds OUTPUT.partial and renames it to OUTPUT, so that OUTPUT is there whole or not at all.
  *
- * Nothing is ever removed that could be the user's own work: a folder is replaced or discarded only if it
- * holds plain files and nothing deeper.  The journal in the partial folder says what it is the beginning of.
- */
+ * An older OUTPUT steps aside as OUTPUT.old until the new one has its name.  What may be replaced and removed
+ * is decided in owned.c.  The journal in the partial folder says what it is the beginning of. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -12,8 +11,6 @@
 #include <unistd.h>
 
 #include "folder.h"
-
-enum { JOURNAL_LIMIT = 16 << 20 };
 
 char *vcl_folder_file(const char *folder, const char *name) { return vcl_text("%s/%s", folder, name); }
 
@@ -64,8 +61,6 @@ static int consider_side(struct vcl_folder *folder, const char *name, int note)
         return 0;
     if (reason && note)
         vcl_note("%s: '%s' is not copied: %s", folder->input, name, reason);
-    if (!reason)
-        folder->side_bytes += (uint64_t)status.st_size;
     return !reason;
 }
 
@@ -131,83 +126,103 @@ const char *vcl_folder_index(const struct vcl_folder *folder)
 
 /* ---- the partial folder ---------------------------------------------------------------------- */
 
-/* Calls each(path) for everything in a folder; 0 if all calls gave 0. */
-static int walk(const char *path, int (*each)(const char *path))
+/* What may go when the folder at path does: what vcllm wrote there.  A model that is decompressed cannot be
+ * told from any other, so for it also what is about to be written anew. */
+static json_t *removable(const struct vcl_folder *folder, const char *path)
 {
-    DIR *dir = opendir(path);
-    const struct dirent *item;
-    int bad = !dir;
-    while (!bad && (item = readdir(dir))) {
-        if (strcmp(item->d_name, ".") == 0 || strcmp(item->d_name, "..") == 0)
-            continue;
-        char *file = vcl_folder_file(path, item->d_name);
-        bad = each(file);
-        free(file);
-    }
-    if (dir)
-        closedir(dir);
-    return bad;
+    json_t *names = vcl_owned_names(path);
+    if (vcl_model_is_compressed(folder->model, 0))
+        vcl_owned_add_model(names, folder->model);
+    return names;
 }
 
-static int is_not_plain(const char *path)
+static int check_removable(const struct vcl_folder *folder, const char *path)
+{
+    json_t *names = removable(folder, path);
+    const int code = vcl_owned_check(path, names);
+    json_decref(names);
+    return code;
+}
+
+static int remove_folder(const struct vcl_folder *folder, const char *path)
+{
+    json_t *names = removable(folder, path);
+    const int code = vcl_owned_remove(path, names);
+    json_decref(names);
+    return code;
+}
+
+void vcl_folder_discard(const struct vcl_folder *folder) { remove_folder(folder, folder->partial); }
+
+static char *old_of(const struct vcl_folder *folder) { return vcl_text("%s.old", folder->output); }
+
+static char *parent_of(const struct vcl_folder *folder)
+{
+    const char *path = folder->output, *slash = strrchr(path, '/');
+    return slash ? vcl_text("%.*s", slash == path ? 1 : (int)(slash - path), path) : vcl_text(".");
+}
+
+static int check_parent(const struct vcl_folder *folder)
+{
+    char *parent = parent_of(folder);
+    const int code = access(parent, W_OK | X_OK) ? fail_errno(parent) : VCL_EXIT_OK;
+    free(parent);
+    return code;
+}
+
+static int check_old(const struct vcl_folder *folder)
 {
     struct stat status;
-    return lstat(path, &status) || S_ISDIR(status.st_mode);
-}
-
-static int remove_folder(const char *path) { return walk(path, unlink) || rmdir(path); }
-
-void vcl_folder_discard(const struct vcl_folder *folder)
-{
-    if (remove_folder(folder->partial))
-        vcl_say("%s: cannot be removed: %s", folder->partial, strerror(errno));
-}
-
-static int may_replace(const char *path)
-{
-    struct stat status;
-    if (stat(path, &status) == 0 && S_ISDIR(status.st_mode) && walk(path, is_not_plain) == 0)
-        return VCL_EXIT_OK;
-    return vcl_tell(VCL_E_IO,
-                    "%s: holds sub-folders or is none itself; it is not replaced, remove it yourself", path);
+    char *old = old_of(folder);
+    const int code = lstat(old, &status) == 0
+                       ? vcl_tell(VCL_E_IO, "%s: is in the way: the older output is put there; move it", old)
+                       : VCL_EXIT_OK;
+    free(old);
+    return code;
 }
 
 static int check_output(struct vcl_folder *folder, int force)
 {
     struct stat in, out;
-    if (stat(folder->output, &out))
-        return errno == ENOENT ? VCL_EXIT_OK : fail_errno(folder->output);
-    if (stat(folder->input, &in) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino) {
+    if (lstat(folder->output, &out))
+        return errno == ENOENT ? check_parent(folder) : fail_errno(folder->output);
+    if (stat(folder->output, &out) == 0 && stat(folder->input, &in) == 0 && in.st_dev == out.st_dev
+        && in.st_ino == out.st_ino) {
         vcl_say("%s: input and output are the same folder", folder->output);
         return VCL_EXIT_USAGE;
     }
     if (!force)
         return vcl_tell(VCL_E_IO, "%s: is there already; -f replaces it", folder->output);
     folder->replaced = 1;
-    return may_replace(folder->output);
+    const int code = check_removable(folder, folder->output);
+    return code ? code : check_old(folder);
 }
 
 static int journal_agrees(const struct vcl_folder *folder, const json_t *journal)
 {
-    char *path = vcl_folder_file(folder->partial, VCL_JOURNAL);
-    void *bytes = NULL;
-    size_t n = 0;
-    const enum vcl_status status = vcl_read_file(path, JOURNAL_LIMIT, &bytes, &n, NULL);
-    json_t *found = status == VCL_OK ? json_loadb(bytes, n, 0, NULL) : NULL;
+    json_t *found = vcl_owned_journal(folder->partial);
     const int agrees = found && json_equal(found, journal);
     json_decref(found);
-    free(bytes);
-    free(path);
     return agrees;
 }
 
-static int belongs(const struct vcl_folder *folder, const char *name)
+int vcl_folder_check(struct vcl_folder *folder, const json_t *journal, int force, int resume)
 {
-    for (size_t i = 0; i < folder->count; i++)
-        if (strcmp(folder->sides[i], name) == 0)
-            return 1;
-    return vcl_folder_has_shard(folder->model, name) || strcmp(name, VCL_JOURNAL) == 0
-        || strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+    struct stat status;
+    const int code = check_output(folder, force);
+    if (code || (lstat(folder->partial, &status) && errno == ENOENT))
+        return code;
+    folder->begun = 1;
+    if (resume && journal_agrees(folder, journal))
+        return check_removable(folder, folder->partial);
+    if (resume)
+        return vcl_tell(
+            VCL_E_IO, "%s: was begun with other settings or another input; -f without --resume starts again",
+            folder->partial);
+    if (!force)
+        return vcl_tell(VCL_E_IO, "%s: is there already; %s-f starts again", folder->partial,
+                        journal ? "--resume continues it, " : "");
+    return check_removable(folder, folder->partial);
 }
 
 /* What an interrupted run left half-written is under temporary names: files are renamed when they
@@ -217,7 +232,7 @@ static void sweep_partial(const struct vcl_folder *folder)
     DIR *dir = opendir(folder->partial);
     const struct dirent *item;
     while (dir && (item = readdir(dir)))
-        if (!belongs(folder, item->d_name))
+        if (vcl_owned_is_temporary(item->d_name))
             unlinkat(dirfd(dir), item->d_name, 0);
     if (dir)
         closedir(dir);
@@ -234,30 +249,17 @@ static int write_journal(const struct vcl_folder *folder, const json_t *journal)
     return status == VCL_OK ? VCL_EXIT_OK : vcl_tell(status, "%s", error.text);
 }
 
-int vcl_folder_begin(struct vcl_folder *folder, const json_t *journal, int force, int resume)
+int vcl_folder_begin(const struct vcl_folder *folder, const json_t *journal, int resume)
 {
-    struct stat status;
-    int code = check_output(folder, force);
+    int code = VCL_EXIT_OK;
+    if (folder->begun && resume) {
+        sweep_partial(folder);
+        return VCL_EXIT_OK;
+    }
+    if (folder->begun)
+        code = remove_folder(folder, folder->partial);
     if (code)
         return code;
-    if (stat(folder->partial, &status) == 0) {
-        if (resume && journal_agrees(folder, journal)) {
-            sweep_partial(folder);
-            return VCL_EXIT_OK;
-        }
-        if (resume)
-            return vcl_tell(VCL_E_IO,
-                            "%s: was begun with other settings or another input; -f without --resume "
-                            "starts again",
-                            folder->partial);
-        if (!force)
-            return vcl_tell(VCL_E_IO, "%s: is there already; %s-f starts again", folder->partial,
-                            journal ? "--resume continues it, " : "");
-        code = may_replace(folder->partial);
-        if (code)
-            return code;
-        vcl_folder_discard(folder);
-    }
     if (mkdir(folder->partial, 0777))
         return fail_errno(folder->partial);
     code = journal ? write_journal(folder, journal) : VCL_EXIT_OK;
@@ -275,24 +277,43 @@ static int sync_folder(const char *path)
     return failed;
 }
 
-/* An older output steps aside first: at every moment one of the two is there whole. */
-int vcl_folder_commit(struct vcl_folder *folder)
+/* An older output steps aside first, and comes back where the new one cannot take its place: at every moment
+ * one of the two is there whole. */
+static int swap(const struct vcl_folder *folder, const char *old)
 {
-    char *journal = vcl_folder_file(folder->partial, VCL_JOURNAL);
-    char *old = vcl_text("%s.old", folder->output), *slash = strrchr(folder->output, '/');
-    char *parent =
-        slash ? vcl_text("%.*s", slash == folder->output ? 1 : (int)(slash - folder->output), folder->output)
-              : vcl_text(".");
-    int failed = (unlink(journal) && errno != ENOENT) || sync_folder(folder->partial);
+    if (folder->replaced && rename(folder->output, old))
+        return fail_errno(folder->output);
+    if (rename(folder->partial, folder->output) == 0)
+        return VCL_EXIT_OK;
+    const int code = fail_errno(folder->output);
+    if (folder->replaced && rename(old, folder->output))
+        vcl_say("%s: the older output is there now: %s", old, strerror(errno));
+    return code;
+}
 
-    if (!failed && folder->replaced)
-        failed = rename(folder->output, old);
-    if (!failed)
-        failed = rename(folder->partial, folder->output) || sync_folder(parent);
-    const int code = failed ? fail_errno(folder->output) : VCL_EXIT_OK;
-    if (!failed && folder->replaced && remove_folder(old))
-        vcl_say("%s: cannot be removed: %s", old, strerror(errno));
+/* The journal goes last: until the new output has its name, --resume must be able to come here again. */
+static void remove_journal(const struct vcl_folder *folder)
+{
+    char *journal = vcl_folder_file(folder->output, VCL_JOURNAL);
+    if (unlink(journal) && errno != ENOENT)
+        vcl_say("%s: cannot be removed: %s", journal, strerror(errno));
     free(journal);
+}
+
+int vcl_folder_commit(const struct vcl_folder *folder)
+{
+    char *old = old_of(folder), *parent = parent_of(folder);
+    int code = sync_folder(folder->partial) ? fail_errno(folder->partial) : VCL_EXIT_OK;
+    if (!code && folder->replaced) /* once more: the work may have taken hours */
+        code = check_removable(folder, folder->output);
+    if (!code)
+        code = swap(folder, old);
+    if (!code) {
+        remove_journal(folder);
+        code = sync_folder(parent) ? fail_errno(parent) : VCL_EXIT_OK;
+        if (!code && folder->replaced)
+            remove_folder(folder, old);
+    }
     free(old);
     free(parent);
     return code;

@@ -11,8 +11,8 @@ struct vcl_folder {
     char *output, *partial; /* partial is built and renamed to output at the end */
     char **sides;           /* names of the files to copy along, in order of name */
     size_t count;
-    uint64_t side_bytes;
     int replaced; /* an older output is to be replaced */
+    int begun;    /* a partial folder is there already */
 };
 
 #define VCL_JOURNAL "vcllm-journal.json"
@@ -22,22 +22,47 @@ struct vcl_folder {
 int vcl_folder_open(struct vcl_folder *folder, const struct vcl_model *model, const char *output, int note);
 void vcl_folder_close(struct vcl_folder *folder);
 
-/* Makes the partial folder and writes the journal into it; journal NULL: none.  With `resume` a partial
- * folder whose journal says the same is kept; with `force` an older one and an existing output are
- * replaced.  Says why not. */
-int vcl_folder_begin(struct vcl_folder *folder, const json_t *journal, int force, int resume);
+/* Before the work: whether output and partial folder are free, or may be continued (`resume`: the partial
+ * folder's journal says the same) or replaced (`force`).  journal NULL: none is kept.  Says why not. */
+int vcl_folder_check(struct vcl_folder *folder, const json_t *journal, int force, int resume);
+/* After the check: makes the partial folder with the journal in it, or tidies the one that is continued. */
+int vcl_folder_begin(const struct vcl_folder *folder, const json_t *journal, int resume);
 /* Renames partial to output. */
-int vcl_folder_commit(struct vcl_folder *folder);
-/* Removes the partial folder with all files in it. */
+int vcl_folder_commit(const struct vcl_folder *folder);
+/* Removes the partial folder with the files that were written into it. */
 void vcl_folder_discard(const struct vcl_folder *folder);
 char *vcl_folder_file(const char *folder, const char *name); /* free() it */
 int vcl_folder_has_shard(const struct vcl_model *model, const char *name);
 /* The index file's name, NULL where the model has none. */
 const char *vcl_folder_index(const struct vcl_folder *folder);
 
-/* sides.c: copies the side files into the partial folder.  In the index total_size goes from before to after
- * where it is `before`.  *files becomes the text of vcllm.files, free() it. */
-int vcl_sides_copy(const struct vcl_folder *folder, uint64_t before, uint64_t after, char **files);
+/* ---- owned.c --------------------------------------------------------------------------------- */
+
+/* Names of the files that vcllm wrote into a folder, as keys of an object: those of a compressed model with
+ * all that it lists, or of a partial folder's journal. */
+json_t *vcl_owned_names(const char *path);
+/* Adds the names of a compressed model's shards and of the files that it lists. */
+void vcl_owned_add_model(json_t *names, const struct vcl_model *model);
+/* The journal in a folder, NULL where there is none. */
+json_t *vcl_owned_journal(const char *folder);
+int vcl_owned_is_temporary(const char *name);
+/* VCL_EXIT_IO with a message where path is a link or no folder, or holds what is not among the names. */
+int vcl_owned_check(const char *path, const json_t *names);
+/* Removes the files among the names, and the folder. */
+int vcl_owned_remove(const char *path, const json_t *names);
+
+/* ---- sides.c --------------------------------------------------------------------------------- */
+
+/* Copies the side files, but for the index, into the partial folder: before the work, so that what cannot be
+ * read shows early.  *files: their names and hashes, json_decref it. */
+int vcl_sides_copy(const struct vcl_folder *folder, json_t **files);
+/* After the work: copies the index, its total_size going from before to after where it is `before`.  *text:
+ * vcllm.files, free() it. */
+int vcl_sides_finish(const struct vcl_folder *folder, json_t *files, uint64_t before, uint64_t after,
+                     char **text);
+/* What a compressed model lists in vcllm.files: names and hashes.  NULL, the message said, where that is
+ * malformed. */
+json_t *vcl_sides_listed(const struct vcl_model *model);
 /* Most bytes that text takes inside the header's JSON. */
 size_t vcl_sides_room(const struct vcl_folder *folder);
 /* The other direction: what vcllm.files of the model's last shard lists is copied and its hashes are

@@ -45,7 +45,7 @@ json_t *vcl_frame_json(const struct vcl_entry *entry, const struct vcl_info *inf
     }
     vcl_json_set(object, "bits", vcl_json_real(vcl_frame_bits(info)));
     vcl_json_set(object, "snr", vcl_json_real(info->snr)); /* null: nothing was lost */
-    if (info->codec != VCL_CODEC_EXACT)
+    if (info->codec != VCL_CODEC_EXACT && info->codec != VCL_CODEC_LOSSLESS)
         add_coding(object, info);
     return object;
 }

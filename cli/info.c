@@ -52,7 +52,7 @@ static int print_frame(const struct vcl_model *model, const struct vcl_entry *en
     if (status != VCL_OK)
         return vcl_tell(status, "%s", error.text);
     vcl_print_name(entry->name, width);
-    printf("  %-*s %-5s %-6s", SHAPE_WIDTH, vcl_words_shape(&info.tensor).text,
+    printf("  %-*s %-5s %-8s", SHAPE_WIDTH, vcl_words_shape(&info.tensor).text,
            vcl_dtype_name(info.tensor.dtype), vcl_codec_name(info.codec));
     if (info.codec == VCL_CODEC_ALIAS) {
         printf(" %12s  same as ", vcl_words_size(info.frame_bytes).text);
@@ -106,18 +106,17 @@ static void plain_text(const struct vcl_model *model)
            (unsigned long long)values, vcl_words_size(bytes).text, vcl_model_shards(model));
 }
 
-static void plain_json(const struct vcl_model *model, json_t *document)
+static json_t *plain_item(const void *model, size_t i) { return vcl_plain_json(vcl_model_entry(model, i)); }
+
+static json_t *plain_totals(const struct vcl_model *model)
 {
-    json_t *tensors = json_array(), *totals = json_object();
+    json_t *totals = json_object();
     uint64_t values, bytes;
     sum_plain(model, &values, &bytes);
-    for (size_t i = 0; i < vcl_model_count(model); i++)
-        vcl_json_append(tensors, vcl_plain_json(vcl_model_entry(model, i)));
-    vcl_json_set(document, "tensors", tensors);
     vcl_json_set(totals, "tensors", json_integer((json_int_t)vcl_model_count(model)));
     vcl_json_set(totals, "values", json_integer((json_int_t)values));
     vcl_json_set(totals, "file_bytes", json_integer((json_int_t)bytes));
-    vcl_json_set(document, "totals", totals);
+    return totals;
 }
 
 static int frames_text(const struct vcl_model *model, int verbose)
@@ -127,7 +126,7 @@ static int frames_text(const struct vcl_model *model, int verbose)
     int code = vcl_totals_take(&totals, model);
     if (code)
         return code;
-    printf("%-*s  %-*s %-5s %-6s %12s %8s  %10s\n", width, "name", SHAPE_WIDTH, "shape", "dtype", "codec",
+    printf("%-*s  %-*s %-5s %-8s %12s %8s  %10s\n", width, "name", SHAPE_WIDTH, "shape", "dtype", "codec",
            "size", "bits", "SNR");
     for (size_t i = 0; i < vcl_model_count(model) && !code; i++)
         code = print_frame(model, vcl_model_entry(model, i), width, verbose);
@@ -136,43 +135,30 @@ static int frames_text(const struct vcl_model *model, int verbose)
     return code;
 }
 
-static int frames_json(const struct vcl_model *model, json_t *document)
+static json_t *frame_item(const void *model, size_t i)
 {
-    struct vcl_totals totals;
-    json_t *tensors = json_array();
-    int code = vcl_totals_take(&totals, model);
-    for (size_t i = 0; i < vcl_model_count(model) && !code; i++) {
-        struct vcl_error error = { 0 };
-        const struct vcl_entry *entry = vcl_model_entry(model, i), *target;
-        struct vcl_info info;
-        const enum vcl_status status = vcl_model_frame(model, entry, &info, &target, &error);
-        if (status == VCL_OK)
-            vcl_json_append(tensors, vcl_frame_json(entry, &info, target == entry ? NULL : target));
-        else
-            code = vcl_tell(status, "%s", error.text);
-    }
-    vcl_json_set(document, "tensors", tensors);
-    vcl_json_set(document, "totals", vcl_totals_json(&totals));
-    return code;
+    const struct vcl_entry *entry = vcl_model_entry(model, i), *target;
+    struct vcl_info info;
+    if (vcl_model_frame(model, entry, &info, &target, NULL) != VCL_OK)
+        return json_null(); /* totals have been taken: this does not happen */
+    return vcl_frame_json(entry, &info, target == entry ? NULL : target);
 }
 
 static int show_json(const struct vcl_model *model, const char *input)
 {
-    json_t *document = vcl_json_document("info");
     const int compressed = is_compressed(model);
-    int code = VCL_EXIT_OK;
+    struct vcl_totals totals;
+    const int code = compressed ? vcl_totals_take(&totals, model) : VCL_EXIT_OK;
+    if (code)
+        return code;
+    json_t *document = vcl_json_document("info");
     vcl_json_set(document, "input", vcl_json_text(input));
     vcl_json_set(document, "compressed", json_boolean(compressed));
     vcl_json_set(document, "shards", json_integer((json_int_t)vcl_model_shards(model)));
-    if (compressed)
-        code = frames_json(model, document);
-    else
-        plain_json(model, document);
-    if (code)
-        json_decref(document);
-    else
-        vcl_json_print(document);
-    return code;
+    vcl_json_set(document, "totals", compressed ? vcl_totals_json(&totals) : plain_totals(model));
+    vcl_json_print_list(document, "tensors", vcl_model_count(model), compressed ? frame_item : plain_item,
+                        model);
+    return VCL_EXIT_OK;
 }
 
 static int run(int argc, char **argv)

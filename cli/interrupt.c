@@ -47,7 +47,7 @@ int vcl_interrupted(void) { return interrupted; }
 int vcl_interrupt_poll(void *unused)
 {
     (void)unused;
-    vcl_progress_tick();
+    vcl_progress_step();
     return interrupted;
 }
 

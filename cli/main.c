@@ -11,7 +11,7 @@ enum { VERBS = sizeof verbs / sizeof *verbs };
 
 static int print_help(void)
 {
-    puts("vcllm - compresses the tensors of language models with video codecs\n"
+    puts("vcllm - compresses the tensors of language models\n"
          "\n"
          "usage: vcllm VERB [options] ...        vcllm VERB --help explains each\n");
     for (size_t i = 0; i < VERBS; i++)

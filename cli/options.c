@@ -192,7 +192,9 @@ int vcl_cli_open(const char *path, const struct vcl_reading *reading, struct vcl
     if (reading->header_limit)
         options.header_limit = reading->header_limit;
     const enum vcl_status status = vcl_model_open(path, &options, model, &error);
-    return status == VCL_OK ? VCL_EXIT_OK : vcl_tell(status, "%s", error.text);
+    return status == VCL_OK ? VCL_EXIT_OK
+                            : vcl_tell(status, "%s%s", error.text,
+                                       status == VCL_E_LIMIT ? "; --header-limit sets another" : "");
 }
 
 unsigned vcl_cli_threads(int asked)

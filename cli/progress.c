@@ -11,6 +11,7 @@ static struct {
     const char *verb;
     size_t tensors, tensors_done;
     uint64_t work, done;
+    uint64_t large, steps, step; /* the tensor that runs alone: its work, expected and counted polls */
     double started, drawn;
 } progress;
 
@@ -21,15 +22,23 @@ static void erase(void)
     progress.shown = 0;
 }
 
+/* How much of the work is done, what is begun of a large tensor included: a search that takes longer than
+ * expected stands still just before its end. */
+static double work_done(void)
+{
+    const double part = progress.steps ? (double)progress.step / (double)progress.steps : 0;
+    return (double)progress.done + (double)progress.large * (part < 0.98 ? part : 0.98);
+}
+
 static void draw(double now)
 {
-    const double spent = now - progress.started;
-    const double rate = spent > 0 ? (double)progress.done / spent : 0;
-    const double left = rate > 0 ? (double)(progress.work - progress.done) / rate : 0;
+    const double spent = now - progress.started, done = work_done();
+    const double rate = spent > 0 ? done / spent : 0;
+    const double left = rate > 0 ? ((double)progress.work - done) / rate : 0;
     erase();
     fprintf(stderr, "%s %zu/%zu tensors, %3.0f %%, %.2f MB/s, %s left", progress.verb, progress.tensors_done,
-            progress.tensors, progress.work ? 100 * (double)progress.done / (double)progress.work : 100,
-            rate / 1e6, rate > 0 ? vcl_words_time(left).text : "?");
+            progress.tensors, progress.work ? 100 * done / (double)progress.work : 100, rate / 1e6,
+            rate > 0 ? vcl_words_time(left).text : "?");
     progress.shown = 1;
     progress.drawn = now;
 }
@@ -43,6 +52,7 @@ void vcl_progress_start(const char *verb, size_t tensors, uint64_t work)
     progress.work = work;
     progress.tensors_done = 0;
     progress.done = 0;
+    progress.large = progress.steps = progress.step = 0;
     progress.started = progress.drawn = vcl_seconds();
     pthread_mutex_unlock(&lock);
 }
@@ -52,6 +62,24 @@ void vcl_progress_add(size_t tensors, uint64_t work)
     pthread_mutex_lock(&lock);
     progress.tensors_done += tensors;
     progress.done += work;
+    progress.large = progress.steps = progress.step = 0;
+    pthread_mutex_unlock(&lock);
+    vcl_progress_tick();
+}
+
+void vcl_progress_large(uint64_t work, uint64_t steps)
+{
+    pthread_mutex_lock(&lock);
+    progress.large = work;
+    progress.steps = steps;
+    progress.step = 0;
+    pthread_mutex_unlock(&lock);
+}
+
+void vcl_progress_step(void)
+{
+    pthread_mutex_lock(&lock);
+    progress.step++;
     pthread_mutex_unlock(&lock);
     vcl_progress_tick();
 }

@@ -11,7 +11,8 @@ enum { RULE_FILE_LIMIT = 1 << 20 };
 
 static int parse_value(struct vcl_rule *rule, const char *text)
 {
-    rule->exact = strcmp(text, "lossless") == 0 || strcmp(text, "copy") == 0;
+    rule->copy = strcmp(text, "copy") == 0;
+    rule->exact = rule->copy || strcmp(text, "lossless") == 0;
     if (rule->exact)
         return 1;
     rule->goal = strncmp(text, "snr:", 4) == 0 ? VCL_GOAL_SNR : VCL_GOAL_BITS;

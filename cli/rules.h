@@ -10,6 +10,7 @@ struct vcl_rule {
     char *text; /* as given */
     regex_t regex;
     int exact; /* lossless or copy; else goal and target */
+    int copy;
     enum vcl_goal goal;
     double target;
 };

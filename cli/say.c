@@ -39,11 +39,33 @@ int vcl_exit_of(enum vcl_status status)
 
 /* ---- messages -------------------------------------------------------------------------------- */
 
+/* Bytes of the UTF-8 character at c; 0 where it is a control character (U+0000-1F, 7F-9F), which could move
+ * the cursor, or no UTF-8. */
+static size_t printable_length(const char *c)
+{
+    const unsigned char *b = (const unsigned char *)c;
+    const size_t n = b[0] < 0x80 ? 1
+                   : b[0] < 0xC2 ? 0
+                   : b[0] < 0xE0 ? 2
+                   : b[0] < 0xF0 ? 3
+                   : b[0] < 0xF5 ? 4
+                                 : 0;
+    if (b[0] < 0x20 || b[0] == 0x7F || (b[0] == 0xC2 && b[1] < 0xA0))
+        return 0;
+    for (size_t i = 1; i < n; i++)
+        if ((b[i] & 0xC0) != 0x80)
+            return 0;
+    return n;
+}
+
 static void clean(char *text)
 {
-    for (; *text; text++)
-        if ((unsigned char)*text < 0x20 || *text == 0x7f)
+    while (*text) {
+        const size_t n = printable_length(text);
+        if (n == 0)
             *text = '?';
+        text += n ? n : 1;
+    }
 }
 
 static void say(const char *format, va_list arguments)
@@ -181,9 +203,15 @@ int vcl_name_width(const char *name)
 
 void vcl_print_name(const char *name, int width)
 {
-    for (const char *c = name; *c; c++)
-        putchar((unsigned char)*c < 0x20 || *c == 0x7f ? '?' : *c);
-    for (int i = vcl_name_width(name); i < width; i++)
+    for (; *name; width--) {
+        const size_t n = printable_length(name);
+        if (n)
+            fwrite(name, 1, n, stdout);
+        else
+            putchar('?');
+        name += n ? n : 1;
+    }
+    for (; width > 0; width--)
         putchar(' ');
 }
 
@@ -245,5 +273,33 @@ void vcl_json_print(json_t *document)
     json_dumpf(document, stdout,
                JSON_INDENT(2) | JSON_REAL_PRECISION(15)); /* a failed write shows in vcl_close_stdout */
     putchar('\n');
+    json_decref(document);
+}
+
+static void dump(const json_t *value)
+{
+    json_dumpf(value, stdout, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
+}
+
+void vcl_json_print_list(json_t *document, const char *key, size_t count,
+                         json_t *(*make)(const void *user, size_t i), const void *user)
+{
+    const char *name;
+    json_t *value;
+    fputs("{\n", stdout);
+    json_object_foreach(document, name, value)
+    {
+        printf("  \"%s\": ", name);
+        dump(value);
+        fputs(",\n", stdout);
+    }
+    printf("  \"%s\": [", key);
+    for (size_t i = 0; i < count; i++) {
+        json_t *item = make(user, i);
+        fputs(i ? ",\n    " : "\n    ", stdout);
+        dump(item);
+        json_decref(item);
+    }
+    fputs("\n  ]\n}\n", stdout);
     json_decref(document);
 }

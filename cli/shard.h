@@ -49,8 +49,10 @@ struct vcl_late {
 /* disk_bytes: what must be free before it starts.  late may be NULL. */
 int vcl_encode_shard(const struct vcl_encoding *encoding, size_t number, const char *path,
                      uint64_t disk_bytes, const struct vcl_late *late);
-/* Most bytes all frames of the entries first to last-1 take while they are written. */
-uint64_t vcl_encode_disk_bytes(const struct vcl_choice *choices, size_t first, size_t last);
+/* Most bytes all frames of the entries first to last-1 take while they are written; `certain` leaves out
+ * those with a goal in dB, which usually end far below their raw size. */
+uint64_t vcl_encode_disk_most(const struct vcl_choice *choices, size_t first, size_t last);
+uint64_t vcl_encode_disk_certain(const struct vcl_choice *choices, size_t first, size_t last);
 /* How much of the progress a tensor is: lossy coding takes far longer than copying. */
 uint64_t vcl_encode_effort(const struct vcl_choice *choice, const struct vcl_entry *entry);
 /* Codes 64 x 64 values as the parameters say, so that a missing encoder shows before the work.  Returns an

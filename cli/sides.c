@@ -103,27 +103,48 @@ static int write_index(const char *from, const char *to, uint64_t before, uint64
 
 /* ---- compressing ----------------------------------------------------------------------------- */
 
-static int copy_one(const struct vcl_folder *folder, const char *name, uint64_t before, uint64_t after,
-                    char hex[33])
+static int tell_status(enum vcl_status status, const struct vcl_error *error)
+{
+    const int code = status == VCL_OK ? VCL_EXIT_OK : vcl_tell(status, "%s", error->text);
+    return vcl_interrupted() ? VCL_EXIT_INTERRUPTED : code;
+}
+
+static int is_index(const struct vcl_folder *folder, const char *name)
 {
     const char *index = vcl_folder_index(folder);
-    const int is_index = index && strcmp(index, name) == 0;
+    return index && strcmp(index, name) == 0;
+}
+
+static int copy_one(const struct vcl_folder *folder, const char *name, json_t *files)
+{
     struct vcl_error error = { 0 };
-    char *from = vcl_folder_file(folder->input, name), *to = vcl_folder_file(folder->partial, name);
-    int code = is_index ? write_index(from, to, before, after) : VCL_EXIT_OK;
-    if (!code) {
-        const enum vcl_status status =
-            vcl_copy_file(is_index ? to : from, is_index ? NULL : to, 1, hex, &error);
-        code = status == VCL_OK ? VCL_EXIT_OK : vcl_tell(status, "%s", error.text);
-    }
+    char hex[33], *from = vcl_folder_file(folder->input, name), *to = vcl_folder_file(folder->partial, name);
+    const int code = tell_status(vcl_copy_file(from, to, 1, hex, &error), &error);
+    if (!code)
+        vcl_json_set(files, name, json_string(hex));
     free(from);
     free(to);
-    return vcl_interrupted() ? VCL_EXIT_INTERRUPTED : code;
+    return code;
+}
+
+static int copy_index(const struct vcl_folder *folder, const char *name, json_t *files, uint64_t before,
+                      uint64_t after)
+{
+    struct vcl_error error = { 0 };
+    char hex[33], *from = vcl_folder_file(folder->input, name), *to = vcl_folder_file(folder->partial, name);
+    int code = write_index(from, to, before, after);
+    if (!code)
+        code = tell_status(vcl_copy_file(to, NULL, 1, hex, &error), &error);
+    if (!code)
+        vcl_json_set(files, name, json_string(hex));
+    free(from);
+    free(to);
+    return code;
 }
 
 static char *dump(json_t *files)
 {
-    char *text = json_dumps(files, JSON_COMPACT);
+    char *text = json_dumps(files, JSON_COMPACT | JSON_SORT_KEYS);
     json_decref(files);
     if (text)
         return text;
@@ -131,20 +152,26 @@ static char *dump(json_t *files)
     return NULL;
 }
 
-int vcl_sides_copy(const struct vcl_folder *folder, uint64_t before, uint64_t after, char **files)
+int vcl_sides_copy(const struct vcl_folder *folder, json_t **files)
 {
-    json_t *object = json_object();
-    char hex[33];
-    for (size_t i = 0; i < folder->count; i++) {
-        const int code = copy_one(folder, folder->sides[i], before, after, hex);
-        if (code) {
-            json_decref(object);
-            return code;
-        }
-        vcl_json_set(object, folder->sides[i], json_string(hex));
-    }
-    *files = dump(object);
-    return VCL_EXIT_OK;
+    int code = VCL_EXIT_OK;
+    *files = json_object();
+    for (size_t i = 0; i < folder->count && !code; i++)
+        if (!is_index(folder, folder->sides[i]))
+            code = copy_one(folder, folder->sides[i], *files);
+    return code;
+}
+
+int vcl_sides_finish(const struct vcl_folder *folder, json_t *files, uint64_t before, uint64_t after,
+                     char **text)
+{
+    int code = VCL_EXIT_OK;
+    for (size_t i = 0; i < folder->count && !code; i++)
+        if (is_index(folder, folder->sides[i]))
+            code = copy_index(folder, folder->sides[i], files, before, after);
+    if (!code)
+        *text = dump(json_incref(files));
+    return code;
 }
 
 size_t vcl_sides_room(const struct vcl_folder *folder)
@@ -162,9 +189,7 @@ size_t vcl_sides_room(const struct vcl_folder *folder)
 
 /* ---- decompressing and checking -------------------------------------------------------------- */
 
-/* The list of files of the model's last shard; an empty one where there is none.  NULL where it is
- * malformed. */
-static json_t *load_files(const struct vcl_model *model)
+json_t *vcl_sides_listed(const struct vcl_model *model)
 {
     const size_t last = vcl_model_shards(model) - 1;
     const char *text = vcl_model_metadata(model, last, "vcllm.files");
@@ -193,13 +218,12 @@ static int check_hash(const char *path, const char *found, const json_t *hash)
 static int restore_one(const struct vcl_folder *folder, const char *name, const json_t *hash, uint64_t before,
                        uint64_t after)
 {
-    const char *index = vcl_folder_index(folder);
     struct vcl_error error = { 0 };
     char hex[33], *from = vcl_folder_file(folder->input, name), *to = vcl_folder_file(folder->partial, name);
-    const int is_index = index && strcmp(index, name) == 0;
-    const enum vcl_status status = vcl_copy_file(from, is_index ? NULL : to, 1, hex, &error);
+    const int edit = is_index(folder, name);
+    const enum vcl_status status = vcl_copy_file(from, edit ? NULL : to, 1, hex, &error);
     int code = status == VCL_OK ? check_hash(from, hex, hash) : vcl_tell(status, "%s", error.text);
-    if (!code && is_index)
+    if (!code && edit)
         code = write_index(from, to, before, after);
     free(from);
     free(to);
@@ -208,7 +232,7 @@ static int restore_one(const struct vcl_folder *folder, const char *name, const 
 
 int vcl_sides_restore(const struct vcl_folder *folder, uint64_t before, uint64_t after)
 {
-    json_t *hash, *files = load_files(folder->model);
+    json_t *hash, *files = vcl_sides_listed(folder->model);
     const char *name;
     int code = files ? VCL_EXIT_OK : VCL_EXIT_FAILED;
     json_object_foreach(files, name, hash)
@@ -228,7 +252,7 @@ int vcl_sides_restore(const struct vcl_folder *folder, uint64_t before, uint64_t
 size_t vcl_sides_verify(const struct vcl_model *model, size_t *checked)
 {
     const char *shard = vcl_model_shard_path(model, 0), *slash = strrchr(shard, '/'), *name;
-    json_t *hash, *files = load_files(model);
+    json_t *hash, *files = vcl_sides_listed(model);
     size_t faults = !files;
     json_object_foreach(files, name, hash)
     {

@@ -28,7 +28,7 @@ static int take_entry(struct vcl_totals *totals, const struct vcl_model *model, 
         return VCL_EXIT_OK;
     }
     totals->values += info.values;
-    if (info.codec == VCL_CODEC_EXACT) {
+    if (info.codec == VCL_CODEC_EXACT || info.codec == VCL_CODEC_LOSSLESS) {
         totals->exact++;
         return VCL_EXIT_OK;
     }

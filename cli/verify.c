@@ -1,13 +1,11 @@
 /* verify.c - the verb verify: every checksum of a compressed model, every tile decoded.
  *
  * It goes on after a fault, says each on stderr with its place, and fails at the end. */
-#include <stdatomic.h>
 #include <stdlib.h>
 
+#include "check.h"
 #include "folder.h"
 #include "frames.h"
-#include "values.h"
-#include "work.h"
 
 static const char HELP[] =
     "usage: vcllm verify INPUT [options]\n"
@@ -32,43 +30,9 @@ const struct vcl_verb vcl_verb_verify = { "verify", "check every checksum and de
 
 struct verification {
     const struct vcl_model *model;
-    const char *decoder;
-    unsigned char *bad;            /* per entry */
-    atomic_int missing;            /* a codec is not there: no verdict on the data */
-    size_t tensors, sides, faults; /* faults outside tensors */
+    struct vcl_check check;
+    size_t sides, faults; /* faults outside tensors */
 };
-
-static uint64_t verify_memory(void *user, size_t i)
-{
-    const struct verification *v = user;
-    return vcl_model_entry(v->model, i)->bytes > VCL_WORK_LARGE ? VCL_WORK_ALONE : 0;
-}
-
-static int verify_run(void *user, size_t i, struct vcl_context *ctx)
-{
-    struct verification *v = user;
-    const struct vcl_entry *entry = vcl_model_entry(v->model, i);
-    struct vcl_values values;
-    int code = VCL_EXIT_OK;
-    if (vcl_model_is_compressed(v->model, entry->shard)) {
-        code = vcl_values_open(&values, v->model, entry, v->decoder);
-        if (!code && values.stored == entry) /* an alias' target is checked where it stands */
-            code = vcl_values_decode(&values, ctx, 0, UINT64_MAX, NULL, NULL);
-    }
-    if (code == VCL_EXIT_CODEC)
-        atomic_store(&v->missing, 1);
-    vcl_progress_add(1, entry->bytes);
-    v->bad[i] = code != VCL_EXIT_OK && code != VCL_EXIT_INTERRUPTED;
-    return VCL_EXIT_OK;
-}
-
-static int verify_finish(void *user, size_t i)
-{
-    struct verification *v = user;
-    (void)i;
-    v->tensors++;
-    return VCL_EXIT_OK;
-}
 
 static int verify_containers(struct verification *v)
 {
@@ -94,9 +58,19 @@ static int verify_containers(struct verification *v)
     return compressed > 0;
 }
 
+/* What decompress restores by; only where all else is good, or the same faults would be told twice. */
+static void verify_originals(struct verification *v)
+{
+    struct vcl_error error = { 0 };
+    for (size_t i = 0; i < vcl_model_shards(v->model); i++)
+        if (vcl_model_is_compressed(v->model, i) && vcl_model_check_original(v->model, i, &error) != VCL_OK) {
+            vcl_tell(error.status, "%s", error.text);
+            v->faults++;
+        }
+}
+
 static int verify_tensors(struct verification *v, int jobs)
 {
-    const struct vcl_task task = { v, verify_memory, verify_run, verify_finish };
     struct vcl_work work;
     uint64_t bytes = 0;
     int code = vcl_work_create(&work, vcl_cli_threads(jobs));
@@ -105,7 +79,7 @@ static int verify_tensors(struct verification *v, int jobs)
     for (size_t i = 0; i < vcl_model_count(v->model); i++)
         bytes += vcl_model_entry(v->model, i)->bytes;
     vcl_progress_start("verify", vcl_model_count(v->model), bytes);
-    code = vcl_work_run(&work, &task, 0, vcl_model_count(v->model));
+    code = vcl_check_tensors(&v->check, &work);
     vcl_progress_stop();
     vcl_work_destroy(&work);
     return code;
@@ -115,7 +89,7 @@ static size_t count_bad(const struct verification *v)
 {
     size_t bad = 0;
     for (size_t i = 0; i < vcl_model_count(v->model); i++)
-        bad += v->bad[i];
+        bad += v->check.bad[i];
     return bad;
 }
 
@@ -123,11 +97,11 @@ static void report_json(const struct verification *v, const char *input, int com
 {
     json_t *document = vcl_json_document("verify"), *names = json_array();
     for (size_t i = 0; i < vcl_model_count(v->model); i++)
-        if (v->bad[i])
+        if (v->check.bad[i])
             vcl_json_append(names, vcl_json_text(vcl_model_entry(v->model, i)->name));
     vcl_json_set(document, "input", vcl_json_text(input));
     vcl_json_set(document, "compressed", json_boolean(compressed));
-    vcl_json_set(document, "tensors", json_integer((json_int_t)v->tensors));
+    vcl_json_set(document, "tensors", json_integer((json_int_t)v->check.checked));
     vcl_json_set(document, "side_files", json_integer((json_int_t)v->sides));
     vcl_json_set(document, "faults", json_integer((json_int_t)(v->faults + count_bad(v))));
     vcl_json_set(document, "bad_tensors", names);
@@ -141,9 +115,10 @@ static void report_text(const struct verification *v, const char *input, int com
         printf("%s: not compressed: there are no checksums to verify; its structure is right (%zu tensors)\n",
                input, vcl_model_count(v->model));
     else if (faults)
-        printf("%s: %zu faults in %zu tensors and %zu side files\n", input, faults, v->tensors, v->sides);
+        printf("%s: %zu faults in %zu tensors and %zu side files\n", input, faults, v->check.checked,
+               v->sides);
     else
-        printf("%s: good: %zu tensors and %zu side files checked\n", input, v->tensors, v->sides);
+        printf("%s: good: %zu tensors and %zu side files checked\n", input, v->check.checked, v->sides);
 }
 
 static int run(int argc, char **argv)
@@ -154,7 +129,7 @@ static int run(int argc, char **argv)
     int jobs = 0, json = 0, quiet = 0, count;
     char **operands;
     const struct vcl_option options[] = {
-        { "decoder", 0, VCL_OPTION_TEXT, &v.decoder, 0, 0, NULL, NULL },
+        { "decoder", 0, VCL_OPTION_TEXT, &v.check.decoder, 0, 0, NULL, NULL },
         { "threads", 'j', VCL_OPTION_INTEGER, &jobs, 0, 1024, NULL, NULL },
         VCL_READING_OPTIONS(&reading),
         { "json", 0, VCL_OPTION_FLAG, &json, 0, 0, NULL, NULL },
@@ -168,19 +143,22 @@ static int run(int argc, char **argv)
     if (code)
         return code;
 
-    v.model = model;
-    v.bad = vcl_zeros(vcl_model_count(model), 1);
+    v.model = v.check.model = model;
+    v.check.bad = vcl_zeros(vcl_model_count(model), 1);
+    v.check.progress = 1;
     const int compressed = verify_containers(&v);
     code = verify_tensors(&v, jobs);
+    if (!code && v.faults + count_bad(&v) == 0)
+        verify_originals(&v);
     if (code == VCL_EXIT_INTERRUPTED)
-        vcl_say("interrupted after %zu tensors", v.tensors);
-    else if (json)
+        vcl_say("interrupted after %zu tensors", v.check.checked);
+    else if (!code && json)
         report_json(&v, operands[0], compressed);
-    else if (!quiet)
+    else if (!code && !quiet)
         report_text(&v, operands[0], compressed);
-    if (!code && v.faults + count_bad(&v))
-        code = atomic_load(&v.missing) ? VCL_EXIT_CODEC : VCL_EXIT_FAILED;
-    free(v.bad);
+    if ((!code || code == VCL_EXIT_CODEC) && v.faults + count_bad(&v))
+        code = VCL_EXIT_FAILED;
+    free(v.check.bad);
     vcl_model_close(model);
     return code;
 }

@@ -12,6 +12,7 @@
 
 /* A wave holds this much, or a single item: the same for the calling program whatever the model's size. */
 enum { WAVE_BYTES = 32 << 20, WAVE_BYTES_PER_THREAD = 8 << 20, ITEM_BYTES = 16 << 10 };
+enum { TILE_SHIFT = 20 }; /* tiles of large tensors have about a million values */
 
 struct wave {
     struct vcl_work *work;
@@ -21,6 +22,11 @@ struct wave {
     atomic_int code;
     atomic_uint worker;
 };
+
+uint64_t vcl_work_steps(const struct vcl_work *work, uint64_t values, unsigned passes)
+{
+    return passes * ((values >> TILE_SHIFT) / work->threads + 1);
+}
 
 int vcl_work_create(struct vcl_work *work, unsigned threads)
 {

@@ -27,6 +27,10 @@ struct vcl_task {
     int (*finish)(void *user, size_t i);
 };
 
+/* The library polls once for as many tiles as the wide context has threads: steps for the progress line of
+ * a tensor of so many values whose tiles are coded `passes` times. */
+uint64_t vcl_work_steps(const struct vcl_work *work, uint64_t values, unsigned passes);
+
 int vcl_work_create(struct vcl_work *work, unsigned threads);
 void vcl_work_destroy(struct vcl_work *work);
 /* Runs items first to last-1.  Stops at the first failure and returns its exit code; VCL_EXIT_INTERRUPTED

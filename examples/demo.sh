@@ -14,7 +14,9 @@ step() {
 step compress models/tiny-llama -o "$out/small" --codec h265 --bits 2.9
 step verify "$out/small"
 step decompress "$out/small" -o "$out/back"
-step compare models/tiny-llama "$out/back"
+echo
+echo "\$ vcllm compare models/tiny-llama $out/back     # last line"
+"$vcllm" compare models/tiny-llama "$out/back" | tail -n 1
 
 size() { cat "$1"/*.safetensors | wc -c; }
 before=$(size models/tiny-llama) after=$(size "$out/small")

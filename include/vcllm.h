@@ -143,7 +143,7 @@ struct vcl_error_sums {
 };
 VCL_API enum vcl_status vcl_compare(enum vcl_dtype dtype, const void *x, const void *y, size_t n,
                                     struct vcl_error_sums *sums);
-/* SNR in dB: INFINITY where the error is 0, -INFINITY where only the signal is. */
+/* SNR in dB: INFINITY where the error is 0, -INFINITY where only the signal is, NAN where its square overflows. */
 VCL_API double vcl_snr(const struct vcl_error_sums *sums);
 
 /* ---- contexts -------------------------------------------------------------------------------- */
@@ -164,7 +164,9 @@ VCL_API void vcl_options_init(struct vcl_options *options);
 
 struct vcl_context;
 
-/* options NULL = defaults.  VCL_E_MEMORY, VCL_E_ARGUMENT. */
+/* options NULL = defaults.  VCL_E_MEMORY, VCL_E_ARGUMENT.  The environment's VCLLM_CPU (c, avx2 or avx512)
+ * keeps the context to the loops of that level of CPU at most: the same results, to the bit, in another
+ * time. */
 VCL_API enum vcl_status vcl_context_create(const struct vcl_options *options, struct vcl_context **ctx);
 VCL_API void vcl_context_destroy(struct vcl_context *ctx); /* NULL is fine */
 
@@ -176,10 +178,12 @@ VCL_API const char *vcl_context_message(const struct vcl_context *ctx);
 
 /* The numbers are those written in frames. */
 enum vcl_codec {
-    VCL_CODEC_ALIAS = 0, /* the name of another tensor with the same bytes; see vcl_alias_encode */
-    VCL_CODEC_EXACT = 1, /* the tensor's bytes, unchanged */
-    VCL_CODEC_H264 = 2,  /* round to nearest at 8 to 12 bits, pictures, H.264 intra */
-    VCL_CODEC_H265 = 3,  /* the same through H.265 */
+    VCL_CODEC_ALIAS = 0,    /* the name of another tensor with the same bytes; see vcl_alias_encode */
+    VCL_CODEC_EXACT = 1,    /* the tensor's bytes, unchanged */
+    VCL_CODEC_H264 = 2,     /* round to nearest at 8 to 12 bits, pictures, H.264 intra */
+    VCL_CODEC_H265 = 3,     /* the same through H.265 */
+    VCL_CODEC_TENSOR = 4,   /* scale classes, trellis-coded quantisation, rANS */
+    VCL_CODEC_LOSSLESS = 5, /* the tensor's bytes in fewer bytes: byte planes, rANS */
     VCL_CODEC_COUNT
 };
 /* "h265"; NULL for a number that is no codec.  And back: VCL_CODEC_COUNT for a name that is none. */
@@ -192,15 +196,23 @@ enum vcl_goal {
     VCL_GOAL_SNR   /* target = dB, -10 to 200: never below, and close to it */
 };
 
+enum vcl_objective {
+    VCL_OBJECTIVE_MODEL, /* unbiased: the nearest path, points on the lattice; for weights, whose errors must
+                          * not all point towards zero */
+    VCL_OBJECTIVE_MSE /* least squared error at the rate: points near zero are preferred where bits are dear */
+};
+
 struct vcl_params {
     size_t size;          /* of this struct; set by vcl_params_init */
-    enum vcl_codec codec; /* default VCL_CODEC_H265; VCL_CODEC_EXACT ignores all that follows */
+    enum vcl_codec codec; /* default VCL_CODEC_H265; EXACT and LOSSLESS ignore all that follows */
     enum vcl_goal goal;   /* default VCL_GOAL_BITS */
     double target;        /* default 2.9 */
-    int effort;           /* 1 (fast) to 9 (thorough), default 5. x265: presets ultrafast
-                           * to placebo; x264: 1-5 and 6-9 (docs/design.md says why) */
-    int rotate;           /* 1 = randomised Hadamard on both sides of every tile before coding.  Default 0 */
-    uint32_t seed;        /* of the rotation's signs.  Default 1 */
+    int effort;           /* 1 (fast) to 9 (thorough), default 5.  Tensor codec: scalar quantiser, then 4, 8,
+                           * 8, 8, 16, 32, 64, 256 trellis states; x265: presets ultrafast to placebo;
+                           * x264: 1-5 and 6-9 (docs/design.md says why) */
+    enum vcl_objective objective; /* tensor codec; default VCL_OBJECTIVE_MSE */
+    int rotate;     /* 1 = randomised Hadamard on both sides of every tile before coding.  Default 0 */
+    uint32_t seed;  /* of the rotation's signs.  Default 1 */
     int row_scales; /* 1 = one 8- to 12-bit range per matrix row instead of one per tensor.  Default 0 */
     int depth;      /* bits of the range: 0 = as few of 8, 10, 12 as the target allows, or 8, 10, 12 */
     int chroma;     /* 400 (luma only, default) or 420 (constant chroma, for hardware without monochrome) */
@@ -224,7 +236,7 @@ struct vcl_sink {
 enum {
     VCL_REPORT_SATURATED =
         1,                   /* the quantised tensor itself, coded exactly, is below the target: written so */
-    VCL_REPORT_FELL_BACK = 2 /* the codec could not meet the target but the exact frame does: written so */
+    VCL_REPORT_FELL_BACK = 2 /* the target is met by a lossless frame, or only by one: written so */
 };
 struct vcl_report {
     uint64_t frame_bytes;
@@ -237,8 +249,8 @@ struct vcl_report {
     unsigned flags;       /* VCL_REPORT_* */
 };
 
-/* Most bytes a frame of this tensor can take, whatever the parameters: the raw bytes and the header of
- * an exact frame. 0 where vcl_tensor_size fails. */
+/* Most bytes a frame of this tensor can take, whatever the parameters: the raw bytes, the header of an exact
+ * frame, and one byte for every 2^20 values.  0 where vcl_tensor_size fails. */
 VCL_API uint64_t vcl_bound(const struct vcl_tensor *tensor);
 
 /* Encodes the values at source offsets 0 to bytes-1.  The frame goes to sink offsets 0 to

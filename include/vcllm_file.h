@@ -109,6 +109,13 @@ VCL_API enum vcl_status vcl_model_frame(const struct vcl_model *model, const str
                                         struct vcl_info *info, const struct vcl_entry **target,
                                         struct vcl_error *error);
 
+/* Does what a compressed shard's metadata say of the original hold together?  vcllm.header, where it is
+ * there, must be a header of exactly the tensors that the frames hold and of the other metadata; vcllm.files
+ * an object of plain file names, none of them a shard's, and hashes.  VCL_E_FORMAT where one does not, or
+ * what vcl_model_frame says of a frame.  Without it, decompressing may fail where every frame is good. */
+VCL_API enum vcl_status vcl_model_check_original(const struct vcl_model *model, size_t shard,
+                                                 struct vcl_error *error);
+
 /* ---- writing --------------------------------------------------------------------------------- */
 
 struct vcl_pair {

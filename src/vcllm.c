@@ -2,6 +2,7 @@
 #include "vcllm.h"
 
 #include "base/common.h"
+#include "base/cpu.h"
 #include "base/mem.h"
 #include "base/pool.h"
 #include "codec/decode.h"
@@ -19,6 +20,7 @@
 struct vcl_context {
     struct vcl_mem mem;
     struct vcl_pool *pool;
+    const struct vcl_kernels *kernels;
     struct vcl_options options;
     char *module_dir;                /* a copy; NULL = default */
     struct vcl_video_library module; /* loaded at first need */
@@ -71,6 +73,7 @@ enum vcl_status vcl_context_create(const struct vcl_options *options, struct vcl
         return VCL_E_MEMORY;
     ctx->mem = mem;
     ctx->options = *options;
+    ctx->kernels = vcl_kernels_for(vcl_cpu_level());
     ctx->pool = vcl_pool_create(&ctx->mem, thread_count(options->threads));
     if (!ctx->pool || !copy_module_dir(ctx, options->module_dir)) {
         vcl_context_destroy(ctx);
@@ -116,8 +119,8 @@ static enum vcl_status need_video(struct vcl_context *ctx, const struct vcl_vide
 /* Everything a call needs for this codec. */
 static enum vcl_status open_env(struct vcl_context *ctx, enum vcl_codec codec, struct vcl_env *env)
 {
-    *env =
-        (struct vcl_env){ &ctx->mem, ctx->pool, NULL, ctx->options.cancel, ctx->options.user, ctx->message };
+    *env = (struct vcl_env){ &ctx->mem,         ctx->pool,    NULL,        ctx->options.cancel,
+                             ctx->options.user, ctx->message, ctx->kernels };
     return is_video(codec) ? need_video(ctx, &env->video) : VCL_OK;
 }
 
@@ -126,10 +129,11 @@ static enum vcl_status open_env(struct vcl_context *ctx, enum vcl_codec codec, s
 void vcl_params_init(struct vcl_params *params)
 {
     *params = (struct vcl_params){ .size = sizeof *params,
-                                   .codec = VCL_CODEC_H265,
+                                   .codec = VCL_CODEC_TENSOR,
                                    .goal = VCL_GOAL_BITS,
                                    .target = 2.9,
                                    .effort = 5,
+                                   .objective = VCL_OBJECTIVE_MSE,
                                    .seed = 1,
                                    .chroma = 400 };
 }
@@ -139,10 +143,10 @@ static const char *params_fault(const struct vcl_tensor *tensor, const struct vc
 {
     if (p->size < sizeof *p)
         return "params.size is too small: call vcl_params_init";
-    if (p->codec == VCL_CODEC_EXACT)
+    if (p->codec == VCL_CODEC_EXACT || p->codec == VCL_CODEC_LOSSLESS)
         return NULL;
-    if (!is_video(p->codec))
-        return "params.codec must be exact, h264 or h265";
+    if (!is_video(p->codec) && p->codec != VCL_CODEC_TENSOR)
+        return "params.codec must be exact, lossless, h264, h265 or tensor";
     if (!vcl_dtype_is_float(tensor->dtype))
         return "only F16, BF16, F32 and F64 tensors can be coded lossily";
     if (p->goal != VCL_GOAL_BITS && p->goal != VCL_GOAL_SNR)
@@ -151,6 +155,8 @@ static const char *params_fault(const struct vcl_tensor *tensor, const struct vc
         return "params.target must be 0.01 to 64 bits per value";
     if (p->goal == VCL_GOAL_SNR && !(p->target >= -10 && p->target <= 200))
         return "params.target must be -10 to 200 dB";
+    if (p->objective != VCL_OBJECTIVE_MODEL && p->objective != VCL_OBJECTIVE_MSE)
+        return "params.objective is none of vcl_objective";
     if (p->effort < 1 || p->effort > 9)
         return "params.effort must be 1 to 9";
     if (p->depth != 0 && p->depth != 8 && p->depth != 10 && p->depth != 12)
@@ -198,7 +204,7 @@ static int read_buffer(void *user, uint64_t offset, void *dst, size_t bytes)
 static int write_buffer(void *user, uint64_t offset, const void *src, size_t bytes)
 {
     const struct buffer *const b = user;
-    if (offset <= b->room && bytes <= b->room - offset)
+    if (bytes > 0 && offset <= b->room && bytes <= b->room - offset)
         memcpy(b->bytes + offset, src, bytes);
     return 0;
 }
@@ -266,9 +272,9 @@ static void fill_info(const struct vcl_frame *frame, struct vcl_info *info)
     info->rotated = (frame->flags & VCL_FLAG_ROTATED) != 0;
     info->row_scales = (frame->flags & VCL_FLAG_ROW_SCALES) != 0;
     info->non_finite = (frame->flags & VCL_FLAG_NON_FINITE) != 0;
-    info->snr = frame->codec == VCL_CODEC_ALIAS ? NAN
-              : frame->codec == VCL_CODEC_EXACT ? INFINITY
-                                                : frame->snr;
+    info->snr = frame->codec == VCL_CODEC_ALIAS                                       ? NAN
+              : frame->codec == VCL_CODEC_EXACT || frame->codec == VCL_CODEC_LOSSLESS ? INFINITY
+                                                                                      : frame->snr;
 }
 
 enum vcl_status vcl_peek(const void *bytes, size_t n, struct vcl_info *info, const char **target,

@@ -19,6 +19,8 @@ import sys
 import numpy as np
 import xxhash
 
+import refdec_tensor
+
 DTYPES = [("BOOL", 8), ("F4", 4), ("F6_E2M3", 6), ("F6_E3M2", 6), ("U8", 8), ("I8", 8), ("F8_E5M2", 8),
           ("F8_E4M3", 8), ("F8_E8M0", 8), ("F8_E4M3FNUZ", 8), ("F8_E5M2FNUZ", 8), ("I16", 16), ("U16", 16),
           ("F16", 16), ("BF16", 16), ("I32", 32), ("U32", 32), ("F32", 32), ("C64", 64), ("F64", 64), ("I64", 64),
@@ -28,8 +30,9 @@ BITS = dict(DTYPES)
 CODES = {name: code for code, name in enumerate(NAMES)}
 LOSSY = ("F16", "BF16", "F32", "F64")
 
-ALIAS, EXACT, H264, H265 = range(4)
-ROTATED, ROW_SCALES, NON_FINITE = 1, 2, 4
+ALIAS, EXACT, H264, H265, TENSOR, LOSSLESS = range(6)
+VIDEO = (H264, H265)
+ROTATED, ROW_SCALES, NON_FINITE, COL_MEANS = 1, 2, 4, 8
 HEADER_LIMIT = 100_000_000
 MAX_SIDE = 4096
 FLT_MAX = np.finfo(np.float32).max
@@ -64,10 +67,10 @@ class Frame:
                                                                                                  self.data)
         need(magic == b"VCLF", "no magic")
         need(version == 0, f"version {version}")
-        need(self.codec <= H265, f"codec {self.codec}")
+        need(self.codec in (ALIAS, EXACT, *VIDEO, TENSOR, LOSSLESS), f"codec {self.codec}")
         need(dtype < len(DTYPES), f"dtype {dtype}")
         need(rank <= 16, f"rank {rank}")
-        need(28 + 8 * rank <= self.H <= len(self.data), "header length")
+        need(28 + 8 * rank <= self.H <= min(len(self.data), 1 << 24), "header length")
         need(self.F == len(self.data) and self.F % 8 == 0, "frame length")
         need(hash32(self.data[:self.H - 4]) == self._u32(self.H - 4), "header checksum")
         self.dtype, self.bits = DTYPES[dtype]
@@ -86,7 +89,9 @@ class Frame:
         return struct.unpack_from(layout, self.data, at), at + size
 
     def _codec_part(self, at):
-        known = ROTATED | ROW_SCALES | NON_FINITE if self.codec >= H264 else 0
+        known = ROTATED | ROW_SCALES | NON_FINITE if self.codec in VIDEO else 0
+        if self.codec == TENSOR:
+            known = ROTATED | NON_FINITE | COL_MEANS
         need(self.flags & ~known == 0, "unknown flag")
         if self.codec == ALIAS:
             (length,), at = self._take("<I", at)
@@ -103,20 +108,54 @@ class Frame:
         (self.cols, self.tile_rows, self.tile_cols), at = self._take("<QII", at)
         need(self.cols >= 1 and self.values % self.cols == 0, "cols")
         need(self.tile_rows >= 1 and self.tile_cols >= 1, "empty tiles")
-        need(self.tile_rows * self.tile_cols <= 1 << 24, "tile too large")
+        need(self.tile_rows * self.tile_cols <= 1 << 22, "tile too large")
         for length in (self.cols, self.tile_cols):
             need(length * self.bits % 8 == 0 or self.values == 0, "a tile's row is not whole bytes")
-        if self.codec >= H264:
+        if self.codec in VIDEO:
             at = self._video_part(at)
+        if self.codec == TENSOR:
+            at = self._tensor_part(at)
         self.rows = self.values // self.cols
         self._tile_table(at, ceil_div(self.rows, self.tile_rows) * ceil_div(self.cols, self.tile_cols))
 
     def _video_part(self, at):
-        need(self.dtype in LOSSY, f"video of {self.dtype}")
-        (self.depth, chroma, zero, step, self.snr, self.seed), at = self._take("<BBHffI", at)
+        (self.depth, chroma, zero), at = self._take("<BBH", at)
         need(self.depth in (8, 10, 12), f"depth {self.depth}")
         need(chroma <= 1, f"chroma {chroma}")
         need(zero == 0, "reserved bytes")
+        return self._lossy_part(at)
+
+    def _tensor_part(self, at):
+        fields, at = self._take("<BBBBb3s8b", at)
+        self.states, self.lanes, self.shift, slopes, self.fine, zero = fields[:6]
+        self.centroids = fields[6:]
+        need(self.states in (0, 2, 3, 4, 5, 6, 7, 8), "states")
+        need(self.lanes in (8, 32) and self.shift <= 8 and slopes <= 7 and -16 <= self.fine <= 16, "model")
+        need(ceil_div(self.tile_rows, self.lanes) * self.lanes * self.tile_cols <= 1 << 22, "tile too large")
+        need(zero == bytes(3), "reserved bytes")
+        at = self._lossy_part(at)
+        (side,), at = self._take("<I", at)
+        need(at + side <= self.H - 4, "side bytes")
+        self.col_classes = np.zeros(self.cols if self.values else 0, np.int64)
+        self.col_means = None
+        classes = side - (2 * self.cols if self.flags & COL_MEANS else 0)
+        need(classes >= 0, "side bytes")
+        if classes and self.values:
+            try:
+                self.col_classes, used = refdec_tensor.read_classes(self.data[at:at + classes], self.cols)
+            except refdec_tensor.Damaged as error:
+                raise Bad(str(error)) from None
+            need(used == classes, "side bytes")
+        if self.flags & COL_MEANS:
+            upper = np.frombuffer(self.data, "<u2", self.cols, at + classes).astype(np.uint32)
+            self.col_means = (upper << 16).view(np.float32)
+            need(np.isfinite(self.col_means).all(), "column means")
+        self.tables = refdec_tensor.slot_tables(slopes, self.fine)
+        return at + side
+
+    def _lossy_part(self, at):
+        need(self.dtype in LOSSY, f"lossy coding of {self.dtype}")
+        (step, self.snr, self.seed), at = self._take("<ffI", at)
         need(math.isfinite(step) and math.copysign(1, step) == 1, "step")
         need(not math.isnan(self.snr), "snr")
         need(self.flags & ROTATED or self.seed == 0, "seed without rotation")
@@ -156,9 +195,128 @@ class Frame:
         need(hash32(data) == stored_hash, "checksum of the stored bytes")
         if self.codec == EXACT:
             need(stored * 8 == rows * cols * self.bits, "stored size")
-        values = data if self.codec == EXACT else decode_video_tile(self, data, rows, cols)
+        if self.codec == LOSSLESS:
+            values = decode_lossless_tile(self.dtype, data, rows * cols * self.bits // 8)
+        else:
+            first = i % across * self.tile_cols
+            values = data if self.codec == EXACT else decode_lossy_tile(self, data, rows, cols, first)
         need(hash32(values) == decoded_hash, "checksum of the decoded values")
         return np.frombuffer(values, np.uint8).reshape(rows, -1)
+
+
+# ---- lossless tiles ----------------------------------------------------------------------------------------------
+
+FEW_LANES, LANES, FEW_SYMBOLS, BLOCK = 4, 32, 4096, 256
+
+
+def number_bytes(dtype):
+    """Bytes of the numbers that a lossless tile is taken as."""
+    return 4 if dtype == "C64" else max(1, BITS[dtype] // 8)
+
+
+def unfold(y, dtype, base=None):
+    """Numbers back from their folded form; base: mode 2's."""
+    n = 8 * y.dtype.itemsize
+    if base is not None:
+        low = (1 << n - 9) - 1
+        u = [v >> 1 & ~low | v & low for v in y.tolist()]
+        u = [(v + (base << n - 8)) % (1 << n) if v >> n - 8 else v for v in u]
+        return np.array([v >> 1 | (v & 1) << n - 1 for v in u], y.dtype)
+    if dtype in ("F16", "BF16", "F32", "C64", "F64"):
+        return np.array([v >> 1 | (v & 1) << n - 1 for v in y.tolist()], y.dtype)
+    if dtype in ("I16", "I32", "I64"):
+        return np.array([v >> 1 ^ ((1 << n) - 1) * (v & 1) for v in y.tolist()], y.dtype)
+    return y
+
+
+def read_table(data, at):
+    """(frequencies, where the table ends)."""
+    need(at + 2 <= len(data) and data[at] <= data[at + 1], "symbols of a table")
+    first, last = data[at], data[at + 1]
+    number, bit, frequencies = int.from_bytes(data[at + 2:at + 600], "little"), 0, [0] * 256
+    for symbol in range(first, last + 1):
+        m = number >> bit & 15
+        bit += 4
+        need(m <= 12, "length of a frequency")
+        if m:
+            frequencies[symbol] = (1 << m - 1) + (number >> bit & (1 << m - 1) - 1)
+            bit += m - 1
+    at += 2 + ceil_div(bit, 8)
+    need(at <= len(data), "table is cut off")
+    need(sum(frequencies) == 4096 and max(frequencies) < 4096, "frequencies")
+    return frequencies, at
+
+
+def decode_rans(data, n):
+    need(data and data[0] <= 2, "bits of a class")
+    bits, blocks = data[0], ceil_div(n, BLOCK)
+    at = 1 + ceil_div(blocks * bits, 8)
+    need(at <= len(data), "class map is cut off")
+    class_map = int.from_bytes(data[1:at], "little")
+    tables = []
+    for _ in range(1 << bits):
+        frequencies, at = read_table(data, at)
+        starts = np.concatenate(([0], np.cumsum(frequencies))).tolist()
+        tables.append((frequencies, starts, [s for s in range(256) for _ in range(frequencies[s])]))
+    lanes = FEW_LANES if n < FEW_SYMBOLS else LANES
+    need(at + 4 * lanes <= len(data), "states are cut off")
+    states = list(struct.unpack_from(f"<{lanes}I", data, at))
+    need(min(states) >= 1 << 16, "state")
+    at += 4 * lanes
+    out = bytearray(n)
+    for i in range(n):
+        frequencies, starts, symbols = tables[class_map >> i // BLOCK * bits & (1 << bits) - 1]
+        x = states[i % lanes]
+        q = x % 4096
+        out[i] = s = symbols[q]
+        x = frequencies[s] * (x // 4096) + q - starts[s]
+        if x < 1 << 16:
+            need(at + 2 <= len(data), "words are cut off")
+            x = x << 16 | data[at] | data[at + 1] << 8
+            at += 2
+        states[i % lanes] = x
+    need(set(states) == {1 << 16} and at == len(data), "end of the rANS stream")
+    return bytes(out)
+
+
+def decode_plane(data, at, n):
+    """(the plane's n bytes, where it ends)."""
+    need(at < len(data), "plane is cut off")
+    mode, at = data[at], at + 1
+    if mode == 3:
+        need(at + 4 <= len(data), "plane is cut off")
+        (size,), at = struct.unpack_from("<I", data, at), at + 4
+    else:
+        need(mode <= 2, "mode of a plane")
+        size = (n, 1, n // 512 * 448 + n % 512)[mode]
+    end = at + size
+    need(end <= len(data), "plane is cut off")
+    piece = data[at:end]
+    if mode == 1:
+        return piece * n, end
+    if mode == 2:
+        groups = np.frombuffer(piece[:n // 512 * 448], np.uint8).reshape(-1, 7, 64)
+        last = (groups >> 7 << np.arange(7, dtype=np.uint8)[:, None]).sum(1, dtype=np.uint8)
+        return np.concatenate((groups & 127, last[:, None]), 1).tobytes() + piece[n // 512 * 448:], end
+    return (decode_rans(piece, n) if mode == 3 else piece), end
+
+
+def decode_lossless_tile(dtype, data, size):
+    need(data and data[0] <= 2, "mode of a tile")
+    need(len(data) <= size + 1, "tile longer than its values and a byte")
+    if data[0] == 0:
+        need(len(data) == size + 1, "size of a raw tile")
+        return data[1:]
+    width, at, base = number_bytes(dtype), 1, None
+    if data[0] == 2:
+        need(dtype in ("BF16", "F32", "C64") and len(data) >= 2, "narrow tile")
+        base, at = data[1], 2
+    y = np.zeros(size // width, f"<u{width}")
+    for p in range(width):
+        plane, at = decode_plane(data, at, len(y))
+        y |= np.frombuffer(plane, np.uint8).astype(y.dtype) << y.dtype.type(8 * (width - 1 - p))
+    need(at == len(data), "bytes after the last plane")
+    return unfold(y, dtype, base).tobytes()
 
 
 # ---- video tiles -------------------------------------------------------------------------------------------------
@@ -196,14 +354,29 @@ def decode_picture(codec, data, width, height, depth):
     return samples[:luma].reshape(height, width).astype(np.int32)
 
 
-def decode_video_tile(frame, data, rows, cols):
-    runs, scales, data = read_sides(frame, data, rows, cols)
+def video_values(frame, data, rows, cols, scales):
     width, height, wrapped = picture_size(rows, cols)
     q = decode_picture(frame.codec, data, width, height, frame.depth)
     q = q.reshape(-1)[:rows * cols].reshape(rows, cols) if wrapped else q[:rows, :cols]
+    delta = frame.step * scales if scales is not None else frame.step
+    return (q - (1 << frame.depth - 1)).astype(np.float32) * delta
+
+
+def tensor_values(frame, data, rows, cols, first_col):
+    try:
+        y = refdec_tensor.decode_values(frame, data, rows, cols, frame.col_classes[first_col:first_col + cols])
+        return y if frame.col_means is None else y + frame.col_means[first_col:first_col + cols]
+    except refdec_tensor.Damaged as error:
+        raise Bad(str(error)) from None
+
+
+def decode_lossy_tile(frame, data, rows, cols, first_col):
+    runs, scales, data = read_sides(frame, data, rows, cols)
     with np.errstate(all="ignore"):
-        delta = frame.step * scales if scales is not None else frame.step
-        y = (q - (1 << frame.depth - 1)).astype(np.float32) * delta
+        if frame.codec == TENSOR:
+            y = tensor_values(frame, data, rows, cols, first_col)
+        else:
+            y = video_values(frame, data, rows, cols, scales)
         if frame.flags & ROTATED:
             y = inverse_rotation(y, frame.seed)
         values = bytearray(round_to(frame.dtype, y))
@@ -375,6 +548,19 @@ def container_hash(metadata, tensors):
 
 # ---- compressed files --------------------------------------------------------------------------------------------
 
+def parse_files(text):
+    """vcllm.files: {name: hash128}."""
+    try:
+        files = json.loads(text, object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        raise Bad(f"vcllm.files: {error}") from None
+    need(isinstance(files, dict), "vcllm.files is no object")
+    for name, digest in files.items():
+        need(name not in ("", ".", "..") and "/" not in name, f"vcllm.files: {name} is no plain file name")
+        need(isinstance(digest, str) and re.fullmatch("[0-9a-f]{32}", digest), f"vcllm.files: hash of {name}")
+    return files
+
+
 class Compressed(File):
     """A compressed file: container rules, hash and every frame's header checked when opened."""
 
@@ -390,6 +576,7 @@ class Compressed(File):
         for name, frame in self.frames.items():
             if frame.codec == ALIAS:
                 self._named(name, lambda frame=frame: self._check_alias(frame))
+        self._check_original()
         self._check_files()
 
     def _check_alias(self, frame):
@@ -399,9 +586,29 @@ class Compressed(File):
         need((target.dtype, target.shape) == (frame.dtype, frame.shape), "alias of another dtype or shape")
 
     def _check_files(self):
-        for name, digest in json.loads(self.metadata.get("vcllm.files", "{}")).items():
-            with open(os.path.join(os.path.dirname(self.path), name), "rb") as file:
+        for name, digest in parse_files(self.metadata.get("vcllm.files", "{}")).items():
+            path = os.path.join(os.path.dirname(self.path), name)
+            need(os.path.isfile(path), f"copied file {name}: missing")
+            with open(path, "rb") as file:
                 need(xxhash.xxh3_128_hexdigest(file.read()) == digest, f"copied file {name}: hash")
+
+    def _check_original(self):
+        """vcllm.header is a header of the frames' tensors and of the other metadata."""
+        if "vcllm.header" not in self.metadata:
+            return
+        metadata, original = parse_header(self.metadata["vcllm.header"].encode("utf-8"))
+        original.sort(key=lambda tensor: tensor[3:5])
+        at = 0
+        need(len(original) == len(self.frames), "vcllm.header has other tensors than the file")
+        for (name, frame), tensor in zip(self.frames.items(), original):
+            size = math.prod(frame.shape) * BITS[frame.dtype] // 8
+            need(tensor == (name, frame.dtype, frame.shape, at, at + size), f"{name}: vcllm.header does not agree")
+            at += size
+        strangers = {key: value for key, value in metadata.items() if not key.startswith("vcllm.")}
+        need(strangers == self._own_metadata(), "vcllm.header has other metadata than the file")
+
+    def _own_metadata(self):
+        return {key: value for key, value in self.metadata.items() if not key.startswith("vcllm.")}
 
     @staticmethod
     def _named(name, action):
@@ -423,13 +630,9 @@ class Compressed(File):
             parts.append(self.decode(name))
             tensors.append((name, frame.dtype, frame.shape, at, at + len(parts[-1])))
             at += len(parts[-1])
-        own = {key: value for key, value in self.metadata.items() if not key.startswith("vcllm.")}
-        header = canonical_header(own, tensors)
+        header = canonical_header(self._own_metadata(), tensors)
         if "vcllm.header" in self.metadata:
             header = self.metadata["vcllm.header"].encode("utf-8")
-            metadata, original = parse_header(header)
-            original.sort(key=lambda tensor: tensor[3:5])
-            need((metadata, original) == (own, tensors), "vcllm.header does not agree with the frames")
         return struct.pack("<Q", len(header)) + header + b"".join(parts)
 
 

@@ -57,6 +57,87 @@ def exact(dtype, dims, values, *, cols=None, tile_rows=1, tile_cols=1 << 20, til
     return frame(refdec.EXACT, dtype, dims, struct.pack("<QII", cols, tile_rows, tile_cols), tiles, **fields)
 
 
+def fold(x, dtype, base=None):
+    """The inverse of refdec.unfold."""
+    n = 8 * x.dtype.itemsize
+    mask = (1 << n) - 1
+    if base is not None:
+        low = (1 << n - 9) - 1
+        u = [(v << 1 | v >> n - 1) & mask for v in x.tolist()]
+        u = [v - (base << n - 8) if v >> n - 8 else v for v in u]
+        return np.array([(v & ~low) << 1 | v & low for v in u], x.dtype)
+    if dtype in ("F16", "BF16", "F32", "C64", "F64"):
+        return np.array([(v << 1 | v >> n - 1) & mask for v in x.tolist()], x.dtype)
+    if dtype in ("I16", "I32", "I64"):
+        return np.array([(v << 1 & mask) ^ mask * (v >> n - 1) for v in x.tolist()], x.dtype)
+    return x
+
+
+def frequencies_of(data):
+    """Some frequencies that serve these bytes."""
+    counts = np.bincount(np.frombuffer(data, np.uint8), minlength=256)
+    if np.count_nonzero(counts) < 2:
+        counts[[0, 1]] += 1
+    f = np.where(counts, 1 + counts * (4096 - np.count_nonzero(counts)) // counts.sum(), 0)
+    f[f.argmax()] += 4096 - f.sum()
+    return f.tolist()
+
+
+def table(frequencies):
+    used = [s for s in range(256) if frequencies[s]]
+    number, bit = 0, 0
+    for f in frequencies[used[0]:used[-1] + 1]:
+        m = f.bit_length()
+        number |= (m | (f - (1 << m - 1) << 4 if m else 0)) << bit
+        bit += 4 + max(m - 1, 0)
+    return bytes([used[0], used[-1]]) + number.to_bytes(refdec.ceil_div(bit, 8), "little")
+
+
+def rans(data, bits=0, classes=None, frequencies=None):
+    """A plane's rANS form; classes: of the blocks; frequencies: of the classes."""
+    n, blocks = len(data), refdec.ceil_div(len(data), 256)
+    classes = classes or [0] * blocks
+    frequencies = frequencies or [frequencies_of(b"".join(data[256 * b:256 * b + 256] for b in range(blocks)
+                                                           if classes[b] == c)) for c in range(1 << bits)]
+    lanes = 4 if n < 4096 else 32
+    states, words = [1 << 16] * lanes, []
+    for i in reversed(range(n)):
+        f = frequencies[classes[i // 256]]
+        start, x = sum(f[:data[i]]), states[i % lanes]
+        if x >= f[data[i]] << 20:
+            words.append(x & 0xFFFF)
+            x >>= 16
+        states[i % lanes] = (x // f[data[i]] << 12) + x % f[data[i]] + start
+    class_map = sum(c << bits * b for b, c in enumerate(classes)).to_bytes(refdec.ceil_div(blocks * bits, 8), "little")
+    body = (bytes([bits]) + class_map + b"".join(map(table, frequencies)) + struct.pack(f"<{lanes}I", *states)
+            + struct.pack(f"<{len(words)}H", *reversed(words)))
+    return b"\3" + struct.pack("<I", len(body)) + body
+
+
+def packed(data):
+    whole = len(data) // 512 * 512
+    groups = np.frombuffer(data[:whole], np.uint8).reshape(-1, 8, 64)
+    bits = groups[:, 7:] >> np.arange(7, dtype=np.uint8)[:, None] & 1
+    return b"\2" + (groups[:, :7] | bits << 7).tobytes() + data[whole:]
+
+
+def lossless_tile(dtype, values, planes, base=None):
+    """planes: for each plane, first the highest, the function that codes it."""
+    width = refdec.number_bytes(dtype)
+    y = fold(np.frombuffer(values, f"<u{width}"), dtype, base)
+    out = b"\1" if base is None else bytes([2, base])
+    for p, code in enumerate(planes):
+        out += code((y >> y.dtype.type(8 * (width - 1 - p)) & y.dtype.type(255)).astype(np.uint8).tobytes())
+    return out
+
+
+def lossless(dtype, dims, values, tile, **fields):
+    """One tile of these stored bytes."""
+    count = int(np.prod(dims, dtype=object))
+    return frame(refdec.LOSSLESS, dtype, dims, struct.pack("<QII", count, 1, 1 << 20),
+                 [(tile, refdec.hash32(values))], **fields)
+
+
 def video_part(cols, tile_rows, tile_cols, *, depth=8, chroma=0, zero=0, step=1.0, snr=30.0, seed=0):
     return struct.pack("<QIIBBHffI", cols, tile_rows, tile_cols, depth, chroma, zero, step, snr, seed)
 
@@ -124,7 +205,7 @@ def video(codec, dtype, dims, q, *, cols=None, tile_rows=None, tile_cols=None, d
     if decoded_hash is not None:
         return make([decoded_hash] * len(tiles))
     parsed = refdec.Frame(make([0] * len(tiles)))
-    return make([refdec.hash32(refdec.decode_video_tile(parsed, stored, *shape)) for stored, shape in tiles])
+    return make([refdec.hash32(refdec.decode_lossy_tile(parsed, stored, *shape, 0)) for stored, shape in tiles])
 
 
 # ---- containers --------------------------------------------------------------------------------------------------

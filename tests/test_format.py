@@ -55,11 +55,45 @@ class HandMade(Same):
         frames.append(("0-d", refenc.exact("F32", (), b"\0\0\x80\x3f")))
         frames.append(("rank 16", refenc.exact("U8", (1,) * 15 + (7,), bytes(range(7)))))
         frames.append(("other cols", refenc.exact("I16", (5, 8), bytes(range(80)), cols=4, tile_rows=7, tile_cols=3)))
-        frames.append(("one tile of 2^24", refenc.exact("U8", (3, 5), bytes(15), tile_rows=1 << 12, tile_cols=1 << 12)))
-        frames.append(("ein Äquivalent \u2192", refenc.alias("U8", (3, 5), "one tile of 2^24")))
+        frames.append(("one tile of 2^22", refenc.exact("U8", (3, 5), bytes(15), tile_rows=1 << 11, tile_cols=1 << 11)))
+        frames.append(("ein Äquivalent \u2192", refenc.alias("U8", (3, 5), "one tile of 2^22")))
         frames.append(("alias 0-d", refenc.alias("F32", (), "0-d")))
         packed = self.write("exact.safetensors", refenc.container(frames, {"format": "pt", "a\nb\x01": "\u00e9\"\\/"}))
         self.check_same(packed, "exact")
+
+    def test_lossless(self):
+        """Modes of tiles and planes, widths, folds, classes, few and many lanes."""
+        rng = np.random.default_rng(SEED)
+        raw, same = (lambda data: b"\0" + data), (lambda data: b"\1" + data[:1])
+        frames = []
+        for dtype in ("U8", "F8_E4M3", "I16", "U16", "F16", "BF16", "I32", "U32", "F32", "C64", "F64", "I64", "U64"):
+            width = refdec.number_bytes(dtype)
+            for n in (80, 600, 5000):
+                x = np.abs(rng.normal(0, 3, n)).round().astype(f"<i{width}")
+                for name, codes in (("raw", [raw] * width), ("rANS", [refenc.rans] * width)):
+                    tile = refenc.lossless_tile(dtype, x.tobytes(), codes)
+                    dims = (n // 2,) if dtype == "C64" else (n,)
+                    if len(tile) <= width * n + 1:
+                        frames.append((f"{dtype} {n} {name}", refenc.lossless(dtype, dims, x.tobytes(), tile)))
+        for dtype, kind in (("BF16", "<u2"), ("F32", "<u4")):
+            for base in (0, 40, 128):
+                x = rng.normal(0, 2.0 ** (base - 20), 3000).astype("<f4").view("<u4")
+                x[:9] &= 0x807FFFFF
+                x = (x if kind == "<u4" else x >> 16).astype(kind)
+                planes = [refenc.rans, refenc.packed, raw, raw][:x.dtype.itemsize]
+                tile = refenc.lossless_tile(dtype, x.tobytes(), planes, base)
+                frames.append((f"narrow {dtype} {base}", refenc.lossless(dtype, (3000,), x.tobytes(), tile)))
+        data = rng.binomial(60, .3, 9000).astype(np.uint8).tobytes()
+        for bits in (1, 2):
+            classes = rng.integers(0, 1 << bits, 36).tolist()
+            code = lambda data: refenc.rans(data, bits, classes)
+            frames.append((f"{bits} bits of class",
+                           refenc.lossless("I8", (9000,), data, refenc.lossless_tile("I8", data, [code]))))
+        frames.append(("constant", refenc.lossless("U16", (70,), b"ab" * 70,
+                                                   refenc.lossless_tile("U16", b"ab" * 70, [same, same]))))
+        frames.append(("raw tile", refenc.lossless("F4", (4,), b"ab", b"\0ab")))
+        frames.append(("empty", refenc.frame(refdec.LOSSLESS, "F32", (0, 4), struct.pack("<QII", 4, 1, 64))))
+        self.check_same(self.write("lossless.safetensors", refenc.container(frames)), "lossless")
 
     def test_streams(self):
         """Codecs, depths, chroma, lossless and lossy; pictures as they stand and wrapped."""
@@ -249,6 +283,66 @@ def hostile_streams(made, stream, q, rng):
     yield "tile whose picture is wider than the limit", made(big, dims=(64, 4104), sides=(64, 4104))
 
 
+def hostile_lossless():
+    """Everything here is about one tile of 700 BF16 values."""
+    rng = np.random.default_rng(SEED)
+    values = (rng.normal(size=700).astype("<f4").view("<u4") >> 16).astype("<u2").tobytes()
+    raw = lambda data: b"\0" + data
+    coded = {}
+
+    def rans(data):
+        coded["plane"] = refenc.rans(data)
+        return coded["plane"]
+
+    made = lambda tile, dtype="BF16": refenc.lossless(dtype, (700,), values, tile)
+    tile = refenc.lossless_tile("BF16", values, [rans, raw])
+    narrow = refenc.lossless_tile("BF16", values, [refenc.rans, refenc.packed], 20)
+    plane = coded["plane"]
+    table_at = 6
+    low = tile[1 + len(plane):]
+    frequencies = refdec.read_table(plane, table_at)[0]
+    states_at = refdec.read_table(plane, table_at)[1]
+
+    def changed(at, new):
+        return b"\1" + plane[:at] + new + plane[at + len(new):] + low
+
+    yield "no bytes", made(b"")
+    yield "tile mode 3", made(b"\3" + tile[1:])
+    noise = rng.bytes(80)
+    yield "longer than its values", refenc.lossless("U8", (80,), noise, refenc.lossless_tile("U8", noise, [refenc.rans]))
+    for n in (1, 2, 6, 20, len(plane), len(plane) + 1, len(plane) + 2, len(tile) - 1):
+        yield f"{n} bytes of it", made(tile[:n])
+    yield "a byte more", made(tile + b"\0")
+    yield "raw with a byte more", made(b"\0" + values + b"\0")
+    yield "raw with a byte less", made(b"\0" + values[:-1])
+    yield "narrow without base", made(b"\2")
+    yield "narrow with another base", made(b"\2\x15" + narrow[2:])
+    yield "narrow F16", made(narrow, "F16")
+    yield "plane mode 4", made(changed(0, b"\4"))
+    for size in (0, 1, len(plane) - 6, len(plane) - 4, 2 ** 31, 2 ** 32 - 1):
+        yield f"plane of {size} bytes", made(changed(1, struct.pack("<I", size)))
+    for bits in (1, 2, 3, 8, 255):
+        yield f"{bits} bits of class", made(changed(5, bytes([bits])))
+    yield "last symbol before the first", made(changed(table_at, bytes([9, 8])))
+    yield "no frequencies", made(changed(table_at, bytes([7, 7, 0])))
+    yield "length of a frequency 15", made(changed(table_at + 2, b"\xff"))
+    yield "length of a frequency 13", made(changed(table_at, bytes([7, 7, 13, 0])))
+    for f in ([4095] + [0] * 255, [2048] * 3 + [0] * 253):
+        table = refenc.table(f)
+        yield f"frequencies of sum {sum(f)}", made(changed(table_at, table))
+    yield "frequencies of another sum", made(b"\1" + plane[:table_at] + refenc.table(
+        [f + (f == max(frequencies)) for f in frequencies]) + plane[states_at:] + low)
+    for state in (0, 1, 65535):
+        yield f"state {state}", made(changed(states_at + 4, struct.pack("<I", state)))
+    yield "another state", made(changed(states_at + 8, struct.pack("<I", 0xFFFFFFFF)))
+    yield "another word", made(changed(len(plane) - 2, bytes([plane[-2] ^ 255])))
+    for more in (1, 2):
+        yield f"{more} bytes after the words", made(
+            b"\1" + plane[:1] + struct.pack("<I", len(plane) - 5 + more) + plane[5:] + bytes(more) + low)
+    yield "a word less", made(b"\1" + plane[:1] + struct.pack("<I", len(plane) - 7) + plane[5:-2] + low)
+    yield "with a flag", refenc.lossless("BF16", (700,), values, tile, flags=1)
+
+
 class Hostile(Case):
     def refused(self, what, victim):
         frames = [("good", refenc.exact("F32", (2, 2), bytes(16))), ("good alias", refenc.alias("F32", (2, 2), "good")),
@@ -272,6 +366,10 @@ class Hostile(Case):
 
     def test_tiles(self):
         for what, frame in hostile_tiles():
+            self.refused(what, frame)
+
+    def test_lossless(self):
+        for what, frame in hostile_lossless():
             self.refused(what, frame)
 
     def test_aliases(self):
@@ -387,13 +485,20 @@ class Written(Same):
                    if int(np.prod(shape)) * refdec.BITS[dtype] % 8 == 0]
         tensors.append(("more than a tile", "BF16", (1100, 1000), rng.bytes(2200000)))
         tensors.append(("tied", "BF16", (1100, 1000), tensors[-1][3]))
+        rows = np.exp2(rng.normal(0, 2, (70, 1)))
+        for scale in (1, 1e6):
+            x = (rng.normal(size=(70, 256)) * rows * scale).astype("<f4")
+            tensors += [(f"weights {scale} {name}", name, x.shape, x.astype(kind).tobytes())
+                        for name, kind in (("F16", "<f2"), ("F32", "<f4"), ("F64", "<f8"), ("I16", "<i2"), ("I64", "<i8"))]
+            tensors.append((f"weights {scale} BF16", "BF16", x.shape, (x.view("<u4") >> 16).astype("<u2").tobytes()))
         data = refenc.plain(tensors)
         plain, packed = self.write("all.safetensors", data), self.folder / "all-packed.safetensors"
         self.succeed("compress", "--lossless", plain, "-o", packed)
         compressed = self.check_same(packed, "lossless")
         self.assertEqual(compressed.restore(), data)
         self.assertEqual((self.folder / "back.safetensors").read_bytes(), data)
-        self.assertIn(refdec.ALIAS, {frame.codec for frame in compressed.frames.values()})
+        self.assertEqual({refdec.ALIAS, refdec.LOSSLESS}, {frame.codec for frame in compressed.frames.values()})
+        self.assertLess(compressed.frames["weights 1 BF16"].F, .75 * 2 * 70 * 256)
 
 
 # ---- files that other software wrote -----------------------------------------------------------------------------
@@ -435,6 +540,82 @@ class Foreign(Case):
                 self.succeed("decompress", "-f", packed, "-o", back)
                 self.assertEqual(back.read_bytes(), original)
                 self.assertEqual(refdec.Compressed(packed).restore(), original)
+
+
+# ---- what a compressed file says of its original ------------------------------------------------------------------
+
+class Original(Case):
+    def compressed_folder(self):
+        """A folder of two shards, an index and side files, compressed; its original."""
+        model, small = self.folder / "model", self.folder / "small"
+        model.mkdir()
+        names, total = {}, 0
+        for number, name in enumerate(("a.weight", "b.weight"), 1):
+            shard = f"model-{number:05}-of-00002.safetensors"
+            data = np.random.default_rng(SEED).normal(0, 1, (80, 70)).astype("<f4").tobytes()
+            (model / shard).write_bytes(refenc.plain([(name, "F32", (80, 70), data)], {"format": "pt"}))
+            names[name], total = shard, total + len(data)
+        index = {"metadata": {"total_size": total}, "weight_map": names}
+        (model / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
+        (model / "config.json").write_text("{}")
+        (model / 'odd "name" \u00fc.txt').write_text("side file")
+        self.succeed("compress", model, "-o", small, "--bits", "4", "--effort", "1")
+        return model, small
+
+    def test_folder(self):
+        model, small = self.compressed_folder()
+        shards = [refdec.Compressed(path) for path in sorted(small.glob("*.safetensors"))]
+        self.assertNotIn("vcllm.files", shards[0].metadata)
+        listed = refdec.parse_files(shards[1].metadata["vcllm.files"])
+        self.assertEqual(sorted(listed), sorted(p.name for p in model.iterdir() if p.suffix != ".safetensors"))
+        index = json.loads((small / "model.safetensors.index.json").read_text())
+        self.assertEqual(index["metadata"]["total_size"], sum(len(shard.data) for shard in shards))
+        self.succeed("decompress", small, "-o", self.folder / "back")
+        for shard in shards:
+            self.assertEqual(shard.restore(), (self.folder / "back" / os.path.basename(shard.path)).read_bytes())
+        for name in listed:
+            self.assertEqual((model / name).read_bytes(), (self.folder / "back" / name).read_bytes(), name)
+
+    def test_damaged_folder(self):
+        _, small = self.compressed_folder()
+        last = sorted(small.glob("*.safetensors"))[-1]
+        refdec.Compressed(last)
+        for name in ("config.json", "model.safetensors.index.json"):
+            right = (small / name).read_bytes()
+            (small / name).write_bytes(right + b" ")
+            self.assertEqual(run_vcllm("verify", small).returncode, 1, name)
+            self.assertRaises(refdec.Bad, refdec.Compressed, last)
+            (small / name).write_bytes(right)
+        self.succeed("verify", small)
+        (small / "config.json").unlink()
+        self.assertNotEqual(run_vcllm("verify", small).returncode, 0)
+        self.assertRaises(refdec.Bad, refdec.Compressed, last)
+
+    def test_metadata(self):
+        """What vcllm.header and vcllm.files may say: verify, decompress and refdec agree."""
+        entry = {"w": {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}}
+        header = lambda **more: json.dumps({"__metadata__": {"a": "b"}, "w": {**entry["w"], **more}}) + "   "
+        digest = "0123456789abcdef" * 2
+        cases = [("vcllm.header", header(), True), ("vcllm.header", header(shape=[2, 2]), False),
+                 ("vcllm.header", header(dtype="I8"), False), ("vcllm.header", header(data_offsets=[0, 5]), False),
+                 ("vcllm.header", header().replace('"w"', '"v"'), False), ("vcllm.header", "nonsense", False),
+                 ("vcllm.header", json.dumps(entry), False), ("vcllm.header", "", False),
+                 ("vcllm.files", "{}", True), ("vcllm.files", "nonsense", False), ("vcllm.files", "[]", False),
+                 ("vcllm.files", json.dumps({"a": 1}), False), ("vcllm.files", json.dumps({"../a": digest}), False),
+                 ("vcllm.files", json.dumps({"a": digest[1:]}), False), ("vcllm.unknown", "anything", True)]
+        frames = [("w", refenc.exact("U8", (4,), b"abcd"))]
+        for key, value, good in cases:
+            with self.subTest(key, value=value):
+                path = self.write("case.safetensors", refenc.container(frames, {"a": "b", key: value}))
+                back = self.folder / "back"
+                for run in (run_vcllm("verify", path), run_vcllm("decompress", path, "-f", "-o", back)):
+                    self.assertEqual(run.returncode, 0 if good else 1, run.stderr)
+                    if not good:
+                        self.assertIn("case.safetensors: ", run.stderr)
+                if good:
+                    self.assertEqual(refdec.Compressed(path).restore(), back.read_bytes())
+                else:
+                    self.assertRaises(refdec.Bad, refdec.Compressed, path)
 
 
 if __name__ == "__main__":

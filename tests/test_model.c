@@ -467,10 +467,13 @@ static struct frame alias_frame(const char *name, const char *target, uint64_t r
     return frame;
 }
 
-static void put_frames(const char *path, const struct frame *frames, size_t count)
+static void put_frames_and(const char *path, const struct frame *frames, size_t count, const char *key,
+                           const char *value)
 {
     struct vcl_entry entries[16] = { { 0 } };
-    const struct vcl_pair pairs[] = { { "format", "pt" }, { "control", "\x1F and \xC3\xA9" } };
+    const struct vcl_pair pairs[] = { { "format", "pt" },
+                                      { "control", "\x1F and \xC3\xA9" },
+                                      { key, value } };
     struct vcl_layout layout;
     struct vcl_writer *writer;
     vcl_layout_init(&layout);
@@ -479,7 +482,7 @@ static void put_frames(const char *path, const struct frame *frames, size_t coun
     layout.entries = entries;
     layout.count = count;
     layout.metadata = pairs;
-    layout.metadata_count = 2;
+    layout.metadata_count = key != NULL ? 3 : 2;
     layout.frames = layout.overwrite = 1;
     assert_int_equal(vcl_writer_create(path, &layout, 0, &writer, NULL), VCL_OK);
     const struct vcl_sink sink = vcl_writer_sink(writer);
@@ -488,6 +491,11 @@ static void put_frames(const char *path, const struct frame *frames, size_t coun
         assert_int_equal(vcl_writer_end(writer, frames[i].n, NULL), VCL_OK);
     }
     assert_int_equal(vcl_writer_commit(writer, NULL), VCL_OK);
+}
+
+static void put_frames(const char *path, const struct frame *frames, size_t count)
+{
+    put_frames_and(path, frames, count, NULL, NULL);
 }
 
 static enum vcl_status check_entry(struct vcl_context *ctx, const struct vcl_model *model,
@@ -652,6 +660,114 @@ static void frames_that_do_not_fit(void **state)
     vcl_model_close(model);
 }
 
+/* A sparse file of one entry of 3 GiB that begins like a frame: an exact one of `values` bytes in tiles of one,
+ * whose header would be `header_bytes` long. */
+static void put_long_header(const char *path, uint64_t values, uint32_t header_bytes)
+{
+    static const char json[] =
+        "{\"f\":{\"dtype\":\"U8\",\"shape\":[3221225472],\"data_offsets\":[0,3221225472]}}";
+    uint8_t frame[48] = { 'V', 'C', 'L', 'F', 0, VCL_CODEC_EXACT, VCL_DTYPE_U8, 1 };
+    for (int i = 0; i < 8; i++) {
+        frame[12 + i % 4] = (uint8_t)(header_bytes >> 8 * (i % 4));
+        frame[16 + i] = (uint8_t)((uint64_t)3221225472u >> 8 * i);
+        frame[24 + i] = frame[32 + i] = (uint8_t)(values >> 8 * i);
+    }
+    frame[40] = frame[44] = 1;
+    put_model(path, json, 0);
+    FILE *const file = fopen(path, "ab");
+    assert_non_null(file);
+    assert_int_equal(fwrite(frame, 1, sizeof frame, file), sizeof frame);
+    assert_int_equal(fclose(file), 0);
+    assert_int_equal(truncate(path, (off_t)(8 + strlen(json) + 3221225472u)), 0);
+}
+
+/* Would catch memory taken by the length that a frame gives its own header, before that is checked. */
+static void long_headers_take_no_memory(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t values;
+        uint32_t header_bytes;
+    } bad[] = { { 5, 3221225472u }, { 268435453, 3221225480u - 16 }, { 5, 1u << 27 } };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct vcl_info info;
+        struct vcl_error error;
+        put_long_header(scratch("long.safetensors"), bad[i].values, bad[i].header_bytes);
+        struct vcl_model *const model = open_model(scratch("long.safetensors"));
+#ifndef SANITIZED
+        const size_t before = held;
+        most_held = held;
+#endif
+        const enum vcl_status status = vcl_model_frame(model, vcl_model_entry(model, 0), &info, NULL, &error);
+        assert_true(status == VCL_E_LIMIT || status == VCL_E_FORMAT);
+        assert_non_null(strstr(error.text, "tensor 'f': frame at byte "));
+#ifndef SANITIZED
+        assert_true(most_held - before < MIB);
+#endif
+        vcl_model_close(model);
+    }
+}
+
+/* ---- what a compressed file says of its original --------------------------------------------- */
+
+#define ORIGINAL(name, dtype, shape)                                                       \
+    "{\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":[0,48]}," \
+    "\"__metadata__\":{\"format\":\"pt\",\"control\":\"\\u001f and \xC3\xA9\"}}"
+#define HASH32 "0123456789abcdef0123456789abcdef"
+
+/* Would catch metadata that pass verification and fail, or restore another file, when decompressing. */
+static void metadata_of_the_original(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *key, *value, *says; /* says NULL: all is well */
+    } cases[] = {
+        { "vcllm.future", "anything", NULL },
+        { "vcllm.header", ORIGINAL("w", "F32", "[3,4]") "  ", NULL },
+        { "vcllm.header", ORIGINAL("w", "F32", "[4,3]"), "tensor 'w': metadata vcllm.header does not agree" },
+        { "vcllm.header", ORIGINAL("v", "F32", "[3,4]"), "tensor 'w': metadata vcllm.header does not agree" },
+        { "vcllm.header", ORIGINAL("w", "I32", "[3,4]"), "tensor 'w': metadata vcllm.header does not agree" },
+        { "vcllm.header", ORIGINAL("w", "F64", "[3,4]"),
+          "metadata vcllm.header: tensor 'w': dtype and shape" },
+        { "vcllm.header", "nonsense", "metadata vcllm.header: the header does not begin with '{'" },
+        { "vcllm.header", "", "metadata vcllm.header: " },
+        { "vcllm.header", "{}", "metadata vcllm.header: 48 bytes follow" },
+        { "vcllm.header",
+          "{\"w\":{\"dtype\":\"F32\",\"shape\":[3,4],\"data_offsets\":[0,48]},"
+          "\"e\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[48,48]}}",
+          "tensor 'e': metadata vcllm.header has it, but there is no frame" },
+        { "vcllm.header", "{\"w\":{\"dtype\":\"F32\",\"shape\":[3,4],\"data_offsets\":[0,48]}}",
+          "vcllm.header: its __metadata__ is not the file's" },
+        { "vcllm.files", "{}", NULL },
+        { "vcllm.files", "{\"config.json\":\"" HASH32 "\",\"a b\":\"" HASH32 "\"}", NULL },
+        { "vcllm.files", "nonsense", "metadata vcllm.files: " },
+        { "vcllm.files", "", "metadata vcllm.files: " },
+        { "vcllm.files", "{} {}", "metadata vcllm.files: something follows" },
+        { "vcllm.files", "{\"a\":1}", "metadata vcllm.files: " },
+        { "vcllm.files", "{\"a\":\"0123\"}", "not 32 hexadecimal digits" },
+        { "vcllm.files", "{\"a\":\"0123456789abcdef0123456789abcdeg\"}", "not 32 hexadecimal digits" },
+        { "vcllm.files", "{\"../a\":\"" HASH32 "\"}", "no plain file name" },
+        { "vcllm.files", "{\"..\":\"" HASH32 "\"}", "no plain file name" },
+        { "vcllm.files", "{\"\":\"" HASH32 "\"}", "no plain file name" },
+        { "vcllm.files", "{\"a\":\"" HASH32 "\",\"a\":\"" HASH32 "\"}", "there twice" },
+        { "vcllm.files", "{\"meta.safetensors\":\"" HASH32 "\"}", "lists a shard" },
+    };
+    const struct frame frame = exact_frame("w", 2, 3, 4, VCL_DTYPE_F32);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct vcl_error error = { 0 };
+        put_frames_and(scratch("meta.safetensors"), &frame, 1, cases[i].key, cases[i].value);
+        struct vcl_model *const model = open_model(scratch("meta.safetensors"));
+        assert_int_equal(vcl_model_check_hash(model, 0, NULL), VCL_OK);
+        const enum vcl_status status = vcl_model_check_original(model, 0, &error);
+        if (status != (cases[i].says != NULL ? VCL_E_FORMAT : VCL_OK))
+            fail_msg("case %zu: status %d, %s", i, status, error.text);
+        if (cases[i].says != NULL && (!strstr(error.text, cases[i].says) || !strstr(error.text, "meta.safe")))
+            fail_msg("case %zu: \"%s\" should say \"%s\"", i, error.text, cases[i].says);
+        assert_int_equal(vcl_model_check_original(model, 1, NULL), VCL_E_ARGUMENT);
+        vcl_model_close(model);
+    }
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -672,6 +788,8 @@ int main(void)
         cmocka_unit_test(plain_file_has_no_hash),
         cmocka_unit_test(aliases),
         cmocka_unit_test(frames_that_do_not_fit),
+        cmocka_unit_test(long_headers_take_no_memory),
+        cmocka_unit_test(metadata_of_the_original),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

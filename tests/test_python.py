@@ -6,6 +6,7 @@ not those asked for, an error that becomes a crash or an empty message, a packag
 
 VCLLM_LIBRARY names libvcllm.so; without it the package's own search finds it.
 """
+import itertools
 import math
 import os
 import pathlib
@@ -25,7 +26,7 @@ sys.path.insert(0, str(ROOT / "python"))
 import refdec
 import refenc
 import vcllm
-from vcllm import library
+from vcllm import frames, library
 
 SEED = 77
 
@@ -176,6 +177,18 @@ class Frames(unittest.TestCase):
         strided = np.arange(40).reshape(5, 8)[:, ::2].T
         np.testing.assert_array_equal(vcllm.decode(vcllm.encode(strided, codec="exact")), strided)
 
+    def test_built_in(self):
+        """The codecs that need no module: lossless, and the tensor codec with either objective."""
+        array = normal((256, 384))
+        bf16 = (array.view("uint32") >> 16).astype("uint16")
+        frame = vcllm.encode(bf16, codec="lossless", dtype="BF16")
+        self.assertLess(len(frame), 0.75 * bf16.nbytes)
+        np.testing.assert_array_equal(vcllm.decode(frame, raw=True), bf16)
+        for objective in frames.OBJECTIVES:
+            frame = vcllm.encode(array, codec="tensor", bits=2.9, objective=objective)
+            self.assertLessEqual(8 * len(frame) / array.size, 2.9)
+            self.assertLess(nmse(array, vcllm.decode(frame)), 0.03, objective)
+
     def test_lossy(self):
         array = normal((256, 384))
         for codec in ("h264", "h265"):
@@ -187,6 +200,20 @@ class Frames(unittest.TestCase):
         header = refdec.Frame(frame)
         self.assertEqual((header.flags, header.depth, header.seed), (3, 10, 9))
         self.assertLessEqual(10 * math.log10(nmse(array, vcllm.decode(frame))), -25)
+
+    def test_chroma(self):
+        """The planes in the stream are those asked for, as ffprobe sees them (monochrome H.264 as 4:2:0)."""
+        array = normal((128, 128))
+        for codec, chroma, depth in itertools.product(("h264", "h265"), (400, 420), (8, 10)):
+            if (codec, chroma) == ("h264", 400):
+                continue
+            frame = refdec.Frame(vcllm.encode(array, codec=codec, snr=15, chroma=chroma, depth=depth))
+            offset, stored = frame.tiles[0][:2]
+            kind = ("gray" if chroma == 400 else "yuv420p") + ("10le" if depth == 10 else "")
+            run = subprocess.run(["ffprobe", "-v", "error", "-f", {"h264": "h264", "h265": "hevc"}[codec],
+                                  "-show_entries", "stream=pix_fmt", "-of", "csv=p=0", "-"],
+                                 input=frame.data[offset:offset + stored], capture_output=True)
+            self.assertEqual(run.stdout.decode().strip(), kind, f"{codec} {chroma} {depth}")
 
     def test_bad_arguments(self):
         array = normal((4, 4))
@@ -200,6 +227,17 @@ class Frames(unittest.TestCase):
             self.assertLess(caught.exception.status, 0)
             self.assertTrue(caught.exception.message)
         self.assertRaises(TypeError, vcllm.encode, array, qp=3)
+        self.assertRaises(vcllm.Error, vcllm.encode, array, objective="best")
+
+    def test_faults_are_told(self):
+        """The library's own words on a frame that is none, not only the phrase of the status."""
+        frame = bytearray(vcllm.encode(normal((4, 4)), codec="exact"))
+        frame[8] ^= 1
+        for data, words in ((b"abc", "not a frame: wrong magic bytes"), (b"VCLF", "frame header is cut off"),
+                            (bytes(frame), "frame header is damaged: its checksum does not match")):
+            with self.assertRaises(vcllm.Error) as caught:
+                vcllm.decode(data)
+            self.assertEqual(caught.exception.message, words)
 
 
 WITHOUT_NUMPY = """
@@ -275,6 +313,12 @@ class Layout(unittest.TestCase):
         for name, value in (("ARGUMENT", library.E_ARGUMENT), ("CODEC", library.E_CODEC)):
             self.assertEqual(int(re.search(rf"VCL_E_{name} = (-\d+)", header)[1]), value)
         self.assertEqual([library.lib.vcl_dtype_name(i).decode() for i in range(22)], refdec.NAMES)
+        self.assertEqual([library.lib.vcl_codec_name(i).decode() for i in range(6)],
+                         ["alias", "exact", "h264", "h265", "tensor", "lossless"])
+        self.assertIsNone(library.lib.vcl_codec_name(6))
+        objectives = re.search(r"enum vcl_objective \{(.*?)\};", header, re.S)[1]
+        self.assertEqual([name.lower() for name in re.findall(r"VCL_OBJECTIVE_(\w+)", objectives)],
+                         list(frames.OBJECTIVES))
 
 
 if __name__ == "__main__":

@@ -508,6 +508,42 @@ static void absent_hardware_is_named(void **unused)
     free(picture.samples);
 }
 
+/* Fault: "invalid argument" of a picture that hardware finds too small or has no monochrome for. */
+static void limits_of_hardware_are_named(void **unused)
+{
+    static const struct {
+        const char *name, *says;
+        enum vcl_codec codec;
+        int encodes, chroma;
+    } known[] = {
+        { "hevc_nvenc", "below 129 x 33", VCL_CODEC_H265, 1, 420 },
+        { "h264_nvenc", "below 145 x 49", VCL_CODEC_H264, 1, 420 },
+        { "hevc_cuvid", "below 144 x 144", VCL_CODEC_H265, 0, 420 },
+        { "hevc_nvenc", "hevc_nvenc: has no monochrome (4:0:0); use --chroma 420", VCL_CODEC_H265, 1, 400 },
+        { "h264_vaapi", "h264_vaapi: has no monochrome (4:0:0); use --chroma 420", VCL_CODEC_H264, 1, 400 },
+    };
+    const struct vcl_picture picture = normal_picture(64, 64, 8, 1);
+    (void)unused;
+    for (int i = 0; i < 5; i++) {
+        struct vcl_video_config config = {
+            .codec = known[i].codec, .effort = 2, .chroma = known[i].chroma, .qp = 28
+        };
+        struct vcl_picture back = make_picture(64, 64, 8);
+        struct stream stream = encode(&config, &picture), other = { 0 };
+        char message[VCL_VIDEO_MESSAGE] = "";
+        config.name = known[i].name;
+        assert_int_equal(known[i].encodes ? try_encode(&config, &picture, &other, message)
+                                          : video()->decode(&config, stream.bytes, stream.n, &back, message),
+                         VCL_E_CODEC);
+        if (!strstr(message, known[i].says) && !strstr(message, "not in this libavcodec"))
+            fail_msg("\"%s\" should say \"%s\"", message, known[i].says);
+        free(other.bytes);
+        free(stream.bytes);
+        free(back.samples);
+    }
+    free(picture.samples);
+}
+
 /* Fault: a depth that an encoder lacks, coded at another. */
 static void missing_depth_is_told(void **unused)
 {
@@ -647,6 +683,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(garbage_is_refused, capture, release),
         cmocka_unit_test(unknown_names_are_refused),
         cmocka_unit_test_setup_teardown(absent_hardware_is_named, capture, release),
+        cmocka_unit_test_setup_teardown(limits_of_hardware_are_named, capture, release),
         cmocka_unit_test(missing_depth_is_told),
         cmocka_unit_test_setup_teardown(probe_finds_the_software, capture, release),
         cmocka_unit_test(threads_do_not_meet),

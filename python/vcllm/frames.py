@@ -5,6 +5,8 @@ from .library import E_ARGUMENT, Context, Error, InfoStruct, ParamsStruct, lib
 from .values import describe, dtype_name, pointer, present, shape_of
 
 GOAL_BITS, GOAL_SNR = 0, 1
+OBJECTIVES = {"model": 0, "mse": 1}
+SETTINGS = ("effort", "objective", "rotate", "seed", "row_scales", "depth", "chroma", "encoder", "decoder")
 
 
 def make_params(codec, bits, snr, settings):
@@ -20,8 +22,12 @@ def make_params(codec, bits, snr, settings):
     elif bits is not None:
         params.goal, params.target = GOAL_BITS, bits
     for name, value in settings.items():
-        if name not in ("effort", "rotate", "seed", "row_scales", "depth", "chroma", "encoder", "decoder"):
+        if name not in SETTINGS:
             raise TypeError(f"encode() has no setting '{name}'")
+        if name == "objective":
+            if value not in OBJECTIVES:
+                raise Error(E_ARGUMENT, f"objective '{value}' is neither 'model' nor 'mse'")
+            value = OBJECTIVES[value]
         setattr(params, name, value.encode() if isinstance(value, str) else value)
     return params
 
@@ -30,8 +36,8 @@ def encode(array, codec="h265", bits=None, snr=None, dtype=None, threads=1, **se
     """The frame of an array, as bytes.
 
     bits: most bits per value (the default, 2.9), or snr: least dB.  dtype: safetensors' name where the array's own
-    does not tell (dtype="BF16" for uint16).  settings: effort, rotate, seed, row_scales, depth, chroma, encoder and
-    decoder of struct vcl_params."""
+    does not tell (dtype="BF16" for uint16).  settings: those of struct vcl_params: effort, objective ("model" or
+    "mse"), rotate, seed, row_scales, depth, chroma, encoder, decoder."""
     params = make_params(codec, bits, snr, settings)
     data, tensor = describe(array, dtype)
     frame = bytearray(lib.vcl_bound(ctypes.byref(tensor)))
@@ -48,7 +54,8 @@ def decode(frame, raw=False, threads=1):
     frame = bytes(frame)
     info, size = InfoStruct(), ctypes.c_uint64()
     with Context(threads) as context:
-        context.check(lib.vcl_peek(frame, len(frame), ctypes.byref(info), None, None))
+        status = lib.vcl_peek(frame, len(frame), ctypes.byref(info), None, None)
+        context.check(status, fault=info.fault)
         context.check(lib.vcl_tensor_size(ctypes.byref(info.tensor), None, ctypes.byref(size)))
         values = bytearray(size.value)
         target, keep = pointer(values)

@@ -37,8 +37,8 @@ class OptionsStruct(Structure):
 
 class ParamsStruct(Structure):
     _fields_ = [("size", c_size_t), ("codec", c_int), ("goal", c_int), ("target", c_double), ("effort", c_int),
-                ("rotate", c_int), ("seed", c_uint32), ("row_scales", c_int), ("depth", c_int), ("chroma", c_int),
-                ("encoder", c_char_p), ("decoder", c_char_p)]
+                ("objective", c_int), ("rotate", c_int), ("seed", c_uint32), ("row_scales", c_int), ("depth", c_int),
+                ("chroma", c_int), ("encoder", c_char_p), ("decoder", c_char_p)]
 
 
 class InfoStruct(Structure):
@@ -147,9 +147,10 @@ class Context:
         options.threads = threads
         self.check(lib.vcl_context_create(byref(options), byref(self.pointer)))
 
-    def check(self, status, prefix=""):
+    def check(self, status, prefix="", fault=None):
+        """Raises what a call on this context reported; fault: the words of a call without a context."""
         if status:
-            words = lib.vcl_context_message(self.pointer) if self.pointer else b""
+            words = fault or (lib.vcl_context_message(self.pointer) if self.pointer else b"")
             words = words.decode("utf-8", "replace") or lib.vcl_status_text(status).decode()
             raise Error(status, prefix + words)
 

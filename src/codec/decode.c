@@ -15,8 +15,9 @@ struct decoder {
     const struct vcl_source *source;
     const struct vcl_sink *sink; /* NULL: only check */
     struct vcl_tile_coder coder;
-    uint64_t *offsets;   /* of the tiles' stored bytes in the frame */
-    uint64_t begin, end; /* values asked for */
+    uint64_t *offsets;                /* of the tiles' stored bytes in the frame */
+    struct vcl_tensor_tables *tables; /* tensor codec */
+    uint64_t begin, end;              /* values asked for */
 };
 
 static uint64_t bytes_of(const struct decoder *d, uint64_t values)
@@ -82,7 +83,8 @@ static enum vcl_status decode_tile(void *user, uint64_t tile, struct vcl_tile_wo
     return status || !d->sink ? status : write_tile(d, rect, work);
 }
 
-/* Offsets of all tiles; returns the largest stored size among those of the tile rows wanted. */
+/* Offsets of all tiles and the largest stored size among first to last - 1; 0 if that is more than any
+ * encoder writes, and no reason to find the memory for it. */
 static size_t locate_tiles(struct decoder *d, uint64_t first_tile, uint64_t last_tile)
 {
     uint64_t offset = d->frame->header_bytes;
@@ -94,7 +96,7 @@ static size_t locate_tiles(struct decoder *d, uint64_t first_tile, uint64_t last
         if (i >= first_tile && i < last_tile && size > largest)
             largest = size;
     }
-    return largest;
+    return first_tile == last_tile || largest <= vcl_tile_room(d->frame) ? largest : 0;
 }
 
 /* The final padding is the one part of a frame that no hash covers. */
@@ -132,6 +134,8 @@ static enum vcl_status decode_rows(const struct vcl_env *env, struct decoder *d)
     uint64_t first, last;
     find_tiles(d, &first, &last);
     const size_t room = locate_tiles(d, first, last);
+    if (room == 0)
+        return vcl_env_fail(env, VCL_E_FORMAT, "a tile has more bytes than its values can take");
     enum vcl_status status = check_padding(env, d);
     if (status || first == last)
         return status;
@@ -143,6 +147,20 @@ static enum vcl_status decode_rows(const struct vcl_env *env, struct decoder *d)
     return status;
 }
 
+static enum vcl_status make_tables(const struct vcl_env *env, struct decoder *d)
+{
+    if (d->frame->codec != VCL_CODEC_TENSOR || d->frame->values == 0)
+        return VCL_OK;
+    d->tables = vcl_tensor_tables_create(env->mem, d->frame);
+    if (!d->tables)
+        return vcl_env_fail(env, VCL_E_MEMORY, "no memory for the model's tables");
+    if (!vcl_tensor_tables_read(d->frame, d->tables))
+        return vcl_env_fail(env, VCL_E_FORMAT, "classes of the columns are damaged");
+    vcl_tensor_tables_make(d->frame, 1, d->tables);
+    d->coder.tables = d->tables;
+    return VCL_OK;
+}
+
 enum vcl_status vcl_decode_frame(const struct vcl_env *env, const struct vcl_frame *frame,
                                  const uint8_t *header, const struct vcl_source *source, uint64_t first,
                                  uint64_t count, const char *decoder, const struct vcl_sink *sink)
@@ -150,6 +168,7 @@ enum vcl_status vcl_decode_frame(const struct vcl_env *env, const struct vcl_fra
     const uint64_t dim0 = frame->tensor.rank ? frame->tensor.dims[0] : 1;
     const uint64_t stride = dim0 ? frame->values / dim0 : 0;
     struct decoder d = { .frame = frame, .header = header, .source = source, .sink = sink };
+    d.coder.kernels = env->kernels;
     d.coder.video = env->video;
     d.coder.config =
         (struct vcl_video_config){ .codec = frame->codec, .name = decoder, .chroma = frame->chroma };
@@ -159,9 +178,11 @@ enum vcl_status vcl_decode_frame(const struct vcl_env *env, const struct vcl_fra
     if (d.begin % 8 * odd_bits % 8 || d.end % 8 * odd_bits % 8)
         return vcl_env_fail(env, VCL_E_ARGUMENT, "these rows do not start and end at whole bytes");
     d.offsets = vcl_alloc(env->mem, (size_t)frame->plan.tiles, sizeof *d.offsets);
-    if (!d.offsets)
-        return vcl_env_fail(env, VCL_E_MEMORY, "no memory for the tile offsets");
-    const enum vcl_status status = decode_rows(env, &d);
+    enum vcl_status status =
+        d.offsets ? make_tables(env, &d) : vcl_env_fail(env, VCL_E_MEMORY, "no memory for the tile offsets");
+    if (!status)
+        status = decode_rows(env, &d);
+    vcl_tensor_tables_destroy(env->mem, d.tables);
     vcl_free(env->mem, d.offsets);
     return status;
 }

@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "base/pool.h"
+#include "kernels/kernels.h"
 #include "video/video.h"
 
 #define VCL_ENV_MESSAGE 512
@@ -15,6 +16,7 @@ struct vcl_env {
     int (*cancel)(void *user);     /* may be NULL */
     void *user;
     char *message; /* VCL_ENV_MESSAGE bytes */
+    const struct vcl_kernels *kernels;
 };
 
 /* Writes env->message and returns status. */

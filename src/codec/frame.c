@@ -5,12 +5,14 @@
 #include "frame.h"
 
 #include "base/common.h"
+#include "codec/lossless.h"
 
 #include <math.h>
 
 static const uint8_t magic[4] = { 'V', 'C', 'L', 'F' };
 
-static const char *const codec_names[VCL_CODEC_COUNT] = { "alias", "exact", "h264", "h265" };
+static const char *const codec_names[VCL_CODEC_COUNT] = { "alias", "exact",  "h264",
+                                                          "h265",  "tensor", "lossless" };
 
 const char *vcl_codec_name(enum vcl_codec codec)
 {
@@ -32,6 +34,8 @@ static uint64_t codec_part_bytes(const struct vcl_frame *frame)
 {
     if (frame->codec == VCL_CODEC_ALIAS)
         return vcl_round_up(4 + (uint64_t)frame->target_length + 4, 8) - 4;
+    if (frame->codec == VCL_CODEC_TENSOR)
+        return 16 + 32 + (uint64_t)frame->side_bytes;
     return 16 + (is_video(frame->codec) ? 16 : 0);
 }
 
@@ -39,7 +43,8 @@ uint64_t vcl_frame_header_bytes(const struct vcl_frame *frame)
 {
     const uint64_t fixed = VCL_FRAME_FIXED + 8 * (uint64_t)frame->tensor.rank + codec_part_bytes(frame) + 4;
     uint64_t table, all;
-    if (vcl_mul(frame->plan.tiles, VCL_TILE_ENTRY, &table) || vcl_add(fixed, table, &all) || all > UINT32_MAX)
+    if (vcl_mul(frame->plan.tiles, VCL_TILE_ENTRY, &table) || vcl_add(fixed, table, &all)
+        || all > VCL_FRAME_HEADER_MAX)
         return UINT64_MAX;
     return all;
 }
@@ -52,7 +57,38 @@ uint64_t vcl_bound(const struct vcl_tensor *tensor)
         return 0;
     vcl_plan_flat(frame.values, &frame.plan);
     const uint64_t header = vcl_frame_header_bytes(&frame);
-    return header == UINT64_MAX ? 0 : vcl_round_up(header + bytes, 8);
+    return header == UINT64_MAX ? 0
+                                : vcl_round_up(header + bytes + VCL_LOSSLESS_OVERHEAD * frame.plan.tiles, 8);
+}
+
+static uint8_t *write_lossy(const struct vcl_frame *frame, uint8_t *p)
+{
+    vcl_store32(p, vcl_float_bits(frame->step));
+    vcl_store32(p + 4, vcl_float_bits(frame->snr));
+    vcl_store32(p + 8, frame->seed);
+    return p + 12;
+}
+
+static uint8_t *write_video(const struct vcl_frame *frame, uint8_t *p)
+{
+    p[0] = (uint8_t)frame->depth;
+    p[1] = frame->chroma == 420;
+    p[2] = p[3] = 0;
+    return write_lossy(frame, p + 4);
+}
+
+static uint8_t *write_tensor(const struct vcl_frame *frame, uint8_t *p)
+{
+    memset(p, 0, 8);
+    p[0] = (uint8_t)frame->states;
+    p[1] = (uint8_t)frame->lanes;
+    p[2] = (uint8_t)frame->shift;
+    p[3] = (uint8_t)frame->shape;
+    p[4] = (uint8_t)frame->fine;
+    memcpy(p + 8, frame->centroid, VCL_CENTROIDS);
+    p = write_lossy(frame, p + 16);
+    vcl_store32(p, frame->side_bytes);
+    return p + 4;
 }
 
 size_t vcl_frame_write(const struct vcl_frame *frame, uint8_t *dst)
@@ -76,15 +112,10 @@ size_t vcl_frame_write(const struct vcl_frame *frame, uint8_t *dst)
     vcl_store32(p + 8, frame->plan.tile_rows);
     vcl_store32(p + 12, frame->plan.tile_cols);
     p += 16;
-    if (is_video(frame->codec)) {
-        p[0] = (uint8_t)frame->depth;
-        p[1] = frame->chroma == 420;
-        p[2] = p[3] = 0;
-        vcl_store32(p + 4, vcl_float_bits(frame->step));
-        vcl_store32(p + 8, vcl_float_bits(frame->snr));
-        vcl_store32(p + 12, frame->seed);
-        p += 16;
-    }
+    if (is_video(frame->codec))
+        p = write_video(frame, p);
+    else if (frame->codec == VCL_CODEC_TENSOR)
+        p = write_tensor(frame, p);
     return (size_t)(p - dst);
 }
 
@@ -92,6 +123,13 @@ static enum vcl_status fail(const char **reason, enum vcl_status status, const c
 {
     *reason = why;
     return status;
+}
+
+static uint32_t known_flags(enum vcl_codec codec)
+{
+    if (codec == VCL_CODEC_TENSOR)
+        return VCL_FLAG_ROTATED | VCL_FLAG_NON_FINITE | VCL_FLAG_COL_MEANS;
+    return is_video(codec) ? VCL_FLAG_ROTATED | VCL_FLAG_ROW_SCALES | VCL_FLAG_NON_FINITE : 0;
 }
 
 /* Bytes 0 to 23, as far as they can be judged alone. */
@@ -110,7 +148,7 @@ static enum vcl_status parse_fixed(const uint8_t *src, struct vcl_frame *frame, 
         return fail(reason, VCL_E_FORMAT, "unknown dtype in frame header");
     if (src[7] > VCL_MAX_RANK)
         return fail(reason, VCL_E_FORMAT, "rank above 16 in frame header");
-    if (frame->flags & ~(is_video(frame->codec) ? 7u : 0u))
+    if (frame->flags & ~known_flags(frame->codec))
         return fail(reason, VCL_E_VERSION, "frame with a flag this library does not know");
     if (frame->header_bytes < VCL_FRAME_FIXED + 8 * frame->tensor.rank + 8)
         return fail(reason, VCL_E_FORMAT, "header length too small");
@@ -138,19 +176,13 @@ static enum vcl_status parse_alias(const uint8_t *p, size_t left, struct vcl_fra
     return VCL_OK;
 }
 
-static enum vcl_status parse_video(const uint8_t *p, struct vcl_frame *frame, const char **reason)
+static enum vcl_status parse_lossy(const uint8_t *p, struct vcl_frame *frame, const char **reason)
 {
-    frame->depth = p[0];
-    frame->chroma = p[1] ? 420 : 400;
-    frame->step = vcl_float_from_bits(vcl_load32(p + 4));
-    frame->snr = vcl_float_from_bits(vcl_load32(p + 8));
-    frame->seed = vcl_load32(p + 12);
+    frame->step = vcl_float_from_bits(vcl_load32(p));
+    frame->snr = vcl_float_from_bits(vcl_load32(p + 4));
+    frame->seed = vcl_load32(p + 8);
     if (!vcl_dtype_is_float(frame->tensor.dtype))
         return fail(reason, VCL_E_FORMAT, "dtype cannot be coded lossily");
-    if (frame->depth != 8 && frame->depth != 10 && frame->depth != 12)
-        return fail(reason, VCL_E_FORMAT, "depth is none of 8, 10, 12");
-    if (p[1] > 1 || p[2] || p[3])
-        return fail(reason, VCL_E_FORMAT, "reserved bytes are not zero");
     if (!isfinite(frame->step) || signbit(frame->step))
         return fail(reason, VCL_E_FORMAT, "step is negative or not finite");
     if (isnan(frame->snr))
@@ -160,10 +192,49 @@ static enum vcl_status parse_video(const uint8_t *p, struct vcl_frame *frame, co
     return VCL_OK;
 }
 
+static enum vcl_status parse_video(const uint8_t *p, struct vcl_frame *frame, const char **reason)
+{
+    frame->depth = p[0];
+    frame->chroma = p[1] ? 420 : 400;
+    if (frame->depth != 8 && frame->depth != 10 && frame->depth != 12)
+        return fail(reason, VCL_E_FORMAT, "depth is none of 8, 10, 12");
+    if (p[1] > 1 || p[2] || p[3])
+        return fail(reason, VCL_E_FORMAT, "reserved bytes are not zero");
+    return parse_lossy(p + 4, frame, reason);
+}
+
+static enum vcl_status parse_tensor(const uint8_t *p, size_t left, struct vcl_frame *frame,
+                                    const char **reason)
+{
+    frame->states = p[0];
+    frame->lanes = p[1];
+    frame->shift = p[2];
+    frame->shape = p[3];
+    frame->fine = (int8_t)p[4];
+    memcpy(frame->centroid, p + 8, VCL_CENTROIDS);
+    frame->side_bytes = vcl_load32(p + 28);
+    frame->side = p + 32;
+    if (frame->states > VCL_STATES_MAX || frame->states == 1)
+        return fail(reason, VCL_E_FORMAT, "number of trellis states is impossible");
+    if (frame->lanes != 8 && frame->lanes != 32)
+        return fail(reason, VCL_E_FORMAT, "lanes are neither 8 nor 32");
+    if (frame->shift > VCL_SHIFT_MAX || frame->shape >= VCL_SHAPES || frame->fine < -VCL_FINE_MAX
+        || frame->fine > VCL_FINE_MAX)
+        return fail(reason, VCL_E_FORMAT, "probability model is impossible");
+    const uint64_t rows = vcl_round_up(frame->plan.tile_rows, (uint64_t)frame->lanes);
+    if (rows * frame->plan.tile_cols > VCL_TILE_VALUES_MAX)
+        return fail(reason, VCL_E_FORMAT, "tile too large");
+    if (p[5] || p[6] || p[7])
+        return fail(reason, VCL_E_FORMAT, "reserved bytes are not zero");
+    if (frame->side_bytes > left - 32)
+        return fail(reason, VCL_E_FORMAT, "classes of the columns are cut off");
+    return parse_lossy(p + 16, frame, reason);
+}
+
 static enum vcl_status parse_matrix(const uint8_t *p, size_t left, struct vcl_frame *frame,
                                     const char **reason)
 {
-    const size_t need = is_video(frame->codec) ? 32 : 16;
+    const size_t need = is_video(frame->codec) ? 32 : frame->codec == VCL_CODEC_TENSOR ? 48 : 16;
     if (left < need)
         return fail(reason, VCL_E_FORMAT, "header length too small");
     if (!vcl_plan_parse(frame->values, vcl_load64(p), vcl_load32(p + 8), vcl_load32(p + 12), &frame->plan))
@@ -172,6 +243,8 @@ static enum vcl_status parse_matrix(const uint8_t *p, size_t left, struct vcl_fr
     if (frame->values > 0
         && (frame->plan.cols % 8 * bits % 8 != 0 || frame->plan.tile_cols % 8 * bits % 8 != 0))
         return fail(reason, VCL_E_FORMAT, "rows do not fill whole bytes");
+    if (frame->codec == VCL_CODEC_TENSOR)
+        return parse_tensor(p + 16, left - 16, frame, reason);
     return is_video(frame->codec) ? parse_video(p + 16, frame, reason) : VCL_OK;
 }
 
@@ -197,9 +270,11 @@ enum vcl_status vcl_frame_parse(const uint8_t *src, uint64_t bytes, struct vcl_f
     frame->header_bytes = vcl_load32(src + 12);
     if (frame->header_bytes < VCL_FRAME_FIXED + 8)
         return fail(reason, VCL_E_FORMAT, "header length too small");
+    if (frame->header_bytes > VCL_FRAME_HEADER_MAX)
+        return fail(reason, VCL_E_LIMIT, "frame header above 16 MiB");
     if (bytes < frame->header_bytes)
         return fail(reason, VCL_E_TRUNCATED, "frame header is cut off");
-    if (vcl_load32(src + frame->header_bytes - 4) != vcl_hash32(src, frame->header_bytes - 4))
+    if (!vcl_hash_matches(src, frame->header_bytes - 4, vcl_load32(src + frame->header_bytes - 4)))
         return fail(reason, VCL_E_CHECKSUM, "frame header is damaged: its checksum does not match");
 
     enum vcl_status status = parse_fixed(src, frame, reason);

@@ -5,9 +5,19 @@
 #include "codec/plan.h"
 
 #define VCL_FRAME_FIXED 24 /* bytes before the dims */
-#define VCL_TILE_ENTRY 12  /* bytes of one entry of the tile table */
+#define VCL_FRAME_FIELDS (VCL_FRAME_FIXED + 8 * VCL_MAX_RANK + 48)
+#define VCL_FRAME_HEADER_MAX ((uint32_t)1 << 24) /* bytes of a frame's header */
+#define VCL_TILE_ENTRY 12                        /* bytes of one entry of the tile table */
 
-enum { VCL_FLAG_ROTATED = 1, VCL_FLAG_ROW_SCALES = 2, VCL_FLAG_NON_FINITE = 4 };
+enum {
+    VCL_CENTROIDS = 8,  /* points with |j| = 1 ... 8 may lie off the lattice */
+    VCL_STATES_MAX = 8, /* bits of trellis state */
+    VCL_SHIFT_MAX = 8,
+    VCL_SHAPES = 8,
+    VCL_FINE_MAX = 16
+};
+
+enum { VCL_FLAG_ROTATED = 1, VCL_FLAG_ROW_SCALES = 2, VCL_FLAG_NON_FINITE = 4, VCL_FLAG_COL_MEANS = 8 };
 
 struct vcl_frame {
     struct vcl_tensor tensor;
@@ -19,19 +29,26 @@ struct vcl_frame {
     const char *target; /* alias: points into the header */
     size_t target_length;
     struct vcl_plan plan;
-    int depth; /* video codecs, to seed */
-    int chroma;
-    float step;
+    float step; /* lossy codecs, to seed */
     float snr;
     uint32_t seed;
+    int depth; /* video codecs, to chroma */
+    int chroma;
+    int states; /* tensor codec, to the end: bits of trellis state */
+    int lanes;
+    unsigned shift;  /* low bits of an index that the model does not see */
+    int shape, fine; /* of the model */
+    int8_t centroid[VCL_CENTROIDS];
+    uint32_t side_bytes; /* the columns' classes and means; 0 where all are 0 */
+    const uint8_t *side;
 };
 
-/* Bytes of the header that these fields imply; UINT64_MAX if that is more than its u32 can say. */
+/* Bytes of the header that these fields imply; UINT64_MAX if that is above VCL_FRAME_HEADER_MAX. */
 uint64_t vcl_frame_header_bytes(const struct vcl_frame *frame);
 
-/* All of the header but the tile table and the hash: at most 24 + 8 x 16 + 32 bytes.  header_bytes and
- * frame_bytes are written as they stand in the struct.  Returns the bytes written (an alias's name not
- * among them). */
+/* All of the header but the tile table and the hash: at most VCL_FRAME_FIELDS bytes.  header_bytes and
+ * frame_bytes are written as they stand in the struct.  Returns the bytes written (an alias's name and
+ * the side bytes not among them). */
 size_t vcl_frame_write(const struct vcl_frame *frame, uint8_t *dst);
 
 /* Parses and checks a header of which `bytes` bytes are there.  VCL_E_TRUNCATED sets

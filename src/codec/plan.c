@@ -60,6 +60,36 @@ void vcl_plan_pictures(const struct vcl_tensor *tensor, uint64_t values, uint32_
     set_grid(plan);
 }
 
+/* The largest divisor of values that is no more than about its square root: a near square matrix of what
+ * would be a few long rows. */
+static uint64_t square_rows(uint64_t values)
+{
+    uint64_t rows = 1;
+    for (uint64_t d = 2; d <= 1024 && d * d <= values; d++)
+        rows = values % d == 0 ? d : rows;
+    return rows;
+}
+
+void vcl_plan_stripes(const struct vcl_tensor *tensor, uint64_t values, struct vcl_plan *plan, int *lanes)
+{
+    enum { MAX_COLS = 1 << 15, FEW_ROWS = 32, SMALL = 32768 };
+    *lanes = values <= SMALL ? 8 : 32; /* a lane's state costs two bytes */
+    if (values == 0) {
+        vcl_plan_flat(0, plan);
+        return;
+    }
+    plan->cols = join_short_dims(tensor);
+    plan->rows = values / plan->cols;
+    if (plan->rows < FEW_ROWS) {
+        plan->rows = square_rows(values);
+        plan->cols = values / plan->rows;
+    }
+    plan->tile_cols = equal_part(plan->cols, MAX_COLS);
+    const uint64_t most = vcl_round_up(vcl_ceil_div(VCL_TILE_VALUES / 2, plan->tile_cols), 32);
+    plan->tile_rows = (uint32_t)vcl_round_up(vcl_ceil_div(plan->rows, vcl_ceil_div(plan->rows, most)), 32);
+    set_grid(plan);
+}
+
 int vcl_plan_parse(uint64_t values, uint64_t cols, uint32_t tile_rows, uint32_t tile_cols,
                    struct vcl_plan *plan)
 {

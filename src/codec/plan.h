@@ -17,13 +17,15 @@ struct vcl_rect {
 };
 
 #define VCL_TILE_VALUES ((uint32_t)1 << 20)     /* of the tiles this encoder makes */
-#define VCL_TILE_VALUES_MAX ((uint32_t)1 << 24) /* of the tiles the format allows */
+#define VCL_TILE_VALUES_MAX ((uint32_t)1 << 22) /* of the tiles the format allows */
 
 /* One row, cut every VCL_TILE_VALUES values: tiles of a tensor kept as it is. */
 void vcl_plan_flat(uint64_t values, struct vcl_plan *plan);
 /* Tiles that make good pictures, no side above max_side. */
 void vcl_plan_pictures(const struct vcl_tensor *tensor, uint64_t values, uint32_t max_side,
                        struct vcl_plan *plan);
+/* Tiles of whole stripes of `lanes` rows; for the tensor codec. */
+void vcl_plan_stripes(const struct vcl_tensor *tensor, uint64_t values, struct vcl_plan *plan, int *lanes);
 /* From what a header says; 0 if it breaks a rule of the format. */
 int vcl_plan_parse(uint64_t values, uint64_t cols, uint32_t tile_rows, uint32_t tile_cols,
                    struct vcl_plan *plan);

@@ -8,7 +8,7 @@
 
 #include <math.h>
 
-enum { MAX_TRIALS = 10 };
+enum { MAX_TRIALS = 12, PATIENCE = 4 };
 
 #define BITS_WINDOW 0.016 /* accept 1.6 % below the bits asked for: the contract says 2 % */
 #define BITS_AIM 0.006
@@ -43,11 +43,13 @@ struct point {
 
 /* Where the line through both sides, or with the usual slope through one, crosses the aim. */
 static double next_x(const struct vcl_rate_search *search, const struct point *above,
-                     const struct point *below, const struct point *last, double slope)
+                     const struct point *below, const struct point *last, double slope, int trial)
 {
     double x = last->x - last->h / slope;
     if (!isnan(above->x) && !isnan(below->x)) {
         const double width = below->x - above->x;
+        if (trial >= PATIENCE) /* a curve with a kink: halve */
+            return above->x + 0.5 * width;
         x = fmin(fmax(x, above->x + 0.03 * width), below->x - 0.03 * width);
     }
     return fmin(fmax(x, search->low), search->high);
@@ -93,7 +95,7 @@ enum vcl_status vcl_rate_run(const struct vcl_rate_search *search, struct vcl_ra
         if (result->accepted)
             return VCL_OK;
         *(last.h > 0 ? &above : &below) = last;
-        const double next = next_x(search, &above, &below, &last, secant(&last, &before));
+        const double next = next_x(search, &above, &below, &last, secant(&last, &before), i);
         if (fabs(next - x) < 1e-4) /* at an end of the range, or as close as steps can tell */
             return VCL_OK;
         x = next;

@@ -22,6 +22,8 @@ static enum vcl_status fail(struct vcl_tile_work *work, enum vcl_status status, 
     return status;
 }
 
+#define TOO_LARGE "values are too large to be coded lossily"
+
 /* ---- buffers --------------------------------------------------------------------------------- */
 
 static size_t value_bytes(const struct vcl_frame *frame) { return vcl_dtype_bits(frame->tensor.dtype) / 8; }
@@ -33,19 +35,31 @@ static size_t raw_bytes(const struct vcl_frame *frame, uint64_t n)
     return (size_t)(n * vcl_dtype_bits(frame->tensor.dtype) / 8);
 }
 
+static int is_video(const struct vcl_frame *frame)
+{
+    return frame->codec == VCL_CODEC_H264 || frame->codec == VCL_CODEC_H265;
+}
+
+static int is_exact(const struct vcl_frame *frame)
+{
+    return frame->codec == VCL_CODEC_EXACT || frame->codec == VCL_CODEC_LOSSLESS;
+}
+
 /* Room for a tile's stored bytes while encoding.  Three bytes a sample and a page is beyond any H.26x
- * picture of 12 bits: PCM coding units bound it near two.  The side list costs at most 8 bytes and a
- * value per value. */
+ * picture of 12 bits: PCM coding units bound it near two.  The side list costs at most 8 bytes and a value
+ * per value. */
 static size_t stored_room(const struct vcl_frame *frame, size_t samples, size_t values)
 {
-    if (frame->codec == VCL_CODEC_EXACT)
-        return raw_bytes(frame, values);
-    const size_t lists = frame->flags & VCL_FLAG_NON_FINITE ? values * (8 + value_bytes(frame)) : 0;
+    if (is_exact(frame))
+        return raw_bytes(frame, values) + (frame->codec == VCL_CODEC_LOSSLESS ? VCL_LOSSLESS_ROOM : 0);
+    const size_t lists = frame->flags & VCL_FLAG_NON_FINITE ? 4 + values * (8 + value_bytes(frame)) : 0;
+    if (frame->codec == VCL_CODEC_TENSOR)
+        return lists + vcl_tensor_bound(frame, frame->plan.tile_rows, frame->plan.tile_cols);
     return lists + 2 * (size_t)frame->plan.tile_rows + 3 * samples + 4096;
 }
 
-/* Samples of the picture of the largest tile.  A smaller one at an edge may be wrapped, and padded to
- * at most its values and eight rows of the widest picture, or one of the smallest. */
+/* Samples of the picture of the largest tile.  A smaller one at an edge may be wrapped, and padded to at
+ * most its values and eight rows of the widest picture, or one of the smallest. */
 static size_t sample_room(uint32_t rows, uint32_t cols)
 {
     int width, height;
@@ -54,16 +68,42 @@ static size_t sample_room(uint32_t rows, uint32_t cols)
 }
 
 static int create_float_buffers(const struct vcl_mem *mem, const struct vcl_frame *frame, size_t rows,
-                                size_t samples, int encoding, struct vcl_tile_work *work)
+                                size_t cols, size_t samples, int encoding, struct vcl_tile_work *work)
 {
+    const int video = is_video(frame);
     work->x = vcl_alloc(mem, work->values, sizeof *work->x);
-    work->scales = vcl_alloc(mem, rows, sizeof *work->scales);
-    work->samples = vcl_alloc(mem, samples, sizeof *work->samples);
+    if (video) {
+        work->scales = vcl_alloc(mem, rows, sizeof *work->scales);
+        work->samples = vcl_alloc(mem, samples, sizeof *work->samples);
+    } else if (vcl_tensor_work_create(mem, frame, encoding, &work->tensor)) {
+        return 0;
+    }
     if (encoding) {
         work->y = vcl_alloc(mem, work->values, sizeof *work->y);
         work->decoded = vcl_alloc(mem, raw_bytes(frame, work->values), 1);
     }
-    return work->x && work->scales && work->samples && (!encoding || (work->y && work->decoded));
+    if (encoding && !video) {
+        work->counts = vcl_alloc(mem, 1, sizeof *work->counts);
+        work->col_energy = vcl_alloc(mem, cols, sizeof *work->col_energy);
+    }
+    return work->x && (!video || (work->scales && work->samples)) && (!encoding || (work->y && work->decoded))
+        && (!encoding || video || (work->counts && work->col_energy));
+}
+
+static int create_lossless(const struct vcl_mem *mem, const struct vcl_frame *frame, int encoding,
+                           struct vcl_tile_work *work)
+{
+    if (frame->codec == VCL_CODEC_LOSSLESS)
+        work->lossless =
+            vcl_lossless_create(mem, frame->tensor.dtype, raw_bytes(frame, work->values), encoding);
+    return frame->codec != VCL_CODEC_LOSSLESS || work->lossless;
+}
+
+size_t vcl_tile_room(const struct vcl_frame *frame)
+{
+    const uint32_t rows = (uint32_t)vcl_min(frame->plan.tile_rows, frame->plan.rows);
+    const uint32_t cols = (uint32_t)vcl_min(frame->plan.tile_cols, frame->plan.cols);
+    return stored_room(frame, is_video(frame) ? sample_room(rows, cols) : 0, (size_t)rows * cols);
 }
 
 enum vcl_status vcl_tile_work_create(const struct vcl_mem *mem, const struct vcl_frame *frame, size_t room,
@@ -71,15 +111,16 @@ enum vcl_status vcl_tile_work_create(const struct vcl_mem *mem, const struct vcl
 {
     const uint32_t rows = (uint32_t)vcl_min(frame->plan.tile_rows, frame->plan.rows);
     const uint32_t cols = (uint32_t)vcl_min(frame->plan.tile_cols, frame->plan.cols);
-    const int exact = frame->codec == VCL_CODEC_EXACT;
-    const size_t samples = exact ? 0 : sample_room(rows, cols);
+    const size_t samples = is_video(frame) ? sample_room(rows, cols) : 0;
     memset(work, 0, sizeof *work);
     work->values = (size_t)rows * cols;
-    work->room = room ? room : stored_room(frame, samples, work->values);
+    work->room = room ? room : vcl_tile_room(frame);
     work->raw = vcl_alloc(mem, raw_bytes(frame, work->values), 1);
     work->stored = vcl_alloc(mem, work->room, 1);
-    const int floats = exact || create_float_buffers(mem, frame, rows, samples, room == 0, work);
-    if (work->raw && work->stored && floats)
+    const int others = is_exact(frame)
+                         ? create_lossless(mem, frame, room == 0, work)
+                         : create_float_buffers(mem, frame, rows, cols, samples, room == 0, work);
+    if (work->raw && work->stored && others)
         return VCL_OK;
     vcl_tile_work_destroy(mem, work);
     return VCL_E_MEMORY;
@@ -94,16 +135,28 @@ void vcl_tile_work_destroy(const struct vcl_mem *mem, struct vcl_tile_work *work
     vcl_free(mem, work->y);
     vcl_free(mem, work->scales);
     vcl_free(mem, work->samples);
+    vcl_free(mem, work->counts);
+    vcl_free(mem, work->col_energy);
+    vcl_tensor_work_destroy(mem, &work->tensor);
+    vcl_lossless_destroy(mem, work->lossless);
     memset(work, 0, sizeof *work);
 }
 
-/* ---- non-finite values ----------------------------------------------------------------------- */
+/* ---- values set aside ----------------------------------------------------------------------- */
 
-/* Writes the list of runs of equal non-finite values and sets them to 0 in x, so that they spoil
- * neither the range nor the rotation.  Returns the list's bytes; dst NULL only counts the values, in
- * *count. */
-static size_t take_non_finite(const struct vcl_frame *frame, const uint8_t *raw, float *x, size_t n,
-                              uint8_t *dst, uint64_t *count)
+/* Non-finite values, and for the tensor codec those beyond its largest index. */
+static int is_set_aside(float x, float limit) { return !(fabsf(x) <= limit); }
+
+static float limit_of(const struct vcl_frame *frame)
+{
+    const float limit = frame->codec == VCL_CODEC_TENSOR ? VCL_INDEX_MAX * frame->step : FLT_MAX;
+    return limit <= FLT_MAX ? limit : FLT_MAX;
+}
+
+/* Writes the list of runs of equal values set aside and sets them to 0 in x, so that they spoil neither the
+ * range nor the rotation.  Returns the list's bytes; dst NULL only counts the values, in *count. */
+static size_t take_aside(const struct vcl_frame *frame, float limit, const uint8_t *raw, float *x, size_t n,
+                         uint8_t *dst, uint64_t *count)
 {
     const size_t size = value_bytes(frame);
     uint32_t runs = 0;
@@ -111,7 +164,7 @@ static size_t take_non_finite(const struct vcl_frame *frame, const uint8_t *raw,
     *count = 0;
     for (size_t i = 0; i < n;) {
         size_t end = i;
-        while (end < n && !isfinite(x[end]) && memcmp(raw + end * size, raw + i * size, size) == 0)
+        while (end < n && is_set_aside(x[end], limit) && memcmp(raw + end * size, raw + i * size, size) == 0)
             x[end++] = 0;
         if (end == i) {
             i++;
@@ -133,19 +186,19 @@ static size_t take_non_finite(const struct vcl_frame *frame, const uint8_t *raw,
 }
 
 /* Puts the listed values back and gives the list's bytes in *used. */
-static enum vcl_status put_non_finite(const struct vcl_frame *frame, const uint8_t *src, size_t bytes,
-                                      uint8_t *raw, size_t n, size_t *used, struct vcl_tile_work *work)
+static enum vcl_status put_aside(const struct vcl_frame *frame, const uint8_t *src, size_t bytes,
+                                 uint8_t *raw, size_t n, size_t *used, struct vcl_tile_work *work)
 {
     const size_t size = value_bytes(frame), entry = 8 + size;
     uint64_t next = 0;
     if (bytes < 4 || vcl_load32(src) > (bytes - 4) / entry)
-        return fail(work, VCL_E_FORMAT, "list of non-finite values is cut off");
+        return fail(work, VCL_E_FORMAT, "list of values set aside is cut off");
     const uint32_t runs = vcl_load32(src);
     for (uint32_t i = 0; i < runs; i++) {
         const uint8_t *const run = src + 4 + i * entry;
         const uint64_t first = vcl_load32(run), length = vcl_load32(run + 4);
         if (first < next || length == 0 || first + length > n)
-            return fail(work, VCL_E_FORMAT, "list of non-finite values is out of order or out of the tile");
+            return fail(work, VCL_E_FORMAT, "list of values set aside is out of order or out of the tile");
         next = first + length;
         for (uint64_t j = first; raw && j < next; j++)
             memcpy(raw + j * size, run + 8, size);
@@ -157,14 +210,15 @@ static enum vcl_status put_non_finite(const struct vcl_frame *frame, const uint8
 /* ---- encoding -------------------------------------------------------------------------------- */
 
 /* work->raw to work->x, rotated, non-finite values out; their list goes to dst. */
-static size_t load_values(const struct vcl_frame *frame, struct vcl_rect rect, struct vcl_tile_work *work,
-                          uint8_t *dst, uint64_t *non_finite)
+static size_t load_values(const struct vcl_frame *frame, const struct vcl_tile_coder *coder, float limit,
+                          struct vcl_rect rect, struct vcl_tile_work *work, uint8_t *dst, uint64_t *aside)
 {
     const size_t n = (size_t)rect.rows * rect.cols;
     vcl_to_f32(frame->tensor.dtype, work->raw, work->x, n);
-    const size_t list = take_non_finite(frame, work->raw, work->x, n, dst, non_finite);
+    const size_t list = take_aside(frame, limit, work->raw, work->x, n, dst, aside);
     if (frame->flags & VCL_FLAG_ROTATED)
         vcl_rotate(work->x, rect.rows, rect.cols, frame->seed);
+    vcl_tensor_add_means(frame, coder->tables, rect, -1, work->x);
     return list;
 }
 
@@ -184,11 +238,52 @@ static double energy(const float *x, size_t n)
     return sum;
 }
 
-void vcl_tile_measure(const struct vcl_frame *frame, struct vcl_rect rect, struct vcl_tile_work *work,
-                      struct vcl_tile_stats *stats)
+/* The columns' energy relative to their rows', from which the columns' classes follow. */
+static void measure_cols(struct vcl_rect rect, struct vcl_tile_work *work, struct vcl_tile_stats *stats)
+{
+    memset(work->col_energy, 0, rect.cols * sizeof *work->col_energy);
+    for (uint32_t r = 0; r < rect.rows; r++) {
+        const float *const row = work->x + (size_t)r * rect.cols;
+        const double e = energy(row, rect.cols);
+        if (e == 0)
+            continue;
+        const double weight = rect.cols / e;
+        stats->log_deviation += 0.5 * log2(e / rect.cols) * rect.cols;
+        for (uint32_t c = 0; c < rect.cols; c++)
+            work->col_energy[c] += (double)row[c] * row[c] * weight;
+    }
+}
+
+/* Sums of the columns to work->col_energy, and the energy of all. */
+void vcl_tile_sum_cols(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
+                       struct vcl_rect rect, struct vcl_tile_work *work)
+{
+    uint64_t aside;
+    load_values(frame, coder, FLT_MAX, rect, work, NULL, &aside);
+    memset(work->col_energy, 0, rect.cols * sizeof *work->col_energy);
+    for (uint32_t r = 0; r < rect.rows; r++)
+        for (uint32_t c = 0; c < rect.cols; c++)
+            work->col_energy[c] += work->x[(size_t)r * rect.cols + c];
+    work->stats.energy = energy(work->x, (size_t)rect.rows * rect.cols);
+}
+
+/* A rotation of values near FLT_MAX overflows. */
+static int all_finite(const float *x, size_t n)
+{
+    int finite = 1;
+    for (size_t i = 0; i < n; i++)
+        finite &= fabsf(x[i]) <= FLT_MAX;
+    return finite;
+}
+
+enum vcl_status vcl_tile_measure(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
+                                 struct vcl_rect rect, struct vcl_tile_work *work,
+                                 struct vcl_tile_stats *stats)
 {
     memset(stats, 0, sizeof *stats);
-    load_values(frame, rect, work, NULL, &stats->non_finite);
+    load_values(frame, coder, FLT_MAX, rect, work, NULL, &stats->non_finite);
+    if (!all_finite(work->x, (size_t)rect.rows * rect.cols))
+        return fail(work, VCL_E_RATE, TOO_LARGE);
     for (uint32_t r = 0; r < rect.rows; r++) {
         const float *const row = work->x + (size_t)r * rect.cols, absmax = row_absmax(row, rect.cols);
         const double e = energy(row, rect.cols), range = frame->flags & VCL_FLAG_ROW_SCALES ? absmax : 1;
@@ -196,6 +291,9 @@ void vcl_tile_measure(const struct vcl_frame *frame, struct vcl_rect rect, struc
         stats->scaled_energy += range > 0 ? e / (range * range) : 0;
         stats->absmax = absmax > stats->absmax ? absmax : stats->absmax;
     }
+    if (frame->codec == VCL_CODEC_TENSOR)
+        measure_cols(rect, work, stats);
+    return VCL_OK;
 }
 
 static enum vcl_status put_row_scales(float step, struct vcl_rect rect, struct vcl_tile_work *work)
@@ -206,7 +304,7 @@ static enum vcl_status put_row_scales(float step, struct vcl_rect rect, struct v
         work->size += 2;
         work->scales[r] = vcl_row_scale_value(scale);
         if (!isfinite(work->scales[r] * step))
-            return fail(work, VCL_E_RATE, "values are too large to be coded lossily");
+            return fail(work, VCL_E_RATE, TOO_LARGE);
     }
     return VCL_OK;
 }
@@ -239,7 +337,7 @@ static enum vcl_status finish_values(const struct vcl_frame *frame, struct vcl_r
     vcl_from_f32(frame->tensor.dtype, y, raw, n);
     if (!(frame->flags & VCL_FLAG_NON_FINITE))
         return VCL_OK;
-    return put_non_finite(frame, work->stored, work->size, raw, n, &used, work);
+    return put_aside(frame, work->stored, work->size, raw, n, &used, work);
 }
 
 /* A decoder that makes nonsense of a picture errs by the signal's own energy and more, twice over for
@@ -274,28 +372,41 @@ static enum vcl_status encode_picture(const struct vcl_frame *frame, const struc
     return VCL_OK;
 }
 
-static enum vcl_status encode_video(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
+/* work->x to work->stored behind the list, and to what a decoder will make of it in work->y. */
+static enum vcl_status encode_values(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
+                                     struct vcl_rect rect, struct vcl_tile_work *work)
+{
+    enum vcl_status status = VCL_OK;
+    if (frame->codec == VCL_CODEC_TENSOR) {
+        memset(work->counts, 0, sizeof *work->counts);
+        work->size += vcl_tensor_encode(frame, coder->tables, rect, work->x, &work->tensor,
+                                        work->stored + work->size, work->y, work->counts);
+        vcl_tensor_add_means(frame, coder->tables, rect, 1, work->y);
+        return VCL_OK;
+    }
+    if (frame->flags & VCL_FLAG_ROW_SCALES)
+        status = put_row_scales(frame->step, rect, work);
+    return status ? status : encode_picture(frame, coder, rect, work);
+}
+
+static enum vcl_status encode_lossy(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
                                     struct vcl_rect rect, struct vcl_tile_work *work)
 {
     const size_t n = (size_t)rect.rows * rect.cols;
-    uint64_t non_finite;
-    work->size =
-        load_values(frame, rect, work, frame->flags & VCL_FLAG_NON_FINITE ? work->stored : NULL, &non_finite);
-    if (!(frame->flags & VCL_FLAG_NON_FINITE))
-        work->size = 0;
-    enum vcl_status status = VCL_OK;
-    if (frame->flags & VCL_FLAG_ROW_SCALES)
-        status = put_row_scales(frame->step, rect, work);
-    if (!status)
-        status = encode_picture(frame, coder, rect, work);
+    const int listed = (frame->flags & VCL_FLAG_NON_FINITE) != 0;
+    uint64_t aside;
+    const size_t list =
+        load_values(frame, coder, limit_of(frame), rect, work, listed ? work->stored : NULL, &aside);
+    work->size = listed ? list : 0;
+    const enum vcl_status status = encode_values(frame, coder, rect, work);
     if (status)
         return status;
     if (finish_values(frame, rect, work->y, work->decoded, work))
-        return fail(work, VCL_E_RATE, "values are too large to be coded lossily");
+        return fail(work, VCL_E_RATE, TOO_LARGE);
     memset(&work->sums, 0, sizeof work->sums);
     vcl_compare(frame->tensor.dtype, work->raw, work->decoded, n, &work->sums);
-    if (work->sums.mismatches)
-        return fail(work, VCL_E_RATE, "values are too large to be coded lossily");
+    if (work->sums.mismatches || !isfinite(work->sums.signal))
+        return fail(work, VCL_E_RATE, TOO_LARGE);
     if (!is_sane(&work->sums))
         return fail(work, VCL_E_BACKEND, "the decoder's picture is not what was encoded");
     work->stored_hash = vcl_hash32(work->stored, work->size);
@@ -313,12 +424,25 @@ static enum vcl_status encode_exact(const struct vcl_frame *frame, struct vcl_re
     return VCL_OK;
 }
 
+static enum vcl_status encode_lossless(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
+                                       struct vcl_rect rect, struct vcl_tile_work *work)
+{
+    const size_t bytes = raw_bytes(frame, (uint64_t)rect.rows * rect.cols);
+    work->size = vcl_lossless_encode(work->lossless, coder->kernels, work->raw, bytes, work->stored);
+    memset(&work->sums, 0, sizeof work->sums);
+    work->stored_hash = vcl_hash32(work->stored, work->size);
+    work->decoded_hash = vcl_hash32(work->raw, bytes);
+    return VCL_OK;
+}
+
 enum vcl_status vcl_tile_encode(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
                                 struct vcl_rect rect, struct vcl_tile_work *work)
 {
     if (frame->codec == VCL_CODEC_EXACT)
         return encode_exact(frame, rect, work);
-    return encode_video(frame, coder, rect, work);
+    if (frame->codec == VCL_CODEC_LOSSLESS)
+        return encode_lossless(frame, coder, rect, work);
+    return encode_lossy(frame, coder, rect, work);
 }
 
 /* ---- decoding -------------------------------------------------------------------------------- */
@@ -336,18 +460,13 @@ static enum vcl_status get_row_scales(const uint8_t *src, size_t bytes, float st
     return VCL_OK;
 }
 
-static enum vcl_status decode_video(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
-                                    struct vcl_rect rect, struct vcl_tile_work *work)
+static enum vcl_status decode_picture(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
+                                      struct vcl_rect rect, size_t at, struct vcl_tile_work *work)
 {
     struct vcl_picture picture = { 0, 0, frame->depth, work->samples };
     const float *scales = NULL;
-    size_t at = 0;
     enum vcl_status status = VCL_OK;
-
-    if (frame->flags & VCL_FLAG_NON_FINITE)
-        status =
-            put_non_finite(frame, work->stored, work->size, NULL, (size_t)rect.rows * rect.cols, &at, work);
-    if (!status && frame->flags & VCL_FLAG_ROW_SCALES) {
+    if (frame->flags & VCL_FLAG_ROW_SCALES) {
         status = get_row_scales(work->stored + at, work->size - at, frame->step, rect, work);
         at += 2 * (size_t)rect.rows;
         scales = work->scales;
@@ -358,10 +477,28 @@ static enum vcl_status decode_video(const struct vcl_frame *frame, const struct 
         return fail(work, VCL_E_FORMAT, "tile too large for a picture");
     status =
         coder->video->decode(&coder->config, work->stored + at, work->size - at, &picture, work->message);
+    if (!status)
+        vcl_picture_values(&picture, work->x, rect.rows, rect.cols, frame->step, scales);
+    return status;
+}
+
+static enum vcl_status decode_lossy(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
+                                    struct vcl_rect rect, struct vcl_tile_work *work)
+{
+    size_t at = 0;
+    enum vcl_status status = VCL_OK;
+    if (frame->flags & VCL_FLAG_NON_FINITE)
+        status = put_aside(frame, work->stored, work->size, NULL, (size_t)rect.rows * rect.cols, &at, work);
     if (status)
         return status;
-    vcl_picture_values(&picture, work->x, rect.rows, rect.cols, frame->step, scales);
-    return finish_values(frame, rect, work->x, work->raw, work);
+    if (frame->codec != VCL_CODEC_TENSOR)
+        status = decode_picture(frame, coder, rect, at, work);
+    else if (!vcl_tensor_decode(frame, coder->tables, rect, work->stored + at, work->size - at, &work->tensor,
+                                work->x))
+        status = fail(work, VCL_E_FORMAT, "stored bytes are no stream of the tensor codec");
+    else
+        vcl_tensor_add_means(frame, coder->tables, rect, 1, work->x);
+    return status ? status : finish_values(frame, rect, work->x, work->raw, work);
 }
 
 static enum vcl_status decode_exact(const struct vcl_frame *frame, struct vcl_rect rect,
@@ -373,17 +510,35 @@ static enum vcl_status decode_exact(const struct vcl_frame *frame, struct vcl_re
     return VCL_OK;
 }
 
+static enum vcl_status decode_lossless(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
+                                       struct vcl_rect rect, struct vcl_tile_work *work)
+{
+    const size_t bytes = raw_bytes(frame, (uint64_t)rect.rows * rect.cols);
+    const char *const fault =
+        vcl_lossless_decode(work->lossless, coder->kernels, work->stored, work->size, work->raw, bytes);
+    return fault ? fail(work, VCL_E_FORMAT, fault) : VCL_OK;
+}
+
+static enum vcl_status decode_values(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
+                                     struct vcl_rect rect, struct vcl_tile_work *work)
+{
+    if (frame->codec == VCL_CODEC_EXACT)
+        return decode_exact(frame, rect, work);
+    if (frame->codec == VCL_CODEC_LOSSLESS)
+        return decode_lossless(frame, coder, rect, work);
+    return decode_lossy(frame, coder, rect, work);
+}
+
 enum vcl_status vcl_tile_decode(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
                                 struct vcl_rect rect, struct vcl_tile_work *work)
 {
     const size_t bytes = raw_bytes(frame, (uint64_t)rect.rows * rect.cols);
-    if (vcl_hash32(work->stored, work->size) != work->stored_hash)
+    if (!vcl_hash_matches(work->stored, work->size, work->stored_hash))
         return fail(work, VCL_E_CHECKSUM, "stored bytes are damaged: their checksum does not match");
-    const enum vcl_status status = frame->codec == VCL_CODEC_EXACT ? decode_exact(frame, rect, work)
-                                                                   : decode_video(frame, coder, rect, work);
+    const enum vcl_status status = decode_values(frame, coder, rect, work);
     if (status)
         return status;
-    if (vcl_hash32(work->raw, bytes) != work->decoded_hash)
+    if (!vcl_hash_matches(work->raw, bytes, work->decoded_hash))
         return fail(work, VCL_E_CHECKSUM,
                     "decoded values are not the encoder's: their checksum does not match");
     return VCL_OK;

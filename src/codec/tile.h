@@ -4,14 +4,18 @@
 
 #include "base/mem.h"
 #include "codec/frame.h"
+#include "codec/lossless.h"
 #include "codec/plan.h"
+#include "codec/tensor.h"
 #include "video/video.h"
 
 /* What all tiles of one tensor share while coding. */
 struct vcl_tile_coder {
-    const struct vcl_video *video;
-    struct vcl_video_config config; /* encoder's or decoder's */
-    const char *decoder;            /* encoding: what checks the result */
+    const struct vcl_kernels *kernels;
+    const struct vcl_tensor_tables *tables; /* tensor codec */
+    const struct vcl_video *video;          /* video codecs, to decoder */
+    struct vcl_video_config config;         /* encoder's or decoder's */
+    const char *decoder;                    /* encoding: what checks the result */
 };
 
 /* What the encoder must know of a tensor before it chooses a step. */
@@ -19,6 +23,7 @@ struct vcl_tile_stats {
     uint64_t non_finite;
     double energy;        /* sum of x^2 over finite values */
     double scaled_energy; /* sum of (x / range)^2, range the row's where there are row scales, else 1 */
+    double log_deviation; /* tensor codec: sum over values of log2 of their row's deviation */
     float absmax;         /* over finite values, after rotation */
 };
 
@@ -31,6 +36,10 @@ struct vcl_tile_work {
     float *x, *y, *scales;
     uint16_t *samples;
     size_t values; /* of the largest tile */
+    struct vcl_lossless *lossless;
+    struct vcl_tensor_work tensor;
+    struct vcl_tensor_counts *counts; /* encoding: of the tile just coded */
+    double *col_energy;               /* measuring: by column of the tile */
     struct vcl_tile_stats stats;
     struct vcl_error_sums sums;
     uint32_t stored_hash, decoded_hash;
@@ -38,14 +47,21 @@ struct vcl_tile_work {
     char message[VCL_VIDEO_MESSAGE + 64];
 };
 
+/* Most stored bytes a tile of this frame can have. */
+size_t vcl_tile_room(const struct vcl_frame *frame);
+
 /* room: the most stored bytes a tile to decode has; 0 = for encoding. */
 enum vcl_status vcl_tile_work_create(const struct vcl_mem *mem, const struct vcl_frame *frame, size_t room,
                                      struct vcl_tile_work *work);
 void vcl_tile_work_destroy(const struct vcl_mem *mem, struct vcl_tile_work *work);
 
 /* work->raw to statistics (frame: dtype, flags, seed). */
-void vcl_tile_measure(const struct vcl_frame *frame, struct vcl_rect rect, struct vcl_tile_work *work,
-                      struct vcl_tile_stats *stats);
+enum vcl_status vcl_tile_measure(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
+                                 struct vcl_rect rect, struct vcl_tile_work *work,
+                                 struct vcl_tile_stats *stats);
+/* work->raw to the sums of its columns in work->col_energy and its energy in work->stats. */
+void vcl_tile_sum_cols(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
+                       struct vcl_rect rect, struct vcl_tile_work *work);
 /* work->raw to work->stored, with both hashes and the error against what a fresh decoder makes of it. */
 enum vcl_status vcl_tile_encode(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
                                 struct vcl_rect rect, struct vcl_tile_work *work);

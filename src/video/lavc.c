@@ -28,17 +28,17 @@ static void fill_row(uint8_t *row, int depth, int shift, int n, unsigned sample)
         wide[i] = (uint16_t)(sample << shift);
 }
 
-static void fill_chroma(AVFrame *frame, const struct vcl_layout *layout)
+static void fill_chroma(AVFrame *frame, const struct vcl_pixels *pixels)
 {
-    const int cols = layout->planes == 2 ? frame->width : frame->width / 2; /* Cb, Cr alternate */
-    for (int plane = 1; plane < layout->planes; plane++)
+    const int cols = pixels->planes == 2 ? frame->width : frame->width / 2; /* Cb, Cr alternate */
+    for (int plane = 1; plane < pixels->planes; plane++)
         for (int r = 0; r < frame->height / 2; r++)
-            fill_row(frame->data[plane] + (ptrdiff_t)r * frame->linesize[plane], layout->depth, layout->shift,
-                     cols, 1u << (layout->depth - 1));
+            fill_row(frame->data[plane] + (ptrdiff_t)r * frame->linesize[plane], pixels->depth, pixels->shift,
+                     cols, 1u << (pixels->depth - 1));
 }
 
 /* The OR of all samples, which tells whether one has too many bits. */
-static unsigned put_luma(AVFrame *frame, const struct vcl_layout *layout, const struct vcl_picture *picture)
+static unsigned put_luma(AVFrame *frame, const struct vcl_pixels *pixels, const struct vcl_picture *picture)
 {
     unsigned seen = 0;
     for (int r = 0; r < picture->height; r++) {
@@ -47,29 +47,29 @@ static unsigned put_luma(AVFrame *frame, const struct vcl_layout *layout, const 
         uint16_t *const wide = (uint16_t *)(void *)row;
         for (int c = 0; c < picture->width; c++)
             seen |= from[c];
-        if (layout->depth == 8)
+        if (pixels->depth == 8)
             for (int c = 0; c < picture->width; c++)
                 row[c] = (uint8_t)from[c];
         else
             for (int c = 0; c < picture->width; c++)
-                wide[c] = (uint16_t)(from[c] << layout->shift);
+                wide[c] = (uint16_t)(from[c] << pixels->shift);
     }
     return seen;
 }
 
-static void get_luma(const AVFrame *frame, const struct vcl_layout *layout, struct vcl_picture *picture)
+static void get_luma(const AVFrame *frame, const struct vcl_pixels *pixels, struct vcl_picture *picture)
 {
-    const unsigned mask = (1u << layout->depth) - 1;
+    const unsigned mask = (1u << pixels->depth) - 1;
     for (int r = 0; r < picture->height; r++) {
         uint16_t *const to = picture->samples + (size_t)r * (size_t)picture->width;
         const uint8_t *const row = frame->data[0] + (ptrdiff_t)r * frame->linesize[0];
         const uint16_t *const wide = (const uint16_t *)(const void *)row;
-        if (layout->depth == 8)
+        if (pixels->depth == 8)
             for (int c = 0; c < picture->width; c++)
                 to[c] = row[c];
         else
             for (int c = 0; c < picture->width; c++)
-                to[c] = (uint16_t)(wide[c] >> layout->shift & mask);
+                to[c] = (uint16_t)(wide[c] >> pixels->shift & mask);
     }
 }
 
@@ -104,17 +104,17 @@ static int upload(const struct vcl_coder *coder, AVFrame *frame)
 static enum vcl_status make_frame(const struct vcl_coder *coder, const struct vcl_picture *picture,
                                   AVFrame *frame, char message[VCL_VIDEO_MESSAGE])
 {
-    frame->format = coder->layout->format;
+    frame->format = coder->pixels->format;
     frame->width = picture->width;
     frame->height = picture->height;
     int error = av_frame_get_buffer(frame, 0);
     if (error < 0)
         return vcl_lavc_fault(message, VCL_E_BACKEND, coder->backend->name, "its frame", error);
-    if (put_luma(frame, coder->layout, picture) >> coder->layout->depth) {
+    if (put_luma(frame, coder->pixels, picture) >> coder->pixels->depth) {
         snprintf(message, VCL_VIDEO_MESSAGE, "a sample has more than %d bits", picture->depth);
         return VCL_E_ARGUMENT;
     }
-    fill_chroma(frame, coder->layout);
+    fill_chroma(frame, coder->pixels);
     error = coder->surfaces ? upload(coder, frame) : 0;
     if (error < 0)
         return vcl_lavc_fault(message, VCL_E_BACKEND, coder->backend->name, "uploading to the GPU", error);
@@ -146,7 +146,18 @@ static enum vcl_status frame_to_packet(const struct vcl_coder *coder, const AVFr
     return VCL_E_BACKEND;
 }
 
-static enum vcl_status encode_frame(const struct vcl_coder *coder, enum vcl_codec codec,
+/* An encoder may take monochrome and write 4:2:0, or the reverse; what it wrote says which. */
+static enum vcl_status check_chroma(const struct vcl_coder *coder, const struct vcl_video_config *config,
+                                    const struct vcl_units *units, char message[VCL_VIDEO_MESSAGE])
+{
+    if (units->chroma == config->chroma)
+        return VCL_OK;
+    snprintf(message, VCL_VIDEO_MESSAGE, "%s: was asked for %s planes and wrote %s", coder->backend->name,
+             config->chroma == 400 ? "4:0:0" : "4:2:0", units->chroma == 400 ? "4:0:0" : "4:2:0");
+    return VCL_E_BACKEND;
+}
+
+static enum vcl_status encode_frame(const struct vcl_coder *coder, const struct vcl_video_config *config,
                                     const struct vcl_picture *picture, AVFrame *frame, AVPacket *packet,
                                     void *bytes, size_t room, size_t *written,
                                     char message[VCL_VIDEO_MESSAGE])
@@ -157,13 +168,13 @@ static enum vcl_status encode_frame(const struct vcl_coder *coder, enum vcl_code
         status = frame_to_packet(coder, frame, packet, message);
     if (status != VCL_OK)
         return status;
-    status = vcl_units_copy(codec, packet->data, (size_t)packet->size, bytes, room, &units);
+    status = vcl_units_copy(config->codec, packet->data, (size_t)packet->size, bytes, room, &units);
     *written = units.written;
     if (status == VCL_E_SPACE)
         snprintf(message, VCL_VIDEO_MESSAGE, "%s: %d bytes where %zu have room", coder->backend->name,
                  packet->size, room);
     if (status != VCL_E_FORMAT)
-        return status;
+        return status == VCL_OK ? check_chroma(coder, config, &units, message) : status;
     snprintf(message, VCL_VIDEO_MESSAGE, "%s: its stream %s", coder->backend->name, units.fault);
     return VCL_E_BACKEND;
 }
@@ -181,7 +192,7 @@ static enum vcl_status encode(const struct vcl_video_config *config, const struc
     if (status == VCL_OK && (!frame || !packet))
         status = vcl_lavc_fault(message, VCL_E_MEMORY, coder.backend->name, "its frame", AVERROR(ENOMEM));
     if (status == VCL_OK)
-        status = encode_frame(&coder, config->codec, picture, frame, packet, bytes, room, written, message);
+        status = encode_frame(&coder, config, picture, frame, packet, bytes, room, written, message);
     av_packet_free(&packet);
     av_frame_free(&frame);
     vcl_coder_close(&coder);
@@ -277,16 +288,16 @@ static enum vcl_status packet_to_frame(const struct vcl_coder *coder, const AVPa
 static enum vcl_status take_picture(const AVFrame *frame, struct vcl_picture *picture,
                                     char message[VCL_VIDEO_MESSAGE])
 {
-    const struct vcl_layout *const layout = vcl_layout_of(frame->format, picture->depth);
+    const struct vcl_pixels *const pixels = vcl_pixels_of(frame->format, picture->depth);
     if (frame->decode_error_flags || frame->flags & AV_FRAME_FLAG_CORRUPT)
         return refuse(message, "is damaged");
-    if (!layout || frame->width != picture->width || frame->height != picture->height) {
+    if (!pixels || frame->width != picture->width || frame->height != picture->height) {
         snprintf(message, VCL_VIDEO_MESSAGE,
                  "the stream holds %d x %d samples of another kind than %d x %d of %d bits", frame->width,
                  frame->height, picture->width, picture->height, picture->depth);
         return VCL_E_FORMAT;
     }
-    get_luma(frame, layout, picture);
+    get_luma(frame, pixels, picture);
     return VCL_OK;
 }
 
@@ -324,7 +335,7 @@ static enum vcl_status decode(const struct vcl_video_config *config, const void 
 
 /* ---- what works ------------------------------------------------------------------------------ */
 
-enum { TRIAL_WIDTH = 192, TRIAL_HEIGHT = 128 }; /* NVENC refuses less than about 145 x 49 */
+enum { TRIAL_WIDTH = 192, TRIAL_HEIGHT = 144 }; /* no backend's least picture is larger */
 enum { TRIAL_SAMPLES = TRIAL_WIDTH * TRIAL_HEIGHT, TRIAL_QP = 22 };
 
 static enum vcl_status range(const struct vcl_video_config *config, int depth, struct vcl_video_range *range,

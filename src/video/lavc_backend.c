@@ -106,21 +106,21 @@ static int configure_vaapi(AVCodecContext *ctx, const struct vcl_video_config *c
 
 /* Software first: it is what every machine has and what was measured.  x265 clips qp to 0 at every depth;
  * x264's least is 1 on its own scale, which begins 6 lower for each bit above 8 (its 0 is exact).  NVENC
- * takes p016 but cuts it to 10 bits. */
+ * takes p016 but cuts it to 10 bits.  Least sides of NVENC and NVDEC: by NVIDIA's documentation. */
 static const struct vcl_lavc_backend backends[] = {
-    /* name         codec enc depth exact qp     follows device */
-    { "libx265", H265, 1, 12, 1, 0, 51, 0, VCL_DEVICE_NONE, NULL, configure_x265 },
-    { "libx264", H264, 1, 10, 1, 1, 51, 1, VCL_DEVICE_NONE, NULL, configure_x264 },
-    { "hevc_nvenc", H265, 1, 10, 1, 0, 51, 0, NVIDIA, CUDA_ENCODER, configure_nvenc },
-    { "h264_nvenc", H264, 1, 8, 1, 0, 51, 0, NVIDIA, CUDA_ENCODER, configure_nvenc },
-    { "hevc_vaapi", H265, 1, 10, 0, 1, 51, 0, VAAPI, NULL, configure_vaapi },
-    { "h264_vaapi", H264, 1, 8, 0, 1, 51, 0, VAAPI, NULL, configure_vaapi },
-    { "hevc", H265, 0, 12, 0, 0, 0, 0, VCL_DEVICE_NONE, NULL, NULL },
-    { "h264", H264, 0, 10, 0, 0, 0, 0, VCL_DEVICE_NONE, NULL, NULL },
-    { "hevc_cuvid", H265, 0, 12, 0, 0, 0, 0, NVIDIA, CUDA_DECODER, NULL },
-    { "h264_cuvid", H264, 0, 8, 0, 0, 0, 0, NVIDIA, CUDA_DECODER, NULL },
-    { "hevc_vaapi", H265, 0, 10, 0, 0, 0, 0, VAAPI, NULL, NULL },
-    { "h264_vaapi", H264, 0, 8, 0, 0, 0, 0, VAAPI, NULL, NULL },
+    /* name         codec enc depth exact qp     follows least    device */
+    { "libx265", H265, 1, 12, 1, 0, 51, 0, 0, 0, VCL_DEVICE_NONE, NULL, configure_x265 },
+    { "libx264", H264, 1, 10, 1, 1, 51, 1, 0, 0, VCL_DEVICE_NONE, NULL, configure_x264 },
+    { "hevc_nvenc", H265, 1, 10, 1, 0, 51, 0, 129, 33, NVIDIA, CUDA_ENCODER, configure_nvenc },
+    { "h264_nvenc", H264, 1, 8, 1, 0, 51, 0, 145, 49, NVIDIA, CUDA_ENCODER, configure_nvenc },
+    { "hevc_vaapi", H265, 1, 10, 0, 1, 51, 0, 0, 0, VAAPI, NULL, configure_vaapi },
+    { "h264_vaapi", H264, 1, 8, 0, 1, 51, 0, 0, 0, VAAPI, NULL, configure_vaapi },
+    { "hevc", H265, 0, 12, 0, 0, 0, 0, 0, 0, VCL_DEVICE_NONE, NULL, NULL },
+    { "h264", H264, 0, 10, 0, 0, 0, 0, 0, 0, VCL_DEVICE_NONE, NULL, NULL },
+    { "hevc_cuvid", H265, 0, 12, 0, 0, 0, 0, 144, 144, NVIDIA, CUDA_DECODER, NULL },
+    { "h264_cuvid", H264, 0, 8, 0, 0, 0, 0, 0, 0, NVIDIA, CUDA_DECODER, NULL },
+    { "hevc_vaapi", H265, 0, 10, 0, 0, 0, 0, 0, 0, VAAPI, NULL, NULL },
+    { "h264_vaapi", H264, 0, 8, 0, 0, 0, 0, 0, 0, VAAPI, NULL, NULL },
 };
 
 const struct vcl_lavc_backend *vcl_lavc_backend_at(size_t i)
@@ -147,42 +147,42 @@ int vcl_lavc_qp_min(const struct vcl_lavc_backend *backend, int depth)
 /* ---- pixel formats --------------------------------------------------------------------------- */
 
 /* In the machine's byte order, as libavcodec has them.  yuvj420p is yuv420p that claims the full range. */
-static const struct vcl_layout layouts[] = {
+static const struct vcl_pixels kinds[] = {
     { AV_PIX_FMT_GRAY8, 400, 8, 0, 1 },      { AV_PIX_FMT_GRAY10, 400, 10, 0, 1 },
     { AV_PIX_FMT_GRAY12, 400, 12, 0, 1 },    { AV_PIX_FMT_YUV420P, 420, 8, 0, 3 },
     { AV_PIX_FMT_YUV420P10, 420, 10, 0, 3 }, { AV_PIX_FMT_YUV420P12, 420, 12, 0, 3 },
     { AV_PIX_FMT_YUVJ420P, 420, 8, 0, 3 },   { AV_PIX_FMT_NV12, 420, 8, 0, 2 },
     { AV_PIX_FMT_P010, 420, 10, 6, 2 },      { AV_PIX_FMT_P016, 420, 12, 4, 2 },
 };
-enum { LAYOUTS = sizeof layouts / sizeof layouts[0] };
+enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
-const struct vcl_layout *vcl_layout_of(enum AVPixelFormat format, int depth)
+const struct vcl_pixels *vcl_pixels_of(enum AVPixelFormat format, int depth)
 {
-    for (int i = 0; i < LAYOUTS; i++)
-        if (layouts[i].format == format && layouts[i].depth == depth)
-            return &layouts[i];
+    for (int i = 0; i < KINDS; i++)
+        if (kinds[i].format == format && kinds[i].depth == depth)
+            return &kinds[i];
     return NULL;
 }
 
-static int encoder_takes(const AVCodec *codec, enum vcl_device device, const struct vcl_layout *layout)
+static int encoder_takes(const AVCodec *codec, enum vcl_device device, const struct vcl_pixels *pixels)
 {
     if (device == VCL_DEVICE_VAAPI) /* its surfaces are uploaded from these */
-        return layout->planes == 2;
+        return pixels->planes == 2;
     for (const enum AVPixelFormat *f = codec->pix_fmts; f && *f != AV_PIX_FMT_NONE; f++)
-        if (*f == layout->format)
+        if (*f == pixels->format)
             return 1;
     return 0;
 }
 
-/* The first layout of that chroma which the encoder takes, of that depth or, for depth 0, of any. */
-static const struct vcl_layout *find_layout(const struct vcl_lavc_backend *backend, const AVCodec *codec,
+/* The first kind of that chroma which the encoder takes, of that depth or, for depth 0, of any. */
+static const struct vcl_pixels *find_pixels(const struct vcl_lavc_backend *backend, const AVCodec *codec,
                                             int chroma, int depth)
 {
-    for (int i = 0; i < LAYOUTS; i++) {
-        const struct vcl_layout *const layout = &layouts[i];
-        if (layout->chroma == chroma && layout->depth <= backend->depth && (!depth || layout->depth == depth)
-            && encoder_takes(codec, backend->device, layout))
-            return layout;
+    for (int i = 0; i < KINDS; i++) {
+        const struct vcl_pixels *const pixels = &kinds[i];
+        if (pixels->chroma == chroma && pixels->depth <= backend->depth && (!depth || pixels->depth == depth)
+            && encoder_takes(codec, backend->device, pixels))
+            return pixels;
     }
     return NULL;
 }
@@ -238,7 +238,7 @@ static int make_surfaces(struct vcl_coder *coder)
         return AVERROR(ENOMEM);
     AVHWFramesContext *const frames = (AVHWFramesContext *)coder->surfaces->data;
     frames->format = AV_PIX_FMT_VAAPI;
-    frames->sw_format = coder->layout->format;
+    frames->sw_format = coder->pixels->format;
     frames->width = coder->ctx->width;
     frames->height = coder->ctx->height;
     frames->initial_pool_size = 4; /* the picture, its reconstruction, and room for the encoder's own */
@@ -280,19 +280,34 @@ static const AVCodec *find_codec(const struct vcl_lavc_backend *backend)
     return avcodec_find_decoder_by_name(backend->name);
 }
 
-static enum vcl_status choose_layout(struct vcl_coder *coder, const AVCodec *codec, int chroma, int depth,
+static enum vcl_status choose_pixels(struct vcl_coder *coder, const AVCodec *codec, int chroma, int depth,
                                      char message[VCL_VIDEO_MESSAGE])
 {
     const char *const name = coder->backend->name;
-    coder->layout = find_layout(coder->backend, codec, chroma, depth);
-    if (coder->layout)
+    coder->pixels = find_pixels(coder->backend, codec, chroma, depth);
+    if (coder->pixels)
         return VCL_OK;
-    if (find_layout(coder->backend, codec, chroma, 0)) {
+    if (find_pixels(coder->backend, codec, chroma, 0)) {
         snprintf(message, VCL_VIDEO_MESSAGE, "%s: cannot code %d-bit pictures here", name, depth);
         return VCL_E_LIMIT;
     }
-    snprintf(message, VCL_VIDEO_MESSAGE, "%s: has no %s; use the other chroma", name,
-             chroma == 400 ? "monochrome (4:0:0)" : "4:2:0");
+    snprintf(message, VCL_VIDEO_MESSAGE, "%s: has no %s", name,
+             chroma == 400 ? "monochrome (4:0:0); use --chroma 420" : "4:2:0; use --chroma gray");
+    return VCL_E_CODEC;
+}
+
+/* Smaller pictures would only say "invalid argument" later. */
+static enum vcl_status check_least(const struct vcl_lavc_backend *backend, int width, int height,
+                                   char message[VCL_VIDEO_MESSAGE])
+{
+    if (width >= backend->least_width && height >= backend->least_height)
+        return VCL_OK;
+    snprintf(
+        message, VCL_VIDEO_MESSAGE,
+        "%s: cannot code pictures below %d x %d; this tensor, or its last tile, makes one of %d x %d: keep "
+        "it exact or use another %s",
+        backend->name, backend->least_width, backend->least_height, width, height,
+        backend->encodes ? "encoder" : "decoder");
     return VCL_E_CODEC;
 }
 
@@ -307,7 +322,7 @@ static void set_common(AVCodecContext *ctx, int width, int height)
 static int set_encoder(struct vcl_coder *coder, const struct vcl_video_config *config, int depth)
 {
     AVCodecContext *const ctx = coder->ctx;
-    ctx->pix_fmt = coder->layout->format;
+    ctx->pix_fmt = coder->pixels->format;
     ctx->time_base = (AVRational){ 1, 25 }; /* any: there is one picture */
     ctx->gop_size = 1;
     ctx->max_b_frames = 0;
@@ -345,7 +360,9 @@ static enum vcl_status open_backend(struct vcl_coder *coder, const struct vcl_vi
         return VCL_E_CODEC;
     }
     if (backend->encodes)
-        status = choose_layout(coder, codec, config->chroma, depth, message);
+        status = choose_pixels(coder, codec, config->chroma, depth, message);
+    if (status == VCL_OK)
+        status = check_least(backend, width, height, message);
     if (status == VCL_OK)
         status = open_device(coder, message);
     if (status != VCL_OK)

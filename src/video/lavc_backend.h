@@ -14,8 +14,9 @@ struct vcl_lavc_backend {
     int encodes;
     int depth; /* largest that it could code in any version */
     int lossless;
-    int qp_min, qp_max; /* on the 8-bit scale, at 8 bits */
-    int qp_follows;     /* 1: every further bit of depth lowers qp_min by 6 */
+    int qp_min, qp_max;            /* on the 8-bit scale, at 8 bits */
+    int qp_follows;                /* 1: every further bit of depth lowers qp_min by 6 */
+    int least_width, least_height; /* of a picture; 0 = as the module's own */
     enum vcl_device device;
     const char *library; /* of the device's driver, without which libavcodec cannot open it */
     /* Sets the encoder's options; AVERROR or >= 0. */
@@ -31,20 +32,20 @@ const struct vcl_lavc_backend *vcl_lavc_backend_next(const struct vcl_video_conf
 int vcl_lavc_qp_min(const struct vcl_lavc_backend *backend, int depth);
 
 /* How one of libavcodec's pixel formats keeps luma. */
-struct vcl_layout {
+struct vcl_pixels {
     enum AVPixelFormat format;
     int chroma; /* 400 or 420 */
     int depth;
     int shift; /* of a sample in its 16-bit word */
     int planes;
 };
-/* The layout a decoded frame of this format and depth has; NULL if none of ours. */
-const struct vcl_layout *vcl_layout_of(enum AVPixelFormat format, int depth);
+/* How a decoded frame of this format and depth keeps luma; NULL if it is none of ours. */
+const struct vcl_pixels *vcl_pixels_of(enum AVPixelFormat format, int depth);
 
 /* What an open encoder or decoder holds. */
 struct vcl_coder {
     const struct vcl_lavc_backend *backend;
-    const struct vcl_layout *layout; /* of the frames given to an encoder */
+    const struct vcl_pixels *pixels; /* of the frames given to an encoder */
     AVCodecContext *ctx;
     AVBufferRef *device, *surfaces; /* of VA-API */
 };

@@ -1,4 +1,4 @@
-/* lavc_sequence.c - the picture's size and depth, from the head of a sequence parameter set.
+/* lavc_sequence.c - the picture's size, depth and chroma, from the head of a sequence parameter set.
  *
  * In: the unit's bytes, untrusted.  Out: sizes.  libavcodec could be asked, but it prints about sizes it
  * does not like and takes memory by those it does; so a stream of any other size than expected never
@@ -114,6 +114,7 @@ static void read_h264(struct reader *r, struct vcl_units *units)
     require(r, (int)read_bit(r)); /* frames only */
     read_bit(r);                  /* direct 8x8 */
     read_cropping(r, chroma_format, units);
+    units->chroma = chroma_format ? 420 : 400;
 }
 
 /* 7.3.2.2.1 of ITU-T H.265 */
@@ -127,6 +128,7 @@ static void read_h265(struct reader *r, struct vcl_units *units)
         read_bits(r, 32); /* profile, tier, level */
     read_golomb(r, 15);   /* id */
     const int chroma_format = read_golomb(r, 1);
+    units->chroma = chroma_format ? 420 : 400;
     units->coded_width = read_golomb(r, 65534);
     units->coded_height = read_golomb(r, 65534);
     read_cropping(r, chroma_format, units);

@@ -9,6 +9,7 @@ struct vcl_units {
     int width, height;             /* of the picture, by the sequence parameter set */
     int coded_width, coded_height; /* before cropping */
     int depth;                     /* of luma */
+    int chroma;                    /* 400 or 420 */
     const char *fault;             /* a few words that follow "the stream"; NULL if there is none */
 };
 

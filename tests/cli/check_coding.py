@@ -60,11 +60,16 @@ class Lossless(Case):
 class Lossy(Case):
     """Catches: a rate above its target, reports that do not fit the file, rules that are not obeyed."""
 
+    def test_saturated_tensors_are_named(self):
+        _, error = self.vcllm("compress", self.model(), "-o", self.path("s"), "--depth", 8, "--bits", 12,
+                              "--codec", "h265", *FAST)
+        self.assertRegex(error, r"saturated.*layer\.0\.weight \(\d+\.\d\d dB\), layer\.1\.weight")
+
     def test_round_trip(self):
         model, small, back = self.model(rows=256, cols=256), self.path("small"), self.path("back")
         done, error = self.run_json("compress", model, "-o", small, "--bits", 3.2, *FAST)
         self.assertEqual(error, "")
-        lossy = [t for t in done["tensors"] if t["codec"] == "h265"]
+        lossy = [t for t in done["tensors"] if t["codec"] == "tensor"]
         self.assertEqual([t["name"] for t in lossy], ["layer.0.weight", "layer.1.weight"])
         for tensor in lossy:
             self.assertLessEqual(tensor["bits"], 3.2)
@@ -124,18 +129,19 @@ class Lossy(Case):
                                 "^layer.*weight=5",
                                 "--rule", "0.weight=2")
         found = {t["name"]: t for t in done["tensors"]}
-        self.assertEqual(found["layer.1.weight"]["codec"], "exact")
+        self.assertEqual(found["layer.1.weight"]["codec"], "lossless")
         self.assertEqual(found["layer.1.weight"]["rule"], "layer.1=lossless")
         self.assertEqual(found["layer.0.weight"]["rule"], "^layer.*weight=5")
         self.assertGreater(found["layer.0.weight"]["bits"], 4.5)
-        self.assertEqual(found["layer.norm"]["codec"], "exact")
-        self.assertEqual(found["steps"]["codec"], "exact")
+        self.assertEqual(found["layer.norm"]["codec"], "lossless")
+        self.assertEqual(found["steps"]["codec"], "lossless")
         _, error = self.vcllm("compress", model, "-o", self.path("x"), *FAST, "--bits", 4, "--rule",
                               "norm=3", code=BOUND)
         self.assertIn("'layer.norm'", error)            # 128 values and a header do not fit 3 bits a value
         done, _ = self.run_json("compress", model, "-o", self.path("b"), *FAST, "--bits", 4, "--rule",
                                 ".*=copy")
         self.assertEqual(done["totals"]["lossy"], 0)
+        self.assertEqual({t["codec"] for t in done["tensors"]}, {"exact"})
         done, _ = self.run_json("compress", model, "-o", self.path("c"), *FAST, "--rule", "layer.[01]=snr:30")
         for tensor in done["tensors"][:2]:
             self.assertGreaterEqual(tensor["snr"], 30)
@@ -143,7 +149,7 @@ class Lossy(Case):
                                               stfile.normal("a", [64, 64], 4)])
         done, _ = self.run_json("compress", odd, "-o", self.path("d"), *FAST, "--bits", 5, "--rule",
                                 "a=b=lossless")
-        self.assertEqual([t["codec"] for t in done["tensors"]], ["exact", "h265"])
+        self.assertEqual([t["codec"] for t in done["tensors"]], ["lossless", "tensor"])
 
     def test_defaults(self):
         """Exact without looking at names: rank <= 1, fewer than 4096 values, no float."""
@@ -153,7 +159,7 @@ class Lossy(Case):
         done, _ = self.run_json("compress", stfile.write(self.path("m"), tensors), "-o", self.path("s"),
                                 *FAST, "--bits", 5)
         self.assertEqual({t["name"]: t["codec"] for t in done["tensors"]},
-                         {"flat": "exact", "few": "exact", "enough": "h265", "bytes": "exact"})
+                         {"flat": "lossless", "few": "lossless", "enough": "tensor", "bytes": "lossless"})
 
     def test_ties(self):
         a, b = stfile.normal("z.first", [128, 64], 5), stfile.normal("b", [128, 64], 6)
@@ -182,7 +188,7 @@ class Lossy(Case):
         model = stfile.write(self.path("m"), [*gptq, weights,
                                               stfile.normal("l.2.weight", [64, 64], 9, dtype="F16")])
         done, error = self.run_json("compress", model, "-o", self.path("s"), *FAST, "--bits", 5)
-        self.assertEqual([t["codec"] for t in done["tensors"] if t["name"] != "l.2.weight"], ["exact"] * 3)
+        self.assertEqual([t["codec"] for t in done["tensors"] if t["name"] != "l.2.weight"], ["lossless"] * 3)
         self.assertEqual(done["totals"]["lossy"], 1)
         for word in ["warning: 3 tensors", "l.0.weight", "l.1.qweight", "l.1.scales"]:
             self.assertIn(word, error)
@@ -228,13 +234,14 @@ class Lossy(Case):
     def test_options_reach_the_frame(self):
         model = self.model(rows=128, cols=128)
         done, _ = self.run_json("compress", model, "-o", self.path("s"), *FAST, "--bits", 6, "--rotate",
-                                "--row-scales",
+                                "--codec", "h265", "--row-scales",
                                 "--depth", 12, "--chroma", "420", "--seed", 77)
         for tensor in done["tensors"][:2]:
             self.assertTrue(tensor["rotated"] and tensor["row_scales"])
             self.assertEqual(tensor["depth"], 12)
         self.vcllm("verify", self.path("s"))
-        self.vcllm("compress", model, "-o", self.path("x"), "--encoder", "no_such", code=CODEC)
+        self.vcllm("compress", model, "-o", self.path("x"), "--codec", "h265", "--encoder", "no_such",
+                   code=CODEC)
 
     def test_dry_run(self):
         model = self.model(rows=256, cols=128)

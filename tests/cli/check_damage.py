@@ -147,9 +147,17 @@ class Compare(Case):
         for word in ["only in A", "only in B", "[4, 4] against [2, 8]"]:
             self.assertIn(word, output)
 
+    def test_nothing_to_compare(self):
+        """No value was compared: nothing is exact."""
+        empty = stfile.write(self.path("a"), [])
+        output, _ = self.vcllm("compare", empty, empty)
+        self.assertNotIn("exact", output)
+        hollow = stfile.write(self.path("b"), [("x", "F32", [0], b""), ("n", "F32", [1], b"\0\0\xc0\x7f")])
+        self.assertNotIn("exact", self.vcllm("compare", hollow, hollow)[0])
+
     def test_bound(self):
         small = self.compressed()
         model = self.path("model.safetensors")
         self.vcllm("compare", model, small, "--min-snr", 10)
         _, error = self.vcllm("compare", model, small, "--min-snr", 60, "-q", code=BOUND)
-        self.assertIn("2 tensors are below", error)
+        self.assertIn("tensors below 60 dB: 2", error)

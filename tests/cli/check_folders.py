@@ -99,6 +99,52 @@ class Folders(Case):
         self.vcllm("compress", model, "-o", small, "-f", code=IO)
         self.assertEqual(self.files(), ["model", "small"])
 
+    def test_force_spares_what_is_not_ours(self):
+        """-f replaces what vcllm wrote, and only where nothing else is there."""
+        model, small = self.make(), self.path("small")
+        os.mkdir(self.path("thesis"))
+        self.write("thesis/thesis.tex", b"years of work")
+        os.symlink("thesis", self.path("link"))
+        os.symlink("nowhere", self.path("dangling"))
+        self.make("other", shards=1)            # a model, but none of ours
+        for name in ["thesis", "link", "dangling", "other"]:
+            _, error = self.vcllm("compress", model, "-o", self.path(name), "-f", "--lossless", code=IO)
+            self.assertIn(name, error)
+        self.assertEqual(self.files("thesis"), ["thesis.tex"])
+        self.vcllm("compress", model, "-o", small, "--lossless", "-q")
+        before = self.contents(small)
+        self.vcllm("decompress", small, "-o", self.path("thesis"), "-f", code=IO)
+        for name in ["notes", "config.json.bak", ".hidden"]:
+            self.write(f"small/{name}", b"mine")
+            _, error = self.vcllm("compress", model, "-o", small, "-f", "--lossless", code=IO)
+            self.assertIn(f"'{name}'", error)
+            os.unlink(self.path("small", name))
+        self.assertEqual(self.contents(small), before)
+        self.vcllm("decompress", small, "-o", self.path("back"), "-q")
+        self.vcllm("decompress", small, "-o", self.path("back"), "-q", "-f")
+        self.assertEqual(self.contents(model), self.contents(self.path("back")))
+        self.assertEqual(self.files(), ["back", "dangling", "link", "model", "other", "small", "thesis"])
+
+    def test_older_output_in_the_way(self):
+        """Said before the work: there is nothing to resume and nothing lost."""
+        model, small = self.make(), self.path("small")
+        self.vcllm("compress", model, "-o", small, "--lossless", "-q")
+        before = self.contents(small)
+        os.mkdir(self.path("small.old"))
+        self.assertIn("small.old", self.vcllm("compress", model, "-o", small, "-f", code=IO)[1])
+        self.assertEqual(self.contents(small), before)
+        self.assertEqual(self.files(), ["model", "small", "small.old"])
+
+    def test_unreadable_side_file(self):
+        """It fails before the work, not after it."""
+        model = self.make()
+        os.chmod(self.write("model/unreadable", b"secret"), 0)
+        os.chmod(self.folder, 0o777)
+        _, error = self.vcllm("compress", model, "-o", self.path("small"), code=IO, **self.somebody())
+        self.assertIn("unreadable", error)
+        self.assertIn("before a shard was finished", error)
+        self.assertEqual(self.files(), ["model"])
+
     def test_failure_leaves_nothing(self):
         model = self.make()
         _, error = self.vcllm("compress", model, "-o", self.path("small"), "--bits", 0.02, *FAST, code=BOUND)
@@ -127,17 +173,37 @@ class Folders(Case):
         self.assertFalse(os.path.exists(small))
         left = os.listdir(partial)
         self.assertIn(first, left)
-        self.assertEqual([f for f in left if not f.endswith(".safetensors") and f != "vcllm-journal.json"],
-                         [])
+        self.assertEqual([f for f in left if f.endswith(".tmp")], [])
         kept = os.stat(os.path.join(partial, first)).st_ino
         self.assertIn("--resume", self.vcllm("compress", model, "-o", small, *options, code=IO)[1])
         self.vcllm("compress", model, "-o", small, "--bits", 2.5, "--resume", code=IO)
-        self.write("small.partial/.half-written.tmp", b"x")
+        self.write("small.partial/.model-00002.vcllm-1-0.tmp", b"x")
         self.vcllm("compress", model, "-o", small, *options, "--resume", "-q")
         self.assertEqual(os.stat(os.path.join(small, first)).st_ino, kept)
         self.vcllm("compress", model, "-o", self.path("whole"), *options, "-q")
         self.assertEqual(self.contents(small), self.contents(self.path("whole")))
         self.assertEqual(self.files(), ["model", "small", "whole"])
+
+    def test_resume_checks_what_it_keeps(self):
+        """A shard damaged after the interruption is coded again, whole ones are kept; foreign files stop it."""
+        model, small, partial = self.make(rows=256, cols=256), self.path("small"), self.path("small.partial")
+        options = ["--bits", 3, "-j", 1]
+        first, second = "model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors"
+        self.interrupt(["compress", model, "-o", small, *options],
+                       lambda: os.path.exists(os.path.join(partial, second)))
+        kept = os.stat(os.path.join(partial, second)).st_ino
+        whole = bytearray(self.read("small.partial", first))
+        whole[-2000] ^= 4
+        self.write(f"small.partial/{first}", whole)
+        foreign = self.write("small.partial/notes", b"mine")
+        self.assertIn("'notes'", self.vcllm("compress", model, "-o", small, *options, "--resume", code=IO)[1])
+        self.vcllm("compress", model, "-o", small, *options, "-f", code=IO)
+        os.unlink(foreign)
+        _, error = self.vcllm("compress", model, "-o", small, *options, "--resume")
+        self.assertIn(f"{first}: is damaged", error)
+        self.assertEqual(os.stat(os.path.join(small, second)).st_ino, kept)
+        self.vcllm("compress", model, "-o", self.path("whole"), *options, "-q")
+        self.assertEqual(self.contents(small), self.contents(self.path("whole")))
 
     def test_interrupt_before_anything_is_finished(self):
         model, small = self.make(rows=1024, cols=1024), self.path("small")

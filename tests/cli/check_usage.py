@@ -23,7 +23,10 @@ class Usage(Case):
     def test_wrong_words(self):
         model, out = self.model(), self.path("out")
         for args in [[], ["frobnicate"], ["compress"], ["compress", model], ["compress", model, "-o"],
-                     ["compress", model, model, "-o", out], ["info"], ["compare", model], ["codecs", "x"],
+                     ["compress", model, model, "-o", out], ["info"], ["compare", model],
+                     ["compress", model, "-o", ""], ["compress", self.folder, "-o", ""],
+                     ["decompress", model, "-o", ""],
+                     ["bench", "--effort", "1.5"], ["codecs", "x"],
                      ["compress", model, "-o", out, "--nonsense"], ["verify", "-x", model]]:
             self.vcllm(*args, code=USAGE)
 
@@ -46,6 +49,14 @@ class Usage(Case):
         _, error = self.vcllm("compress", model, "-o", out, "--rules", rules, code=USAGE)
         self.assertIn(f"{rules}:4:", error)
         self.vcllm("compress", model, "-o", out, "--rules", self.path("none"), code=IO)
+
+    def test_rules_that_decide_nothing(self):
+        model, out = self.model(), self.path("out")
+        _, error = self.vcllm("compress", model, "-o", out, "--dry-run", "--rule", "layr=3", "--rule",
+                              "norm=copy", "--rule", "layer.norm=3")
+        self.assertIn("'layr=3' decides nothing", error)
+        self.assertIn("'layer.norm=3' decides nothing", error)
+        self.assertNotIn("'norm=copy'", error)
 
     def test_refusals(self):
         small = self.compressed()

@@ -1,4 +1,4 @@
-/* model.c - a model as one list of tensors, whatever number of files it is in.
+/* shards.c - a model as one list of tensors, whatever number of files it is in.
  *
  * In: a file, a folder or an index.  Out: entries by number and by name, their bytes, and what a
  * compressed entry's frame says of itself.  Files stay open while the model is, so that one replaced

@@ -1,4 +1,4 @@
-/* tensor.c - tensors as such: their size, conversion and comparison (vcllm.h documents them), and the
+/* measure.c - tensors as such: their size, conversion and comparison (vcllm.h documents them), and the
  * words for a status. */
 #include "base/common.h"
 #include "base/dtype.h"
@@ -119,5 +119,7 @@ double vcl_snr(const struct vcl_error_sums *sums)
 {
     if (sums->error == 0)
         return INFINITY;
+    if (!isfinite(sums->signal))
+        return NAN;
     return 10 * log10(sums->signal / sums->error); /* log10(0) = -infinity */
 }

@@ -1,0 +1,32 @@
+#!/bin/sh
+# Every fuzzer of fuzz/ for some seconds, with libFuzzer and sanitizers.  What they find stays in BUILD/corpus,
+# what crashes them in BUILD.  Without clang and its runtime it only says so.  Usage: fuzz.sh BUILD JOBS SECONDS
+set -e
+build=$1 jobs=$2 seconds=$3
+
+works() {
+    echo 'int LLVMFuzzerTestOneInput(const char *data, unsigned long size) { return !data && size; }' |
+        clang -fsanitize=fuzzer,address,undefined -x c - -o /dev/null 2>/dev/null
+}
+if ! works; then
+    echo "fuzzing skipped: no clang with libFuzzer (make check-long installs it)"
+    exit 0
+fi
+cmake -S . -B "$build" -DCMAKE_C_COMPILER=clang -DVCLLM_FUZZ=ON \
+    -DVCLLM_SANITIZE=address,undefined,float-cast-overflow \
+    -DCMAKE_BUILD_TYPE=RelWithDebInfo -DBUILD_TESTING=OFF >/dev/null
+cmake --build "$build" -j "$jobs" >/dev/null
+
+LSAN_OPTIONS=suppressions=$PWD/tests/lsan.supp:print_suppressions=0 VCLLM_MODULE_DIR=$build
+export LSAN_OPTIONS VCLLM_MODULE_DIR
+for fuzzer in "$build"/fuzz_*; do
+    name=$(basename "$fuzzer")
+    mkdir -p "$build/corpus/$name"
+    echo "$name: $seconds seconds"
+    if ! "$fuzzer" -max_total_time="$seconds" -timeout=20 -artifact_prefix="$build/" "$build/corpus/$name" \
+        >"$build/log-$name" 2>&1; then
+        tail -n 60 "$build/log-$name"
+        exit 1
+    fi
+    tail -n 1 "$build/log-$name"
+done

@@ -1,0 +1,116 @@
+/* model.c - stage 5: how probable each index is, from a family of distributions built in.
+ *
+ * In: a shape and a scale class.  Out: integer frequencies for both union codebooks, the slot table the
+ * decoder looks up and the costs the search weighs.  Integer arithmetic only: the frequencies are part of
+ * the format.  An index stands for the cell of one half-step to either side of its point, which fits the
+ * indices of a rate-distortion optimised trellis to 0.002 bit (docs/design.md). */
+#include "model.h"
+
+#include <string.h>
+
+#include "model_cdf.h"
+
+enum { SCALE_BITS = 31, LOWEST_OCTAVE = -10, OCTAVES = 17 };
+
+/* 2^16 x 2^(b/16) */
+static const uint32_t fractions[16] = { 65536, 68438, 71468,  74632,  77936,  81386,  84990,  88752,
+                                        92682, 96785, 101070, 105545, 110218, 115098, 120194, 125515 };
+
+/* P(|X| <= m half-steps) in units of 2^-31, where a half-step is 2^(q/16) deviations. */
+static uint32_t cumulative(const uint32_t *cdf, int q, uint32_t m)
+{
+    const int e = q >> 4;
+    const uint32_t v = m * fractions[q & 15]; /* 2^16 x m x 2^(q/16 - e): below 2^25 */
+    if (m == 0)
+        return 0;
+    const int top = 31 - __builtin_clz(v), octave = top - 16 + e;
+    if (octave >= LOWEST_OCTAVE + OCTAVES)
+        return 1u << SCALE_BITS;
+    if (octave < LOWEST_OCTAVE)
+        return (uint32_t)(((uint64_t)cdf[1] * v >> 16) >> (LOWEST_OCTAVE - e));
+    const uint32_t fraction =
+        (uint32_t)(((uint64_t)v << 32 >> top) & 0xffffffff); /* beyond the leading one */
+    const int i = 1 + 8 * (octave - LOWEST_OCTAVE) + (int)(fraction >> 29);
+    const uint32_t low = cdf[i], high = i < 8 * OCTAVES ? cdf[i + 1] : 1u << SCALE_BITS;
+    return low + (uint32_t)((uint64_t)(high - low) * (fraction << 3 >> 16) >> 16);
+}
+
+/* Twice the probability of the cell around j. */
+static uint32_t cell(const uint32_t *cdf, int q, int j)
+{
+    const uint32_t m = (uint32_t)(j < 0 ? -j : j);
+    if (m == 0)
+        return cumulative(cdf, q, 1) * 2 - (cumulative(cdf, q, 1) >> 30);
+    return cumulative(cdf, q, m + 1) - cumulative(cdf, q, m - 1);
+}
+
+/* Frequencies in proportion, at least 1 for the escapes and for what has an eighth of that: a frequency costs
+ * all others 0.0014 bit, an escape 18 bits; what rounding leaves goes to the first of the
+ * largest. */
+static void fill_codebook(const uint32_t *cdf, int q, int g, uint16_t freq[VCL_MODEL_SYMBOLS])
+{
+    uint32_t mass[VCL_MODEL_SYMBOLS] = { 0 };
+    uint64_t total = 0;
+    int sum = 0, largest = 0;
+    for (int s = 1; s < VCL_MODEL_SYMBOLS - 1; s++)
+        total += mass[s] = cell(cdf, q, 2 * (s - 32) + g);
+    const uint64_t tail = (1ull << 32) > total ? (1ull << 32) - total : 0;
+    mass[0] = mass[63] = (uint32_t)(tail / 2);
+    total += 2 * (uint64_t)mass[0];
+    for (int s = 0; s < VCL_MODEL_SYMBOLS; s++) {
+        freq[s] = (uint16_t)((mass[s] * (uint64_t)VCL_MODEL_TOTAL + total / 2) / total);
+        if (freq[s] == 0 && (s == 0 || s == 63 || mass[s] * 8 * (uint64_t)VCL_MODEL_TOTAL >= total))
+            freq[s] = 1;
+        sum += freq[s];
+        largest = freq[s] > freq[largest] ? s : largest;
+    }
+    freq[largest] = (uint16_t)(freq[largest] + VCL_MODEL_TOTAL - sum);
+}
+
+void vcl_model_make(int shape, int class, int fine, struct vcl_model *model)
+{
+    const int q = 4 * (VCL_MODEL_UNIT - class) - fine;
+    for (int g = 0; g < 2; g++) {
+        unsigned sum = 0;
+        fill_codebook(model_cdf[shape], q, g, model->freq[g]);
+        for (int s = 0; s < VCL_MODEL_SYMBOLS; s++) {
+            model->cum[g][s] = (uint16_t)sum;
+            sum += model->freq[g][s];
+        }
+    }
+}
+
+void vcl_model_slots(const struct vcl_model *model, uint32_t entry[2 * VCL_MODEL_TOTAL])
+{
+    for (uint32_t g = 0; g < 2; g++)
+        for (uint32_t s = 0; s < VCL_MODEL_SYMBOLS; s++)
+            for (uint32_t i = 0; i < model->freq[g][s]; i++)
+                entry[g << VCL_MODEL_BITS | (model->cum[g][s] + i)] = model->freq[g][s] | i << 10 | s << 20;
+}
+
+/* log2 of 1 ... 1024 in units of 2^-16, bit by bit: squaring doubles the logarithm. */
+static uint32_t log2_q16(uint32_t v)
+{
+    const int top = 31 - __builtin_clz(v);
+    uint64_t x = (uint64_t)v << 31 >> top; /* 1 ... 2 in units of 2^-31 */
+    uint32_t result = (uint32_t)top;
+    for (int bit = 0; bit < 16; bit++) {
+        x = x * x >> 31;
+        result = result << 1 | (x >> 32 & 1);
+        x >>= x >> 32 & 1;
+    }
+    return result;
+}
+
+void vcl_model_costs(const struct vcl_model *model, float costs[2 * VCL_MODEL_SYMBOLS])
+{
+    enum { ESCAPE_BYTES = 1 }; /* of nearly all */
+    for (int g = 0; g < 2; g++)
+        for (int s = 0; s < VCL_MODEL_SYMBOLS; s++) {
+            const int escaped = s == 0 || s == 63 || model->freq[g][s] == 0;
+            const int coded = !escaped ? s : (s & 1) * 63;
+            const uint32_t log2 = log2_q16(model->freq[g][coded]);
+            costs[g * VCL_MODEL_SYMBOLS + s] =
+                (float)(VCL_MODEL_BITS * 65536 - (int)log2) / 65536 + (escaped ? 8 * ESCAPE_BYTES : 0);
+        }
+}

@@ -1,0 +1,18 @@
+/* scale.h - stage 3: one scale class per row and per column. */
+#ifndef VCL_SCALE_H
+#define VCL_SCALE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* The class of a deviation given as its square: round(4 log2 deviation), -400 for 0. */
+int vcl_scale_class(double variance);
+
+/* Room for n coded classes. */
+size_t vcl_scales_bound(size_t n);
+/* n classes (-128 to 127) to bytes; returns how many. */
+size_t vcl_scales_write(const int8_t *class, size_t n, uint8_t *dst);
+/* Back; returns the bytes used, 0 if they are damaged. */
+size_t vcl_scales_read(const uint8_t *src, size_t bytes, int8_t *class, size_t n);
+
+#endif

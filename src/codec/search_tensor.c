@@ -1,0 +1,296 @@
+/* search_tensor.c - finds the settings of the tensor codec that meet a target.
+ *
+ * x is the logarithm of the half-step.  A first pass, on a few tiles where there are many, only counts: from
+ * its indices follow the model's shape and width, the centroids and what a bit is worth.  It also tells how
+ * far its own guess was off, so that the next pass nearly always meets the target. */
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/common.h"
+#include "codec/encoder.h"
+#include "codec/scale.h"
+
+enum { TRIED = 32 };
+
+struct setting {
+    double x;
+    int shape, fine; /* fine without what the step adds (rest_of) */
+    int8_t centroid[VCL_CENTROIDS];
+    float lambda;
+};
+
+struct tensor_search {
+    struct vcl_encoder *e;
+    double deviation;            /* mean of log2 of what a class stands for */
+    struct setting now;          /* of the next pass */
+    struct setting tried[TRIED]; /* of the passes of the search */
+    int passes;
+    double learned; /* x of the pass that taught `now` */
+    double last;    /* x of the last pass */
+};
+
+/* ---- columns --------------------------------------------------------------------------------- */
+
+/* A class' variance is 2^(class/2); 2^(1/2) is written out so that no libm is asked. */
+static double class_weight(int class)
+{
+    return ldexp(class & 1 ? 0.70710678118654752440 : 1.0, -(class >> 1));
+}
+
+/* Classes of the columns where they save more than they cost; bytes of their list at side. */
+static size_t choose_classes(struct tensor_search *s, uint8_t *side)
+{
+    struct vcl_encoder *const e = s->e;
+    struct vcl_tensor_tables *const tables = e->tables;
+    const size_t cols = (size_t)e->frame.plan.cols;
+    double log_sum = 0;
+    for (size_t c = 0; c < cols; c++) {
+        const int class = vcl_scale_class(e->col_energy[c] / (double)e->frame.plan.rows);
+        tables->col_class[c] = (int8_t)(class < -40 ? -40 : class > 40 ? 40 : class);
+        log_sum += tables->col_class[c];
+    }
+    const double saved = -log_sum / (double)cols / 4; /* bits a value: the rows' classes take the mean up */
+    const size_t bytes = vcl_scales_write(tables->col_class, cols, side);
+    if (saved * (double)e->frame.values > 8 * (double)bytes + 64) {
+        s->deviation -= saved;
+        return bytes;
+    }
+    memset(tables->col_class, 0, cols);
+    return 0;
+}
+
+/* The side bytes: the columns' classes and means. */
+static enum vcl_status choose_columns(struct tensor_search *s)
+{
+    struct vcl_encoder *const e = s->e;
+    const struct vcl_tensor_tables *const tables = e->tables;
+    const size_t cols = (size_t)e->frame.plan.cols;
+    e->side = vcl_alloc(e->env->mem, vcl_scales_bound(cols) + 2 * cols, 1);
+    if (!e->side)
+        return vcl_env_fail(e->env, VCL_E_MEMORY, "no memory for the columns' classes");
+    size_t bytes = choose_classes(s, e->side);
+    for (size_t c = 0; c < cols; c++)
+        tables->col_weight[c] = class_weight(tables->col_class[c]);
+    for (size_t c = 0; e->frame.flags & VCL_FLAG_COL_MEANS && c < cols; c++, bytes += 2)
+        vcl_store16(e->side + bytes, (uint16_t)(vcl_float_bits(tables->col_mean[c]) >> 16));
+    e->frame.side = e->side;
+    e->frame.side_bytes = (uint32_t)bytes;
+    e->frame.header_bytes = (uint32_t)vcl_frame_header_bytes(&e->frame);
+    return VCL_OK;
+}
+
+/* ---- what a pass teaches ----------------------------------------------------------------------- */
+
+/* Bits all counted symbols take with these probabilities. */
+static double cost_of(const struct vcl_tensor_counts *counts, int shape, int fine)
+{
+    struct vcl_model model;
+    float costs[2 * VCL_MODEL_SYMBOLS];
+    double sum = 0;
+    for (int class = 0; class < VCL_MODEL_CLASSES; class ++) {
+        uint64_t any = 0;
+        for (int i = 0; i < 2 * VCL_MODEL_SYMBOLS; i++)
+            any += counts->symbols[class][i];
+        if (any == 0)
+            continue;
+        vcl_model_make(shape, class, fine, &model);
+        vcl_model_costs(&model, costs);
+        for (int i = 0; i < 2 * VCL_MODEL_SYMBOLS; i++)
+            sum += counts->symbols[class][i] * (double)costs[i];
+    }
+    return sum;
+}
+
+/* Shape and width that fit the counts best, found one after the other and once more. */
+static double fit_model(const struct vcl_tensor_counts *counts, struct setting *setting)
+{
+    double best = cost_of(counts, setting->shape, setting->fine);
+    for (int round = 0; round < 2; round++) {
+        for (int shape = 0; shape < VCL_SHAPES; shape++) {
+            const double cost = cost_of(counts, shape, setting->fine);
+            if (cost < best)
+                best = cost, setting->shape = shape;
+        }
+        for (int step = 4; step > 0; step /= 2)
+            for (int sign = -1; sign <= 1; sign += 2)
+                for (int fine = setting->fine + sign * step; fine >= -VCL_FINE_MAX && fine <= VCL_FINE_MAX;
+                     fine += sign * step) {
+                    const double cost = cost_of(counts, setting->shape, fine);
+                    if (cost >= best)
+                        break;
+                    best = cost, setting->fine = fine;
+                }
+    }
+    return best;
+}
+
+/* Settings of the next pass from the indices of the last; returns the bits a value its symbols would take. */
+static double learn(struct tensor_search *s)
+{
+    const struct vcl_tensor_counts *const counts = &s->e->counts;
+    const int rest = s->e->frame.fine - s->now.fine;
+    s->now.fine = s->e->frame.fine;
+    const double n = (double)s->e->sampled, bits = fit_model(counts, &s->now) / n;
+    s->now.fine -= rest;
+    s->learned = s->last;
+    if (s->e->params->objective == VCL_OBJECTIVE_MODEL)
+        return bits;
+    s->now.lambda = (float)(2 * 0.69314718 * counts->error / n);
+    for (int m = 0; m < VCL_CENTROIDS; m++) {
+        const double move = counts->shifted[m] >= 64 ? counts->shift[m] / (double)counts->shifted[m] : 0;
+        s->now.centroid[m] = (int8_t)fmin(fmax(rint(256 * move), -128), 127);
+    }
+    return bits;
+}
+
+/* ---- passes ---------------------------------------------------------------------------------- */
+
+/* A step of 12 significant bits: the same on machines whose exp2 differ in the last. */
+static float step_of(double x)
+{
+    const float step = (float)exp2(x);
+    return vcl_float_from_bits(vcl_float_bits(step) & 0xfffff000);
+}
+
+/* The step is free, classes are a quarter of an octave apart: sixteenths of an octave that the class of the
+ * mean deviation leaves over.  They go to the model's width, so that rows keep their classes to each other
+ * whatever the step, and the rate is a smooth function of it. */
+static int rest_of(const struct tensor_search *s, double x)
+{
+    const double class = 4 * (s->deviation - x);
+    return (int)rint(4 * (class - rint(class)));
+}
+
+static int limit_fine(int fine)
+{
+    return fine < -VCL_FINE_MAX ? -VCL_FINE_MAX : fine > VCL_FINE_MAX ? VCL_FINE_MAX : fine;
+}
+
+static enum vcl_status run_setting(struct tensor_search *s, const struct setting *setting,
+                                   struct vcl_trial *trial)
+{
+    struct vcl_encoder *const e = s->e;
+    const double x = setting->x;
+    const double class = VCL_MODEL_UNIT + 4 * (s->deviation - x), most = VCL_MODEL_CLASSES - 3;
+    e->frame.step = step_of(x);
+    if (!(e->frame.step >= FLT_MIN && e->frame.step <= FLT_MAX))
+        return vcl_env_fail(e->env, VCL_E_RATE, "values are too small or too large to be coded lossily");
+    e->frame.shift = (unsigned)fmin(fmax(ceil((class - most) / 4), 0), VCL_SHIFT_MAX);
+    e->tables->row_base = (int)rint(class) - 4 * (int)e->frame.shift;
+    e->frame.shape = setting->shape;
+    e->frame.fine = limit_fine(setting->fine + rest_of(s, x));
+    memcpy(e->frame.centroid, setting->centroid, VCL_CENTROIDS);
+    e->tables->lambda = setting->lambda;
+    if (e->stats.non_finite == 0)
+        e->frame.flags &= ~(uint32_t)VCL_FLAG_NON_FINITE;
+    if (e->stats.absmax > VCL_INDEX_MAX * (double)e->frame.step)
+        e->frame.flags |= VCL_FLAG_NON_FINITE;
+    vcl_tensor_tables_make(&e->frame, 0, e->tables);
+    s->last = x;
+    return vcl_encoder_pass(e, trial);
+}
+
+/* A pass of the search.  What was learned holds near where it was learned; far away it is learned anew. */
+static enum vcl_status run_trial(void *user, double x, struct vcl_trial *trial)
+{
+    struct tensor_search *const s = user;
+    if (fabs(x - s->learned) > 0.5 && fabs(s->last - s->learned) > 0.5)
+        learn(s);
+    s->now.x = x;
+    s->tried[s->passes++ % TRIED] = s->now;
+    return run_setting(s, &s->now, trial);
+}
+
+/* ---- the search ------------------------------------------------------------------------------ */
+
+/* Bits a value against log2 of the deviation over the half-step, measured on N(0,1) with 8 states. */
+static double guess_ratio(enum vcl_objective objective, double bits)
+{
+    static const double table[2][8][2] = {
+        { { .1, -1.6 },
+          { .498, -.877 },
+          { 1, -.282 },
+          { 1.95, .847 },
+          { 2.9, 1.836 },
+          { 3.85, 2.796 },
+          { 4.8, 3.75 },
+          { 99, 97.95 } },
+        { { .02, -1.5 },
+          { .18, -.76 },
+          { .502, -.376 },
+          { 1, .0954 },
+          { 1.95, .951 },
+          { 2.9, 1.868 },
+          { 3.85, 2.806 },
+          { 99, 97.95 } },
+    };
+    const double(*const t)[2] = table[objective == VCL_OBJECTIVE_MSE];
+    int i = 1;
+    while (i < 7 && bits > t[i][0])
+        i++;
+    return t[i][1] + (bits - t[i][0]) * (t[i][1] - t[i - 1][1]) / (t[i][0] - t[i - 1][0]);
+}
+
+static double guess_x(const struct tensor_search *s)
+{
+    const struct vcl_params *const p = s->e->params;
+    const double deviation = 0.5 * log2(s->e->stats.energy / (double)s->e->frame.values);
+    if (p->goal == VCL_GOAL_BITS)
+        return s->deviation - guess_ratio(p->objective, p->target);
+    return deviation + 0.5 * log2(1 / 0.27) - p->target / 6.0206; /* error: 0.27 squared half-steps */
+}
+
+/* The counting pass, and where the next should be. */
+static enum vcl_status calibrate(struct tensor_search *s, double *x)
+{
+    struct vcl_trial trial;
+    s->now.x = *x;
+    const enum vcl_status status = run_setting(s, &s->now, &trial);
+    if (status)
+        return status;
+    const double before = cost_of(&s->e->counts, s->now.shape, s->e->frame.fine) / (double)s->e->sampled;
+    const double saved = before - learn(s);
+    if (s->e->params->goal == VCL_GOAL_BITS)
+        *x += (trial.bits - saved - s->e->params->target * 0.994) / (trial.bits > 1.5 ? 0.99 : 0.85);
+    else
+        *x += (trial.snr - s->e->params->target - 0.06) / 6.0206;
+    return VCL_OK;
+}
+
+static const struct setting *find_tried(const struct tensor_search *s, double x)
+{
+    int i = 0;
+    while (i < TRIED - 1 && s->tried[i].x != x)
+        i++;
+    return &s->tried[i];
+}
+
+enum vcl_status vcl_search_tensor(struct vcl_encoder *e, int *found, unsigned *flags)
+{
+    struct tensor_search s = { .e = e };
+    struct vcl_rate_result result = { 0 };
+    (void)flags;
+    s.deviation = e->stats.energy > 0 ? e->stats.log_deviation / (double)e->frame.values : 0;
+    s.now.lambda = e->params->objective == VCL_OBJECTIVE_MSE ? 0.375f : 0; /* 2 ln 2 x 0.27 */
+    enum vcl_status status = choose_columns(&s);
+    if (status)
+        return status;
+    e->tables->row_unit = exp2(-2 * s.deviation);
+    double x = e->stats.energy > 0 ? guess_x(&s) : 0;
+    e->probing = e->frame.plan.tiles > VCL_PROBE_ABOVE;
+    const double guess = x;
+    status = calibrate(&s, &x);
+    if (!status && (e->probing || fabs(x - guess) > 0.15)) /* a guess far off taught about another rate */
+        status = calibrate(&s, &x);
+    e->probing = 0;
+    const struct vcl_rate_search search = { e->params->goal, e->params->target, x - 20, x + 20, x, &s,
+                                            run_trial };
+    if (!status)
+        status = vcl_rate_run(&search, &result);
+    *found = result.found;
+    if (status || !result.found || result.x == result.last_x)
+        return status;
+    struct vcl_trial trial;
+    return run_setting(&s, find_tried(&s, result.x), &trial);
+}

@@ -1,0 +1,73 @@
+/* tensor.h - the tensor codec's stages on one tile. */
+#ifndef VCL_TENSOR_H
+#define VCL_TENSOR_H
+
+#include "base/mem.h"
+#include "codec/frame.h"
+#include "codec/model.h"
+
+/* Larger values, in half-steps, are listed with the non-finite ones. */
+enum { VCL_INDEX_MAX = 30000 };
+
+/* What all tiles of a frame share, besides its header: tables and the columns' classes. */
+struct vcl_tensor_tables {
+    struct vcl_model models[VCL_MODEL_CLASSES];
+    float costs[VCL_MODEL_CLASSES][2 * VCL_MODEL_SYMBOLS];
+    uint32_t slots[VCL_MODEL_CLASSES][2 * VCL_MODEL_TOTAL]; /* decoding only */
+    float lambda;                                           /* encoding: squared half-steps a bit is worth */
+    double row_unit; /* encoding: 1 / variance of a row of class row_base */
+    int row_base;
+    float *col_mean;    /* cols of them; what the upper half of an f32 can hold */
+    int8_t *col_class;  /* cols of them */
+    double *col_weight; /* encoding: 1 / variance the column's class stands for */
+};
+
+/* One thread's buffers. */
+struct vcl_tensor_work {
+    float *u;
+    uint8_t *class;
+    int16_t *j;
+    void *scratch;
+    int8_t *row_class;
+};
+
+/* What a pass tells the next one. */
+struct vcl_tensor_counts {
+    uint32_t symbols[VCL_MODEL_CLASSES][2 * VCL_MODEL_SYMBOLS];
+    double error;                /* sum of squared errors in half-steps */
+    double shift[VCL_CENTROIDS]; /* sum of |u| - |j| by |j| - 1 */
+    uint64_t shifted[VCL_CENTROIDS];
+};
+
+enum vcl_status vcl_tensor_work_create(const struct vcl_mem *mem, const struct vcl_frame *frame, int encoding,
+                                       struct vcl_tensor_work *work);
+void vcl_tensor_work_destroy(const struct vcl_mem *mem, struct vcl_tensor_work *work);
+
+void vcl_tensor_counts_add(struct vcl_tensor_counts *sum, const struct vcl_tensor_counts *counts);
+
+/* Room for the tables of a frame, columns' classes all 0; NULL if there is none. */
+struct vcl_tensor_tables *vcl_tensor_tables_create(const struct vcl_mem *mem, const struct vcl_frame *frame);
+void vcl_tensor_tables_destroy(const struct vcl_mem *mem, struct vcl_tensor_tables *tables);
+/* Probabilities from the frame's shape and fine. */
+void vcl_tensor_tables_make(const struct vcl_frame *frame, int decoding, struct vcl_tensor_tables *tables);
+/* The columns' classes and means from the frame's side bytes; 0 if they are damaged. */
+int vcl_tensor_tables_read(const struct vcl_frame *frame, struct vcl_tensor_tables *tables);
+
+/* Adds the columns' means times `sign` (1 or -1) to a tile's values; nothing without VCL_FLAG_COL_MEANS. */
+void vcl_tensor_add_means(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
+                          struct vcl_rect rect, float sign, float *x);
+
+/* Most bytes a tile takes. */
+size_t vcl_tensor_bound(const struct vcl_frame *frame, uint32_t rows, uint32_t cols);
+
+/* x, the tile's values, to bytes at dst; returns how many.  y gets what the decoder will make of them. */
+size_t vcl_tensor_encode(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
+                         struct vcl_rect rect, const float *x, struct vcl_tensor_work *work, uint8_t *dst,
+                         float *y, struct vcl_tensor_counts *counts);
+
+/* Back; 0 if the bytes are no such tile. */
+int vcl_tensor_decode(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
+                      struct vcl_rect rect, const uint8_t *src, size_t bytes, struct vcl_tensor_work *work,
+                      float *y);
+
+#endif

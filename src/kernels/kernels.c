@@ -1,0 +1,21 @@
+/* kernels.c - the tables of loops, one per level of CPU. */
+#include "kernels/kernels.h"
+
+#include "kernels/lossless_levels.h"
+
+#define KERNELS(LEVEL, L)                                                                   \
+    {                                                                                       \
+        .level = LEVEL, .split = vcl_split_##L, .join = vcl_join_##L, .pack = vcl_pack_##L, \
+        .unpack = vcl_unpack_##L, .range = vcl_range_##L, .sum_blocks = vcl_sum_blocks_##L, \
+        .rans_encode = vcl_rans_encode_##L, .rans_decode = vcl_rans_decode_##L              \
+    }
+
+static const struct vcl_kernels kernels[] = {
+    KERNELS(VCL_CPU_C, c),
+#if defined(__x86_64__)
+    KERNELS(VCL_CPU_AVX2, avx2),
+    KERNELS(VCL_CPU_AVX512, avx512),
+#endif
+};
+
+const struct vcl_kernels *vcl_kernels_for(enum vcl_cpu_level level) { return &kernels[level]; }

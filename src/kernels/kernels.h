@@ -1,0 +1,88 @@
+/* kernels.h - every hot loop behind one struct of pointers, one struct per level of CPU.
+ *
+ * The portable C functions are the definition; the others give the same results, bit for bit, and differ
+ * in time only.  tests/test_lossless.c compares them. */
+#ifndef VCL_KERNELS_H
+#define VCL_KERNELS_H
+
+#include "base/cpu.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* ---- rANS: 32-bit states from 2^16 on, 16-bit renormalisation, 12-bit probabilities ------------ */
+
+#define VCL_RANS_BITS 12
+#define VCL_RANS_TOTAL (1u << VCL_RANS_BITS)
+#define VCL_RANS_LOW (1u << 16) /* the least a state can be, and where it starts */
+#define VCL_RANS_LANES 32       /* symbol i belongs to lane i mod 32 */
+
+/* Tables.  Encoding: one entry per symbol, frequency | start << 16, and the first | the last << 8 of the
+ * symbols that have a frequency.  Decoding: one entry per slot, symbol | (slot - start) << 8 | frequency
+ * << 20.  So a frequency is 1 to 4095. */
+#define VCL_RANS_ENCODE_ENTRIES 257
+#define VCL_RANS_DECODE_ENTRIES VCL_RANS_TOTAL
+
+/* ---- byte planes ------------------------------------------------------------------------------- */
+
+/* What is done to a value, an unsigned number of its width, before it is cut into bytes
+ * (docs/format.md, Codec 5). */
+enum vcl_fold {
+    VCL_FOLD_NONE = 0,
+    VCL_FOLD_ROTATE, /* sign bit to the lowest place */
+    VCL_FOLD_NARROW, /* and the exponent, less `base`, from 8 bits to 7 */
+    VCL_FOLD_ZIGZAG  /* 0, -1, 1, -2 ... to 0, 1, 2, 3 ... */
+};
+
+struct vcl_split {
+    unsigned width; /* bytes of a value: 2, 4 or 8 */
+    enum vcl_fold fold;
+    unsigned base; /* of narrow: 0 to 255 */
+};
+
+#define VCL_MAX_PLANES 8
+#define VCL_PACK_GROUP 512 /* values below 128 that go into 7/8 as many bytes */
+
+struct vcl_byte_range {
+    uint8_t least, most;
+    uint8_t least_positive; /* 255 if there is none */
+};
+
+struct vcl_kernels {
+    enum vcl_cpu_level level;
+
+    /* n values to and from `width` planes, the most significant byte first. */
+    void (*split)(const struct vcl_split *how, const uint8_t *src, size_t n, uint8_t *const *planes);
+    void (*join)(const struct vcl_split *how, const uint8_t *const *planes, size_t n, uint8_t *dst);
+
+    /* Groups of VCL_PACK_GROUP bytes without their highest bit: of eight rows of 64 seven are stored, and the
+     * eighth is spread over their highest bits. */
+    void (*pack)(const uint8_t *src, size_t groups, uint8_t *dst);
+    void (*unpack)(const uint8_t *src, size_t groups, uint8_t *dst);
+
+    /* Of n bytes; n is not 0. */
+    void (*range)(const uint8_t *src, size_t n, struct vcl_byte_range *range);
+
+    /* Sums of blocks of 256 bytes. */
+    void (*sum_blocks)(const uint8_t *src, size_t blocks, uint32_t *sums);
+
+    /* Codes n symbols backwards; the words go below `end`, where 2n + 16 bytes are free.  Returns where
+     * the words begin. */
+    uint8_t *(*rans_encode)(uint32_t *states, const uint8_t *src, size_t n, const uint32_t *table,
+                            uint8_t *end);
+    /* Decodes n symbols.  Returns where the words left begin; NULL if more would be needed than there
+     * are before `end`. */
+    const uint8_t *(*rans_decode)(uint32_t *states, const uint8_t *words, const uint8_t *end,
+                                  const uint32_t *table, uint8_t *dst, size_t n);
+};
+
+/* The level must be one the machine has. */
+const struct vcl_kernels *vcl_kernels_for(enum vcl_cpu_level level);
+
+/* Portable rANS over the first `lanes` states: the definition, and what the other levels end with. */
+uint8_t *vcl_rans_encode_lanes(uint32_t *states, size_t lanes, const uint8_t *src, size_t n,
+                               const uint32_t *table, uint8_t *end);
+const uint8_t *vcl_rans_decode_lanes(uint32_t *states, size_t lanes, const uint8_t *words, const uint8_t *end,
+                                     const uint32_t *table, uint8_t *dst, size_t n);
+
+#endif

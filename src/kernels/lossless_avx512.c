@@ -1,0 +1,153 @@
+/* lossless_avx512.c - the loops of lossless coding with AVX-512: sixteen rANS lanes to a vector.
+ *
+ * expand and compress deal the words to the lanes that need them and collect them; in registers, since on
+ * some machines their forms that reach into memory take a hundred cycles. */
+#include "kernels/lossless_levels.h"
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+#define KERNEL(name) vcl_##name##_avx512
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx2,bmi,bmi2,popcnt")))
+#define WIDTH 64
+#include "kernels/planes_template.h"
+
+/* Words below `end` for the lanes that would overflow; the lane of the lowest number gets the lowest
+ * place. */
+INLINE uint8_t *put_words(__m512i *x, __m512i frequency, uint8_t *end)
+{
+    const __mmask16 mask = _mm512_cmpge_epu32_mask(_mm512_srli_epi32(*x, 20), frequency);
+    const unsigned count = (unsigned)_mm_popcnt_u32(mask);
+    const __m256i words = _mm512_cvtepi32_epi16(_mm512_maskz_compress_epi32(mask, *x));
+    end -= 2 * count;
+    _mm256_mask_storeu_epi16(end, (__mmask16)((1u << count) - 1), words);
+    *x = _mm512_mask_srli_epi32(*x, mask, *x, 16);
+    return end;
+}
+
+/* x / f below 2^20 in single precision is off by one at most; the remainder tells. */
+INLINE __m512i push_symbols(__m512i x, __m512i frequency, __m512i start)
+{
+    const __m512i one = _mm512_set1_epi32(1);
+    const __m512 ratio = _mm512_div_ps(_mm512_cvtepu32_ps(x), _mm512_cvtepi32_ps(frequency));
+    __m512i quotient = _mm512_cvttps_epi32(ratio);
+    __m512i rest = _mm512_sub_epi32(x, _mm512_mullo_epi32(quotient, frequency));
+    const __mmask16 negative = _mm512_movepi32_mask(rest);
+    quotient = _mm512_mask_sub_epi32(quotient, negative, quotient, one);
+    rest = _mm512_mask_add_epi32(rest, negative, rest, frequency);
+    const __mmask16 large = _mm512_cmpge_epi32_mask(rest, frequency);
+    quotient = _mm512_mask_add_epi32(quotient, large, quotient, one);
+    rest = _mm512_mask_sub_epi32(rest, large, rest, frequency);
+    return _mm512_add_epi32(_mm512_slli_epi32(quotient, VCL_RANS_BITS), _mm512_add_epi32(rest, start));
+}
+
+/* Entries of symbols by a gather, or, where 128 symbols in sequence are all that have a frequency, from eight
+ * registers that hold those: a gather takes as long as all the rest. */
+struct lookup {
+    const uint32_t *table;
+    __m512i near[8];
+    __m512i first;
+};
+
+INLINE int open_lookup(struct lookup *lookup, const uint32_t *table)
+{
+    const unsigned first = (table[256] & 255) < 128 ? table[256] & 255 : 128, last = table[256] >> 8;
+    lookup->table = table;
+    lookup->first = _mm512_set1_epi32((int)first);
+#pragma GCC unroll 8
+    for (unsigned i = 0; i < 8; i++)
+        lookup->near[i] = _mm512_loadu_si512(table + first + 16 * i);
+    return last < first + 128;
+}
+
+INLINE __m512i look_up(const struct lookup *lookup, __m512i symbols, int is_near)
+{
+    if (!is_near)
+        return _mm512_i32gather_epi32(symbols, lookup->table, 4);
+    const __m512i *const t = lookup->near, at = _mm512_sub_epi32(symbols, lookup->first);
+    const __mmask16 bit5 = _mm512_test_epi32_mask(at, _mm512_set1_epi32(32)),
+                    bit6 = _mm512_test_epi32_mask(at, _mm512_set1_epi32(64));
+    const __m512i low = _mm512_mask_blend_epi32(bit5, _mm512_permutex2var_epi32(t[0], at, t[1]),
+                                                _mm512_permutex2var_epi32(t[2], at, t[3]));
+    const __m512i high = _mm512_mask_blend_epi32(bit5, _mm512_permutex2var_epi32(t[4], at, t[5]),
+                                                 _mm512_permutex2var_epi32(t[6], at, t[7]));
+    return _mm512_mask_blend_epi32(bit6, low, high);
+}
+
+/* n is a multiple of 32. */
+INLINE uint8_t *encode_groups(__m512i *x, const uint8_t *src, size_t n, const struct lookup *lookup,
+                              int is_near, uint8_t *end)
+{
+    __m512i x0 = x[0], x1 = x[1];
+    for (size_t at = n; at > 0; at -= 32) {
+        const __m256i bytes = _mm256_loadu_si256((const void *)(src + at - 32));
+        const __m512i low = look_up(lookup, _mm512_cvtepu8_epi32(_mm256_castsi256_si128(bytes)), is_near);
+        const __m512i high =
+            look_up(lookup, _mm512_cvtepu8_epi32(_mm256_extracti128_si256(bytes, 1)), is_near);
+        const __m512i f0 = _mm512_and_si512(low, _mm512_set1_epi32(0xffff)),
+                      f1 = _mm512_and_si512(high, _mm512_set1_epi32(0xffff));
+        end = put_words(&x1, f1, end);
+        end = put_words(&x0, f0, end);
+        x1 = push_symbols(x1, f1, _mm512_srli_epi32(high, 16));
+        x0 = push_symbols(x0, f0, _mm512_srli_epi32(low, 16));
+    }
+    x[0] = x0;
+    x[1] = x1;
+    return end;
+}
+
+TARGET uint8_t *vcl_rans_encode_avx512(uint32_t *states, const uint8_t *src, size_t n, const uint32_t *table,
+                                       uint8_t *end)
+{
+    const size_t whole = n / 32 * 32;
+    struct lookup lookup;
+    __m512i x[2];
+    const int is_near = open_lookup(&lookup, table);
+    end = vcl_rans_encode_lanes(states, VCL_RANS_LANES, src + whole, n - whole, table, end);
+    x[0] = _mm512_loadu_si512(states);
+    x[1] = _mm512_loadu_si512(states + 16);
+    end = is_near ? encode_groups(x, src, whole, &lookup, 1, end)
+                  : encode_groups(x, src, whole, &lookup, 0, end);
+    _mm512_storeu_si512(states, x[0]);
+    _mm512_storeu_si512(states + 16, x[1]);
+    return end;
+}
+
+/* The next words to the lanes below 2^16. */
+INLINE const uint8_t *get_words(__m512i *x, const uint8_t *words)
+{
+    const __mmask16 mask = _mm512_cmplt_epu32_mask(*x, _mm512_set1_epi32(VCL_RANS_LOW));
+    const __m512i next = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)words));
+    const __m512i dealt = _mm512_maskz_expand_epi32(mask, next);
+    *x = _mm512_mask_or_epi32(*x, mask, _mm512_slli_epi32(*x, 16), dealt);
+    return words + 2 * _mm_popcnt_u32(mask);
+}
+
+TARGET const uint8_t *vcl_rans_decode_avx512(uint32_t *states, const uint8_t *words, const uint8_t *end,
+                                             const uint32_t *table, uint8_t *dst, size_t n)
+{
+    const __m512i slots = _mm512_set1_epi32(VCL_RANS_TOTAL - 1);
+    __m512i x[2];
+    size_t at = 0;
+#pragma GCC unroll 4
+    for (int v = 0; v < 2; v++)
+        x[v] = _mm512_loadu_si512(states + 16 * v);
+    for (; at + 32 <= n && end - words >= 64; at += 32)
+#pragma GCC unroll 4
+        for (int v = 0; v < 2; v++) {
+            const __m512i entries = _mm512_i32gather_epi32(_mm512_and_si512(x[v], slots), table, 4);
+            const __m512i rest = _mm512_and_si512(_mm512_srli_epi32(entries, 8), slots);
+            _mm_storeu_si128((__m128i *)(void *)(dst + at + 16 * v), _mm512_cvtepi32_epi8(entries));
+            x[v] = _mm512_add_epi32(
+                _mm512_mullo_epi32(_mm512_srli_epi32(entries, 20), _mm512_srli_epi32(x[v], VCL_RANS_BITS)),
+                rest);
+            words = get_words(&x[v], words);
+        }
+#pragma GCC unroll 4
+    for (int v = 0; v < 2; v++)
+        _mm512_storeu_si512(states + 16 * v, x[v]);
+    return vcl_rans_decode_lanes(states, VCL_RANS_LANES, words, end, table, dst + at, n - at);
+}
+
+#endif

@@ -1,0 +1,177 @@
+"""refdec_tensor.py - the tensor codec's part of refdec.py, written from docs/format.md, "Codec 4", alone.
+
+The numbers D are read from src/codec/model_cdf.h, which the document names as part of the format.
+"""
+import os
+import re
+import struct
+
+import numpy as np
+
+HEADER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "src", "codec", "model_cdf.h")
+A = [65536, 68438, 71468, 74632, 77936, 81386, 84990, 88752, 92682, 96785, 101070, 105545, 110218, 115098, 120194, 125515]
+H0 = [0, 0, 0o5, 0o13, 0o23, 0o45, 0o103, 0o235, 0o515]
+H1 = [0, 0, 0o2, 0o4, 0o4, 0o10, 0o24, 0o126, 0o362]
+LOWEST = 1 << 16
+
+
+class Damaged(Exception):
+    """The bytes are no such stream."""
+
+
+def need(condition, message):
+    if not condition:
+        raise Damaged(message)
+
+
+# ---- class lists -----------------------------------------------------------------------------------------------
+
+def read_classes(data, count):
+    """count classes and the bytes they took."""
+    need(len(data) >= 2 and data[1] <= 5, "class list")
+    classes, rice = [struct.unpack("b", data[:1])[0]], data[1]
+    bits, at = np.unpackbits(np.frombuffer(data, np.uint8, offset=2), bitorder="little"), 0
+    for _ in range(count - 1):
+        quotient = 0
+        while at < len(bits) and bits[at]:
+            quotient, at = quotient + 1, at + 1
+        need(at + 1 + rice <= len(bits), "class list cut off")
+        low = int(sum(int(b) << i for i, b in enumerate(bits[at + 1:at + 1 + rice])))
+        at += 1 + rice
+        u = quotient << rice | low
+        classes.append(classes[-1] + (-(u + 1) // 2 if u & 1 else u // 2))
+        need(-128 <= classes[-1] <= 127, "class out of range")
+    return np.array(classes), 2 + (at + 7) // 8
+
+
+# ---- model -----------------------------------------------------------------------------------------------------
+
+def distribution(shape):
+    text = open(HEADER, encoding="ascii").read()
+    numbers = [int(n) for n in re.findall(r"(\d+)u\b", text)]
+    return numbers[137 * shape:137 * (shape + 1)]
+
+
+def cumulative(d, q, m):
+    if m == 0:
+        return 0
+    e, v = q >> 4, m * A[q & 15]
+    top = v.bit_length() - 1
+    octave = top - 16 + e
+    if octave >= 7:
+        return 1 << 31
+    if octave < -10:
+        return (d[1] * v >> 16) >> (-10 - e)
+    r = (v - (1 << top)) * (1 << 32) >> top
+    i = 1 + 8 * (octave + 10) + (r >> 29)
+    high = d[i + 1] if i + 1 < 137 else 1 << 31
+    return d[i] + ((high - d[i]) * ((r % (1 << 29)) >> 13) >> 16)
+
+
+def frequencies(d, t, fine, g):
+    q = 4 * (24 - t) - fine
+    mass = [0] * 64
+    for y in range(1, 63):
+        j = abs(2 * (y - 32) + g)
+        if j:
+            mass[y] = cumulative(d, q, j + 1) - cumulative(d, q, j - 1)
+        else:
+            mass[y] = 2 * cumulative(d, q, 1) - (2 if cumulative(d, q, 1) == 1 << 31 else 0)
+    mass[0] = mass[63] = max((1 << 32) - sum(mass), 0) // 2
+    total = sum(mass)
+    freq = [(m * 1024 + total // 2) // total for m in mass]
+    freq = [1 if f == 0 and (y in (0, 63) or mass[y] * 8192 >= total) else f for y, f in enumerate(freq)]
+    freq[freq.index(max(freq))] += 1024 - sum(freq)
+    return freq
+
+
+def slot_tables(shape, fine):
+    """symbol, frequency and offset in the symbol, for [class][codebook][slot]."""
+    d = distribution(shape)
+    symbol = np.zeros((40, 2, 1024), np.int64)
+    freq, rest = np.zeros_like(symbol), np.zeros_like(symbol)
+    for t in range(40):
+        for g in range(2):
+            at = 0
+            for y, f in enumerate(frequencies(d, t, fine, g)):
+                symbol[t, g, at:at + f], freq[t, g, at:at + f], rest[t, g, at:at + f] = y, f, np.arange(f)
+                at += f
+    return symbol, freq, rest
+
+
+# ---- lanes -----------------------------------------------------------------------------------------------------
+
+class Lanes:
+    def __init__(self, data, lanes):
+        need(len(data) >= 4, "escapes cut off")
+        size = struct.unpack_from("<I", data)[0]
+        need(4 + size + 4 * lanes <= len(data) and (len(data) - size) % 2 == 0, "states cut off")
+        self.escapes, self.escape_at = data[4:4 + size], 0
+        self.x = np.frombuffer(data, "<u4", lanes, 4 + size).astype(np.int64)
+        need((self.x >= LOWEST).all(), "state too small")
+        self.words, self.word_at = np.frombuffer(data, "<u2", -1, 4 + size + 4 * lanes).astype(np.int64), 0
+
+    def refill(self, active):
+        low = np.flatnonzero(self.x[:active] < LOWEST)
+        need(self.word_at + len(low) <= len(self.words), "words used up")
+        self.x[low] = self.x[low] << 16 | self.words[self.word_at:self.word_at + len(low)]
+        self.word_at += len(low)
+
+    def escape(self, parity):
+        u = 0
+        for shift in (0, 7, 14):
+            need(self.escape_at < len(self.escapes), "escapes used up")
+            byte = self.escapes[self.escape_at]
+            self.escape_at += 1
+            u |= (byte & 127) << shift
+            if byte < 128:
+                z = -(u + 1) // 2 if u & 1 else u // 2
+                need(-8192 <= z < 8192, "escape out of range")
+                return 2 * z + parity
+        raise Damaged("escape too long")
+
+    def finish(self):
+        need(self.escape_at == len(self.escapes) and self.word_at == len(self.words), "bytes left over")
+        need((self.x == LOWEST).all(), "final state")
+
+
+def next_state(v, s, b):
+    g = s & 1
+    return s * 0 if v == 0 else (s >> 1) ^ (b * (H1[v] >> 1)) ^ (g * (H0[v] >> 1))
+
+
+def decode_points(frame, data, rows, cols, col_classes):
+    row_classes, used = read_classes(data, rows)
+    lanes = Lanes(data[used:], frame.lanes)
+    symbols, freqs, rests = frame.tables
+    points = np.zeros((rows, cols), np.int64)
+    for first in range(0, rows, frame.lanes):
+        n = min(frame.lanes, rows - first)
+        state = np.zeros(n, np.int64)
+        for c in range(cols):
+            t = np.clip(row_classes[first:first + n] + col_classes[c], 0, 39)
+            g, m = state & 1, lanes.x[:n] & 1023
+            y = symbols[t, g, m]
+            lanes.x[:n] = freqs[t, g, m] * (lanes.x[:n] >> 10) + rests[t, g, m]
+            lanes.refill(n)
+            k = y - 32
+            for lane in np.flatnonzero((y == 0) | (y == 63)):
+                k[lane] = lanes.escape(int(y[lane]) & 1)
+            if frame.shift:
+                k = (k << frame.shift) + (lanes.x[:n] & ((1 << frame.shift) - 1))
+                lanes.x[:n] >>= frame.shift
+                lanes.refill(n)
+            points[first:first + n, c] = 2 * k + g
+            state = next_state(frame.states, state, k & 1)
+    lanes.finish()
+    return points
+
+
+def decode_values(frame, data, rows, cols, col_classes):
+    """f32 values of a tile whose side list has been taken off."""
+    j = decode_points(frame, data, rows, cols, col_classes)
+    offsets = np.zeros(9, np.float32)
+    offsets[1:] = np.array(frame.centroids, np.float32) / np.float32(256)
+    size = np.abs(j)
+    move = np.where(size <= 8, offsets[np.minimum(size, 8)], np.float32(0)).astype(np.float32)
+    return (j.astype(np.float32) + np.where(j < 0, -move, move)) * frame.step

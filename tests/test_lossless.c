@@ -1,0 +1,376 @@
+/* Lossless coding: every level of CPU against portable C, every dtype there and back, and bytes nobody
+ * vouches for. */
+#include "base/common.h"
+#include "base/cpu.h"
+#include "codec/lossless.h"
+#include "codec/rans.h"
+#include "random.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+enum { MOST = 9 << 14 }; /* bytes of the largest tile here */
+
+enum kind { NOISE, NORMAL, ROUNDED, SCALED_ROWS, WIDE, ZEROS, RAMP, SPARSE, KINDS };
+
+static const char *const kind_names[KINDS] = {
+    "noise", "normal",    "normal rounded to bf16", "rows of different scale", "all exponents", "zeros",
+    "ramp",  "few values"
+};
+
+static double draw(enum kind kind, size_t i, uint64_t *state)
+{
+    const double x = random_normal(state);
+    switch (kind) {
+    case SCALED_ROWS: return x * exp2((double)(i / 700 % 7));
+    case WIDE: return x * exp2(200 * random_uniform(state) - 100);
+    case ZEROS: return 0;
+    case RAMP: return (double)i;
+    case SPARSE: return random_uniform(state) < 0.97 ? 0 : x;
+    default: return x;
+    }
+}
+
+/* `bytes` bytes of whole values of a dtype. */
+static void fill(enum vcl_dtype dtype, enum kind kind, uint8_t *dst, size_t bytes, uint64_t seed)
+{
+    const size_t width = vcl_dtype_bits(dtype) / 8 ? vcl_dtype_bits(dtype) / 8 : 1, n = bytes / width;
+    const int is_float = vcl_dtype_is_float(dtype);
+    uint64_t state = seed * 0x9E3779B97F4A7C15 + 1;
+    float *const x = malloc(n * sizeof *x + 1);
+    assert_non_null(x);
+    for (size_t i = 0; i < n; i++)
+        x[i] = (float)draw(kind, i, &state);
+    for (size_t i = 0; kind == ROUNDED && i < n; i++)
+        x[i] = vcl_float_from_bits(vcl_float_bits(x[i]) & 0xffff0000);
+    for (size_t i = 0; i < bytes; i++)
+        dst[i] = (uint8_t)random_bits(&state);
+    if (kind != NOISE && is_float)
+        assert_int_equal(vcl_convert(VCL_DTYPE_F32, x, dtype, dst, n), VCL_OK);
+    for (size_t i = 0; kind != NOISE && !is_float && i < n; i++) {
+        uint8_t number[8];
+        vcl_store64(number, (uint64_t)(int64_t)fmin(fmax(20 * x[i], -1e18), 1e18));
+        memcpy(dst + i * width, number, width);
+    }
+    free(x);
+}
+
+static size_t levels(void) { return (size_t)vcl_cpu_detect() + 1; }
+
+/* Codes at every level and decodes each at every level: one result.  Returns its bytes. */
+static size_t check_tile(enum vcl_dtype dtype, const uint8_t *raw, size_t bytes, const char *what)
+{
+    const struct vcl_mem mem = vcl_mem_default();
+    struct vcl_lossless *const to = vcl_lossless_create(&mem, dtype, bytes, 1), *const from =
+                                                                                    vcl_lossless_create(
+                                                                                        &mem, dtype, bytes,
+                                                                                        0);
+    uint8_t *const first = malloc(bytes + VCL_LOSSLESS_ROOM),
+                   *const stored = malloc(bytes + VCL_LOSSLESS_ROOM), *const back = malloc(bytes + 1);
+    assert_true(to && from && first && stored && back);
+    const size_t size = vcl_lossless_encode(to, vcl_kernels_for(VCL_CPU_C), raw, bytes, first);
+    assert_true(size <= bytes + VCL_LOSSLESS_OVERHEAD);
+    for (size_t level = 0; level < levels(); level++) {
+        const struct vcl_kernels *const kernels = vcl_kernels_for((enum vcl_cpu_level)level);
+        if (vcl_lossless_encode(to, kernels, raw, bytes, stored) != size || memcmp(stored, first, size) != 0)
+            fail_msg("%s %s, %zu bytes: %s does not write what c writes", vcl_dtype_name(dtype), what, bytes,
+                     vcl_cpu_name(kernels->level));
+        memset(back, 0xA5, bytes);
+        const char *const fault = vcl_lossless_decode(from, kernels, first, size, back, bytes);
+        if (fault || memcmp(back, raw, bytes) != 0)
+            fail_msg("%s %s, %zu bytes: %s decodes something else: %s", vcl_dtype_name(dtype), what, bytes,
+                     vcl_cpu_name(kernels->level), fault ? fault : "other values");
+    }
+    vcl_lossless_destroy(&mem, to);
+    vcl_lossless_destroy(&mem, from);
+    free(first);
+    free(stored);
+    free(back);
+    return size;
+}
+
+/* Fault: a length, dtype or kind of data for which a level loses values, or writes other bytes than C. */
+static void every_level_gives_the_same(void **unused)
+{
+    (void)unused;
+    static const size_t counts[] = { 1, 2, 31, 33, 255, 511, 513, 4095, 4096, 4129, 16384 + 77 };
+    uint8_t *const raw = malloc(MOST);
+    assert_non_null(raw);
+    for (int dtype = 0; dtype < VCL_DTYPE_COUNT; dtype++)
+        for (int kind = 0; kind < KINDS; kind++)
+            for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+                const unsigned bits = vcl_dtype_bits((enum vcl_dtype)dtype);
+                const size_t bytes = counts[i] * (bits < 8 ? 8 : bits) / 8;
+                fill((enum vcl_dtype)dtype, (enum kind)kind, raw, bytes, i + 1);
+                check_tile((enum vcl_dtype)dtype, raw, bytes, kind_names[kind]);
+            }
+    free(raw);
+}
+
+/* Fault: a change that costs compression.  The bounds are what was measured and a percent. */
+static void sizes_stay_small(void **unused)
+{
+    (void)unused;
+    static const struct {
+        enum vcl_dtype dtype;
+        enum kind kind;
+        double most; /* of the raw size */
+    } cases[] = { { VCL_DTYPE_BF16, NORMAL, 0.67 },      { VCL_DTYPE_F16, NORMAL, 0.86 },
+                  { VCL_DTYPE_F32, NORMAL, 0.84 },       { VCL_DTYPE_F32, ROUNDED, 0.35 },
+                  { VCL_DTYPE_BF16, SCALED_ROWS, 0.69 }, { VCL_DTYPE_BF16, ZEROS, 0.001 },
+                  { VCL_DTYPE_I64, NORMAL, 0.12 },       { VCL_DTYPE_U8, SPARSE, 0.06 } };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const size_t bytes = (size_t)8 << 14;
+        uint8_t *const raw = malloc(bytes);
+        assert_non_null(raw);
+        fill(cases[i].dtype, cases[i].kind, raw, bytes, 7);
+        const double part = (double)check_tile(cases[i].dtype, raw, bytes, "size") / (double)bytes;
+        if (part > cases[i].most)
+            fail_msg("%s %s: %.4f of the raw size", vcl_dtype_name(cases[i].dtype), kind_names[cases[i].kind],
+                     part);
+        free(raw);
+    }
+}
+
+/* Fault: frequencies that do not sum to 2^12, lose a symbol, or come back different from their bytes. */
+static void frequencies_are_whole(void **unused)
+{
+    (void)unused;
+    uint64_t state = 5;
+    for (int trial = 0; trial < 3000; trial++) {
+        uint32_t counts[256] = { 0 };
+        uint16_t frequencies[256], back[256];
+        uint8_t bytes[VCL_RANS_TABLE_BYTES];
+        const int symbols = trial % 257, size = (int)(random_bits(&state) % 24) + 1;
+        for (int i = 0; i < symbols; i++)
+            counts[random_bits(&state) & 255] += (uint32_t)(random_bits(&state) >> 40 >> (24 - size));
+        vcl_rans_normalise(counts, frequencies);
+        unsigned sum = 0;
+        for (int s = 0; s < 256; s++) {
+            assert_true(frequencies[s] < VCL_RANS_TOTAL && (counts[s] == 0 || frequencies[s] > 0));
+            sum += frequencies[s];
+        }
+        assert_int_equal(sum, VCL_RANS_TOTAL);
+        const size_t used = vcl_rans_put_table(frequencies, bytes);
+        assert_true(used <= sizeof bytes);
+        assert_int_equal(vcl_rans_get_table(bytes, used, back), used);
+        assert_memory_equal(frequencies, back, sizeof back);
+        assert_int_equal(vcl_rans_get_table(bytes, used - 1, back), 0);
+    }
+}
+
+struct victim {
+    enum vcl_dtype dtype;
+    uint8_t *stored, *back;
+    size_t size, bytes;
+    struct vcl_lossless *work;
+};
+
+static struct victim make_victim(enum vcl_dtype dtype, enum kind kind, size_t bytes)
+{
+    const struct vcl_mem mem = vcl_mem_default();
+    struct victim v = { dtype, malloc(bytes + VCL_LOSSLESS_ROOM),         malloc(bytes), 0,
+                        bytes, vcl_lossless_create(&mem, dtype, bytes, 0) };
+    struct vcl_lossless *const to = vcl_lossless_create(&mem, dtype, bytes, 1);
+    assert_true(v.stored && v.back && v.work && to);
+    fill(dtype, kind, v.back, bytes, 3);
+    v.size = vcl_lossless_encode(to, vcl_kernels_for(VCL_CPU_C), v.back, bytes, v.stored);
+    vcl_lossless_destroy(&mem, to);
+    return v;
+}
+
+static void free_victim(struct victim *v)
+{
+    const struct vcl_mem mem = vcl_mem_default();
+    vcl_lossless_destroy(&mem, v->work);
+    free(v->stored);
+    free(v->back);
+}
+
+/* Decodes from a block of exactly that size, so that a sanitizer sees the first byte read beyond.  All levels
+ * must agree on the verdict and the values. */
+static int decode_exactly(const struct victim *v, const uint8_t *stored, size_t size)
+{
+    uint8_t *const block = malloc(size ? size : 1), *const values = malloc(v->bytes);
+    int good = 0;
+    assert_true(block && values);
+    memcpy(block, stored, size);
+    for (size_t level = 0; level < levels(); level++) {
+        const char *const fault = vcl_lossless_decode(v->work, vcl_kernels_for((enum vcl_cpu_level)level),
+                                                      block, size, level ? values : v->back, v->bytes);
+        if (level && (good != !fault || (good && memcmp(values, v->back, v->bytes) != 0)))
+            fail_msg("%s: levels c and %s disagree: %s", vcl_dtype_name(v->dtype),
+                     vcl_cpu_name((enum vcl_cpu_level)level), fault ? fault : "values");
+        good = !fault;
+    }
+    free(block);
+    free(values);
+    return good;
+}
+
+static const struct {
+    enum vcl_dtype dtype;
+    enum kind kind;
+    size_t bytes;
+} victims[] = { { VCL_DTYPE_BF16, NORMAL, 3000 }, { VCL_DTYPE_BF16, SCALED_ROWS, 20000 },
+                { VCL_DTYPE_F32, ROUNDED, 8000 }, { VCL_DTYPE_F16, NORMAL, 9000 },
+                { VCL_DTYPE_I64, NORMAL, 40000 }, { VCL_DTYPE_U8, SPARSE, 6000 },
+                { VCL_DTYPE_F32, SPARSE, 70000 } };
+
+/* Fault: a stream cut anywhere that is taken for whole, or read beyond its end. */
+static void cut_streams_are_refused(void **unused)
+{
+    (void)unused;
+    for (size_t i = 0; i < sizeof victims / sizeof victims[0]; i++) {
+        struct victim v = make_victim(victims[i].dtype, victims[i].kind, victims[i].bytes);
+        assert_true(v.size < v.bytes && decode_exactly(&v, v.stored, v.size));
+        for (size_t size = 0; size < v.size; size += 1 + size / 40)
+            assert_false(decode_exactly(&v, v.stored, size));
+        for (size_t cut = 1; cut < 70; cut++)
+            assert_false(decode_exactly(&v, v.stored, v.size - cut));
+        free_victim(&v);
+    }
+}
+
+/* Fault: a changed stream that leads a decoder astray.  Most changes are found by the states at the end. */
+static void changed_streams_do_no_harm(void **unused)
+{
+    (void)unused;
+    uint64_t state = 11;
+    for (size_t i = 0; i < sizeof victims / sizeof victims[0]; i++) {
+        struct victim v = make_victim(victims[i].dtype, victims[i].kind, victims[i].bytes);
+        uint8_t *const changed = malloc(v.size);
+        assert_non_null(changed);
+        for (int trial = 0; trial < 1500; trial++) {
+            const int changes = 1 + trial % 3;
+            memcpy(changed, v.stored, v.size);
+            for (int c = 0; c < changes; c++) {
+                const size_t range = trial & 1 && v.size > 300 ? 300 : v.size; /* heads deserve more */
+                changed[random_bits(&state) % range] ^= (uint8_t)(1u << (random_bits(&state) & 7));
+            }
+            decode_exactly(&v, changed, v.size);
+        }
+        for (int trial = 0; trial < 300; trial++) {
+            for (size_t at = 0; at < v.size; at++)
+                changed[at] = (uint8_t)random_bits(&state);
+            changed[0] = (uint8_t)(1 + trial % 2);
+            changed[trial % 2 + 1] = 3;
+            decode_exactly(&v, changed, v.size);
+        }
+        free(changed);
+        free_victim(&v);
+    }
+}
+
+/* ---- whole frames ---------------------------------------------------------------------------- */
+
+struct scarce {
+    int left; /* allocations until one fails */
+    int held;
+};
+
+static void *scarce_allocate(void *user, size_t bytes)
+{
+    struct scarce *const s = user;
+    if (s->left-- <= 0)
+        return NULL;
+    s->held++;
+    return malloc(bytes ? bytes : 1);
+}
+
+static void scarce_release(void *user, void *block)
+{
+    ((struct scarce *)user)->held--;
+    free(block);
+}
+
+/* Fault: an allocation that is not checked, or not given back. */
+static void failed_allocations_are_reported(void **unused)
+{
+    (void)unused;
+    static const struct vcl_tensor tensor = { VCL_DTYPE_BF16, 2, { 50, 100 } };
+    uint16_t values[5000], back[5000];
+    uint8_t frame[12000];
+    fill(VCL_DTYPE_BF16, NORMAL, (uint8_t *)values, sizeof values, 1);
+    int succeeded = 0;
+    for (int allowed = 0; !succeeded; allowed++) {
+        struct scarce scarce = { allowed, 0 };
+        struct vcl_options options;
+        struct vcl_params params;
+        struct vcl_context *ctx = NULL;
+        size_t bytes = sizeof frame;
+        vcl_options_init(&options);
+        vcl_params_init(&params);
+        params.codec = VCL_CODEC_LOSSLESS;
+        options.user = &scarce, options.allocate = scarce_allocate, options.release = scarce_release;
+        enum vcl_status status = vcl_context_create(&options, &ctx);
+        if (!status)
+            status = vcl_encode_buffer(ctx, &tensor, values, &params, frame, &bytes, NULL);
+        if (!status)
+            status = vcl_decode_buffer(ctx, frame, bytes, back, sizeof back);
+        vcl_context_destroy(ctx);
+        assert_true(status == VCL_OK || status == VCL_E_MEMORY);
+        assert_int_equal(scarce.held, 0);
+        succeeded = status == VCL_OK;
+        assert_true(allowed < 100);
+    }
+    assert_memory_equal(values, back, sizeof back);
+}
+
+/* Fault: a frame above vcl_bound, or one that is not what VCLLM_CPU=c writes. */
+static void frames_keep_the_bound(void **unused)
+{
+    (void)unused;
+    static const struct vcl_tensor tensors[] = {
+        { VCL_DTYPE_F32, 2, { 1500, 1500 } }, { VCL_DTYPE_U8, 1, { 3 << 20 } },
+        { VCL_DTYPE_F4, 1, { 6 } },           { VCL_DTYPE_BF16, 0, { 0 } },
+        { VCL_DTYPE_F16, 2, { 0, 5 } },       { VCL_DTYPE_C64, 2, { 30, 5 } }
+    };
+    static const char *const masks[] = { "c", "avx2", "avx512", "" };
+    for (size_t i = 0; i < sizeof tensors / sizeof tensors[0]; i++) {
+        uint64_t size = 0;
+        assert_int_equal(vcl_tensor_size(&tensors[i], NULL, &size), VCL_OK);
+        const size_t bound = (size_t)vcl_bound(&tensors[i]);
+        uint8_t *const values = malloc(size + 1), *const back = malloc(size + 1),
+                       *const frame = malloc(bound);
+        uint64_t hash = 0;
+        assert_true(values && back && frame);
+        fill(VCL_DTYPE_U8, NOISE, values, (size_t)size, i + 1);
+        for (size_t m = 0; m < sizeof masks / sizeof masks[0]; m++) {
+            struct vcl_context *ctx;
+            struct vcl_params params;
+            size_t bytes = bound;
+            setenv("VCLLM_CPU", masks[m], 1);
+            vcl_params_init(&params);
+            params.codec = VCL_CODEC_LOSSLESS;
+            assert_int_equal(vcl_context_create(NULL, &ctx), VCL_OK);
+            assert_int_equal(vcl_encode_buffer(ctx, &tensors[i], values, &params, frame, &bytes, NULL),
+                             VCL_OK);
+            assert_true(m == 0 || hash == XXH3_64bits(frame, bytes));
+            hash = XXH3_64bits(frame, bytes);
+            assert_int_equal(vcl_decode_buffer(ctx, frame, bytes, back, size), VCL_OK);
+            assert_memory_equal(values, back, size);
+            vcl_context_destroy(ctx);
+        }
+        unsetenv("VCLLM_CPU");
+        free(values);
+        free(back);
+        free(frame);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_level_gives_the_same), cmocka_unit_test(sizes_stay_small),
+        cmocka_unit_test(frequencies_are_whole),      cmocka_unit_test(cut_streams_are_refused),
+        cmocka_unit_test(changed_streams_do_no_harm), cmocka_unit_test(failed_allocations_are_reported),
+        cmocka_unit_test(frames_keep_the_bound),
+    };
+    printf("levels up to %s\n", vcl_cpu_name(vcl_cpu_detect()));
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

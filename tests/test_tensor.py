@@ -1,0 +1,94 @@
+#!/usr/bin/python3
+"""The tensor codec against refdec.py, which follows docs/format.md: every frame must decode to the same bytes.
+
+Would catch a rule of the format that the document tells otherwise, and rates or errors that are not what they claim.
+"""
+import math
+import os
+import sys
+import unittest
+
+import numpy as np
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.join(HERE, "..", "python"), HERE]
+import refdec  # noqa: E402
+import vcllm  # noqa: E402
+
+SHAPES = [(64, 64), (100, 80), (33, 129), (5, 1000), (100, 70, 3), (1, 5000), (300, 130), (2, 3, 5, 150)]
+DTYPES = (np.float32, np.float16, np.float64)
+
+
+def random_tensor(rng, shape, dtype):
+    """Rows and columns of different scales, heavy tails, now and then values that are no numbers."""
+    x = rng.standard_normal(shape) * np.exp(rng.standard_normal(shape[:1] + (1,) * (len(shape) - 1)))
+    if rng.random() < 0.5:
+        x *= np.exp(2 * rng.standard_normal(shape[-1:]))
+    if rng.random() < 0.3:
+        x.flat[::97] *= 50
+    if rng.random() < 0.3:
+        x += 5 * rng.standard_normal(shape[-1:])
+    x = x.astype(dtype)
+    if rng.random() < 0.3:
+        x.flat[3], x.flat[77], x.flat[78] = np.nan, np.inf, np.inf
+    return x
+
+
+def snr(x, y):
+    keep = np.isfinite(x)
+    x, y = x[keep].astype(np.float64), y[keep].astype(np.float64)
+    return 10 * math.log10((x * x).sum() / ((x - y) ** 2).sum())
+
+
+class Tensor(unittest.TestCase):
+    def agree(self, x, **settings):
+        frame = vcllm.encode(x, codec="tensor", **settings)
+        mine = np.frombuffer(refdec.Frame(bytes(frame)).decode(), x.dtype).reshape(x.shape)
+        theirs = np.ascontiguousarray(vcllm.decode(frame))
+        self.assertEqual(mine.tobytes(), theirs.tobytes(), (x.shape, x.dtype, settings))
+        return frame, theirs
+
+    def test_random_frames_decode_as_the_document_says(self):
+        rng = np.random.default_rng(11)
+        for shape in SHAPES:
+            for i in range(18):
+                settings = {"bits": float(rng.choice([0.7, 1.5, 2.9, 4.5, 7, 11])), "effort": int(rng.choice([1, 2, 5, 6, 7, 8])),
+                            "objective": str(rng.choice(["model", "mse"])), "rotate": int(i % 5 == 0)}
+                x = random_tensor(rng, shape, DTYPES[i % 3])
+                with self.subTest(shape=shape, i=i, **settings):
+                    try:
+                        frame, y = self.agree(x, **settings)
+                    except vcllm.Error as error:     # so small a tensor cannot carry its states at any rate
+                        self.assertEqual(error.status, -40)
+                        continue
+                    self.assertLessEqual(8 * len(frame), settings["bits"] * x.size)
+                    self.assertTrue(np.array_equal(np.isfinite(x), np.isfinite(y)))
+
+    def test_snr_is_a_floor(self):
+        rng = np.random.default_rng(12)
+        for target in (3, 10, 20, 40, 60):
+            x = (rng.standard_normal((300, 256)) * np.exp(rng.standard_normal((300, 1)))).astype(np.float32)
+            _, y = self.agree(x, snr=target)
+            self.assertGreaterEqual(snr(x, y), target)
+            self.assertLess(snr(x, y), target + 0.6)
+
+    def test_gap_to_the_shannon_bound(self):
+        """The figures of docs/results.md: 8 states within 0.095 bit on N(0,1), 256 states within 0.05."""
+        x = np.random.default_rng(13).standard_normal((512, 1024)).astype(np.float32)
+        for effort, bits, most in ((5, 1, 0.095), (5, 2, 0.09), (5, 2.9, 0.09), (5, 4, 0.092), (9, 2.9, 0.05)):
+            frame = vcllm.encode(x, codec="tensor", bits=bits, effort=effort)
+            gap = 8 * len(frame) / x.size - snr(x, vcllm.decode(frame)) / 6.0206
+            self.assertLess(gap, most, (effort, bits))
+
+    def test_beats_h265_on_weights(self):
+        x = np.random.default_rng(14).standard_normal((512, 512)).astype(np.float32)
+        y = vcllm.decode(vcllm.encode(x, codec="tensor", bits=2.9))
+        try:
+            z = vcllm.decode(vcllm.encode(x, codec="h265", bits=2.9))
+        except vcllm.Error as error:
+            self.skipTest(f"no H.265 here: {error}")
+        self.assertGreater(snr(x, y), snr(x, z) + 1)
+
+
+if __name__ == "__main__":
+    unittest.main()
