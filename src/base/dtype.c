@@ -5,6 +5,8 @@
 
 #include "common.h"
 
+#include <float.h>
+
 static const struct {
     const char *name;
     unsigned bits;
@@ -55,6 +57,13 @@ int vcl_dtype_is_float(enum vcl_dtype dtype)
 {
     return dtype == VCL_DTYPE_F16 || dtype == VCL_DTYPE_BF16 || dtype == VCL_DTYPE_F32
         || dtype == VCL_DTYPE_F64;
+}
+
+float vcl_dtype_max(enum vcl_dtype dtype)
+{
+    return dtype == VCL_DTYPE_F16  ? 65504
+         : dtype == VCL_DTYPE_BF16 ? vcl_float_from_bits(0x7f7f0000)
+                                   : FLT_MAX;
 }
 
 /* binary16: 1 sign, 5 exponent (bias 15), 10 mantissa bits */

@@ -8,4 +8,7 @@
 void vcl_to_f32(enum vcl_dtype dtype, const void *src, float *dst, size_t n);
 void vcl_from_f32(enum vcl_dtype dtype, const float *src, void *dst, size_t n);
 
+/* The largest finite value of a float dtype that an f32 can hold. */
+float vcl_dtype_max(enum vcl_dtype dtype);
+
 #endif

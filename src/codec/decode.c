@@ -151,7 +151,7 @@ static enum vcl_status make_tables(const struct vcl_env *env, struct decoder *d)
 {
     if (d->frame->codec != VCL_CODEC_TENSOR || d->frame->values == 0)
         return VCL_OK;
-    d->tables = vcl_tensor_tables_create(env->mem, d->frame);
+    d->tables = vcl_tensor_tables_create(env->mem, env->kernels, d->frame);
     if (!d->tables)
         return vcl_env_fail(env, VCL_E_MEMORY, "no memory for the model's tables");
     if (!vcl_tensor_tables_read(d->frame, d->tables))

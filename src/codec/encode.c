@@ -65,7 +65,7 @@ static enum vcl_status take_tile(void *user, uint64_t tile, struct vcl_tile_work
     e->sampled += (uint64_t)rect.rows * rect.cols;
     e->sums.signal += work->sums.signal;
     e->sums.error += work->sums.error;
-    if (work->counts)
+    if (e->coder.counting)
         vcl_tensor_counts_add(&e->counts, work->counts);
     return status;
 }
@@ -259,7 +259,7 @@ static enum vcl_status create_tables(struct vcl_encoder *e)
 {
     const struct vcl_mem *const mem = e->env->mem;
     e->col_energy = vcl_alloc(mem, (size_t)e->frame.plan.cols, sizeof *e->col_energy);
-    e->tables = vcl_tensor_tables_create(mem, &e->frame);
+    e->tables = vcl_tensor_tables_create(mem, e->env->kernels, &e->frame);
     e->coder.tables = e->tables;
     return e->col_energy && e->tables
              ? VCL_OK

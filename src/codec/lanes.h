@@ -2,28 +2,23 @@
 #ifndef VCL_LANES_H
 #define VCL_LANES_H
 
-#include <stddef.h>
-#include <stdint.h>
-
-#include "codec/model.h"
+#include "kernels/kernels.h"
 
 /* How the values of a tile are coded; shared by both directions. */
 struct vcl_lanes {
-    int v;                          /* trellis state bits */
-    int lanes;                      /* 8 or 32 */
-    unsigned shift;                 /* low bits of k kept out of the model */
-    uint32_t rows, cols;            /* of the tile */
-    const int8_t *row_class;        /* rows of them */
-    const int8_t *col_class;        /* cols of them */
-    const struct vcl_model *models; /* by class */
-    const uint32_t *slots;          /* decoding: VCL_MODEL_CLASSES x 2048; vcl_model_slots */
+    const struct vcl_kernels *kernels;
+    int v;                   /* trellis state bits */
+    int lanes;               /* 8 or 32 */
+    unsigned shift;          /* low bits of k kept out of the model */
+    uint32_t rows, cols;     /* of the tile */
+    const int8_t *row_class; /* rows of them */
+    const int8_t *col_class; /* cols of them; NULL: all 0 */
+    const uint32_t *codes;   /* encoding, by class: vcl_model_codes */
+    const uint32_t *slots;   /* decoding, by class: vcl_model_slots */
 };
 
-static inline int vcl_lanes_class(const struct vcl_lanes *t, uint32_t row, uint32_t col)
-{
-    const int class = t->row_class[row] + t->col_class[col];
-    return class < 0 ? 0 : class >= VCL_MODEL_CLASSES ? VCL_MODEL_CLASSES - 1 : class;
-}
+/* The rows from first_row on, a multiple of lanes. */
+struct vcl_stripe vcl_lanes_stripe(const struct vcl_lanes *t, uint32_t first_row);
 
 /* Most bytes a tile takes. */
 size_t vcl_lanes_bound(const struct vcl_lanes *t);
@@ -31,7 +26,10 @@ size_t vcl_lanes_bound(const struct vcl_lanes *t);
 /* j: stripe by stripe, [column][lane].  Returns the bytes written to dst. */
 size_t vcl_lanes_encode(const struct vcl_lanes *t, const int16_t *j, uint8_t *dst);
 
-/* Back; 0 if the bytes are no such stream.  j as above; lanes beyond the last row are 0. */
-int vcl_lanes_decode(const struct vcl_lanes *t, const uint8_t *src, size_t bytes, int16_t *j);
+/* Decoding: open, kernels->decode_columns over every stripe (vcl_lanes_begin before each), close.  open and
+ * close give 0 if the bytes are no such stream. */
+int vcl_lanes_open(const struct vcl_lanes *t, const uint8_t *src, size_t bytes, struct vcl_lanes_reader *r);
+void vcl_lanes_begin(struct vcl_lanes_reader *r);
+int vcl_lanes_close(const struct vcl_lanes *t, const struct vcl_lanes_reader *r);
 
 #endif

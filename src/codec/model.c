@@ -85,7 +85,19 @@ void vcl_model_slots(const struct vcl_model *model, uint32_t entry[2 * VCL_MODEL
     for (uint32_t g = 0; g < 2; g++)
         for (uint32_t s = 0; s < VCL_MODEL_SYMBOLS; s++)
             for (uint32_t i = 0; i < model->freq[g][s]; i++)
-                entry[g << VCL_MODEL_BITS | (model->cum[g][s] + i)] = model->freq[g][s] | i << 10 | s << 20;
+                entry[g << VCL_MODEL_BITS | (model->cum[g][s] + i)] =
+                    model->freq[g][s] | i << 10 | (2 * (s - 32) + g) << 20;
+}
+
+void vcl_model_codes(const struct vcl_model *model, uint32_t code[2 * VCL_MODEL_SYMBOLS])
+{
+    for (uint32_t g = 0; g < 2; g++)
+        for (uint32_t s = 0; s < VCL_MODEL_SYMBOLS; s++) {
+            const uint32_t escaped = s == 0 || s == 63 || model->freq[g][s] == 0;
+            const uint32_t coded = escaped ? (s & 1) * 63 : s;
+            code[g * VCL_MODEL_SYMBOLS + s] =
+                model->freq[g][coded] | (uint32_t)model->cum[g][coded] << 10 | escaped << 31;
+        }
 }
 
 /* log2 of 1 ... 1024 in units of 2^-16, bit by bit: squaring doubles the logarithm. */

@@ -2,18 +2,12 @@
 #ifndef VCL_MODEL_H
 #define VCL_MODEL_H
 
-#include <stdint.h>
+#include "kernels/tensor_loops.h"
 
 /* Reconstruction points are integers j in units of the half-step; the union codebook g holds those with
  * j mod 2 = g, numbered k = (j - g) / 2.  A symbol is k + 32 for k = -31 ... 30; 0 and 63 are escapes for
  * all other k, even and odd. */
-enum {
-    VCL_MODEL_BITS = 10, /* probabilities are frequencies of 2^10 */
-    VCL_MODEL_TOTAL = 1 << VCL_MODEL_BITS,
-    VCL_MODEL_SYMBOLS = 64,
-    VCL_MODEL_CLASSES = 40, /* class t: deviation over half-step = 2^((t - 24) / 4 + fine / 16) */
-    VCL_MODEL_UNIT = 24
-};
+enum { VCL_MODEL_UNIT = 24 }; /* class t: deviation over half-step = 2^((t - 24) / 4 + fine / 16) */
 
 struct vcl_model {
     uint16_t freq[2][VCL_MODEL_SYMBOLS]; /* 0: the symbol must be escaped */
@@ -23,12 +17,14 @@ struct vcl_model {
 /* shape: 0 (Gaussian) to 7 (heavy tails); class: 0 to VCL_MODEL_CLASSES - 1; fine: -16 to 16 */
 void vcl_model_make(int shape, int class, int fine, struct vcl_model *model);
 
-/* What the decoder looks up: entry[g << 10 | slot] = frequency | (slot - cum) << 10 | symbol << 20. */
+/* What the decoder looks up: entry[g << 10 | slot] = frequency | (slot - cum) << 10 | j << 20, where j is the
+ * symbol's point, -64 + g or 62 + g for escapes. */
 void vcl_model_slots(const struct vcl_model *model, uint32_t entry[2 * VCL_MODEL_TOTAL]);
+
+/* What the encoder looks up: code[g << 6 | symbol] = frequency | cum << 10 | escaped << 31. */
+void vcl_model_codes(const struct vcl_model *model, uint32_t code[2 * VCL_MODEL_SYMBOLS]);
 
 /* Bits each symbol costs, escapes' own bytes included: 64 per codebook. */
 void vcl_model_costs(const struct vcl_model *model, float costs[2 * VCL_MODEL_SYMBOLS]);
-
-static inline int vcl_symbol_of(int k) { return k >= -31 && k <= 30 ? k + 32 : (k & 1) * 63; }
 
 #endif

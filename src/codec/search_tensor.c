@@ -198,6 +198,7 @@ static enum vcl_status run_trial(void *user, double x, struct vcl_trial *trial)
     if (fabs(x - s->learned) > 0.5 && fabs(s->last - s->learned) > 0.5)
         learn(s);
     s->now.x = x;
+    s->e->coder.counting = fabs(x - s->learned) > 0.5; /* the next one might learn from this pass */
     s->tried[s->passes++ % TRIED] = s->now;
     return run_setting(s, &s->now, trial);
 }
@@ -246,6 +247,7 @@ static enum vcl_status calibrate(struct tensor_search *s, double *x)
 {
     struct vcl_trial trial;
     s->now.x = *x;
+    s->e->coder.counting = 1;
     const enum vcl_status status = run_setting(s, &s->now, &trial);
     if (status)
         return status;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/common.h"
+#include "base/dtype.h"
 #include "codec/lanes.h"
 #include "codec/scale.h"
 #include "codec/trellis.h"
@@ -17,6 +18,8 @@ static size_t padded_rows(const struct vcl_frame *frame, uint32_t rows)
 {
     return (size_t)vcl_round_up(rows, (uint64_t)frame->lanes);
 }
+
+enum { CHUNK = 128 }; /* columns decoded at a time: their indices need not leave the first cache */
 
 /* ---- buffers --------------------------------------------------------------------------------- */
 
@@ -27,12 +30,14 @@ enum vcl_status vcl_tensor_work_create(const struct vcl_mem *mem, const struct v
     const uint32_t cols = (uint32_t)vcl_min(frame->plan.tile_cols, frame->plan.cols);
     const size_t stripe = (size_t)frame->lanes * cols;
     memset(work, 0, sizeof *work);
-    work->u = vcl_alloc(mem, stripe, sizeof *work->u);
-    work->class = vcl_alloc(mem, stripe, 1);
-    work->j = vcl_alloc(mem, padded_rows(frame, rows) * cols, sizeof *work->j);
-    work->scratch = vcl_alloc(mem, encoding ? vcl_trellis_scratch(frame->states, frame->lanes, cols) : 0, 1);
+    if (encoding) {
+        work->u = vcl_alloc(mem, stripe, sizeof *work->u);
+        work->scratch = vcl_alloc(mem, vcl_trellis_scratch(frame->states, cols), 1);
+    }
+    work->j = vcl_alloc(mem, encoding ? padded_rows(frame, rows) * cols : CHUNK * VCL_STRIPE_LANES,
+                        sizeof *work->j);
     work->row_class = vcl_alloc(mem, rows, 1);
-    if (work->u && work->class && work->j && work->scratch && work->row_class)
+    if (work->j && work->row_class && (!encoding || (work->u && work->scratch)))
         return VCL_OK;
     vcl_tensor_work_destroy(mem, work);
     return VCL_E_MEMORY;
@@ -41,19 +46,21 @@ enum vcl_status vcl_tensor_work_create(const struct vcl_mem *mem, const struct v
 void vcl_tensor_work_destroy(const struct vcl_mem *mem, struct vcl_tensor_work *work)
 {
     vcl_free(mem, work->u);
-    vcl_free(mem, work->class);
     vcl_free(mem, work->j);
     vcl_free(mem, work->scratch);
     vcl_free(mem, work->row_class);
     memset(work, 0, sizeof *work);
 }
 
-struct vcl_tensor_tables *vcl_tensor_tables_create(const struct vcl_mem *mem, const struct vcl_frame *frame)
+struct vcl_tensor_tables *vcl_tensor_tables_create(const struct vcl_mem *mem,
+                                                   const struct vcl_kernels *kernels,
+                                                   const struct vcl_frame *frame)
 {
     struct vcl_tensor_tables *const tables = vcl_alloc(mem, 1, sizeof *tables);
     const size_t cols = (size_t)frame->plan.cols;
     if (!tables)
         return NULL;
+    tables->kernels = kernels;
     tables->col_class = vcl_alloc(mem, cols, 1);
     tables->col_weight = vcl_alloc(mem, cols, sizeof *tables->col_weight);
     tables->col_mean = vcl_alloc(mem, cols, sizeof *tables->col_mean);
@@ -117,32 +124,51 @@ void vcl_tensor_counts_add(struct vcl_tensor_counts *sum, const struct vcl_tenso
 
 void vcl_tensor_tables_make(const struct vcl_frame *frame, int decoding, struct vcl_tensor_tables *tables)
 {
+    struct vcl_model model;
     for (int class = 0; class < VCL_MODEL_CLASSES; class ++) {
-        vcl_model_make(frame->shape, class, frame->fine, &tables->models[class]);
-        if (decoding)
-            vcl_model_slots(&tables->models[class], tables->slots[class]);
-        else
-            vcl_model_costs(&tables->models[class], tables->costs[class]);
+        vcl_model_make(frame->shape, class, frame->fine, &model);
+        if (decoding) {
+            vcl_model_slots(&model, tables->slots[class]);
+            continue;
+        }
+        vcl_model_codes(&model, tables->codes[class]);
+        if (tables->lambda == 0)
+            continue;
+        vcl_model_costs(&model, tables->costs[class]);
+        for (int i = 0; i < 2 * VCL_MODEL_SYMBOLS; i++)
+            tables->costs[class][i] *= tables->lambda;
+        if (frame->shift == 0)
+            vcl_trellis_windows(tables->costs[class], tables->windows[class]);
     }
+}
+
+/* NULL if all are 0, as they mostly are. */
+static const int8_t *classes_or_none(const int8_t *class, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (class[i] != 0)
+            return class;
+    return NULL;
 }
 
 static struct vcl_lanes lanes_of(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
                                  struct vcl_rect rect, const struct vcl_tensor_work *work)
 {
-    return (struct vcl_lanes){ .v = frame->states,
+    return (struct vcl_lanes){ .kernels = tables->kernels,
+                               .v = frame->states,
                                .lanes = frame->lanes,
                                .shift = frame->shift,
                                .rows = rect.rows,
                                .cols = rect.cols,
-                               .row_class = work ? work->row_class : NULL,
-                               .col_class = tables ? tables->col_class + rect.col : NULL,
-                               .models = tables ? tables->models : NULL,
-                               .slots = tables ? tables->slots[0] : NULL };
+                               .row_class = work->row_class,
+                               .col_class = classes_or_none(tables->col_class + rect.col, rect.cols),
+                               .codes = tables->codes[0],
+                               .slots = tables->slots[0] };
 }
 
 size_t vcl_tensor_bound(const struct vcl_frame *frame, uint32_t rows, uint32_t cols)
 {
-    const struct vcl_lanes lanes = lanes_of(frame, NULL, (struct vcl_rect){ 0, 0, rows, cols }, NULL);
+    const struct vcl_lanes lanes = { .shift = frame->shift, .rows = rows, .cols = cols };
     return vcl_scales_bound(rows) + vcl_lanes_bound(&lanes);
 }
 
@@ -196,89 +222,122 @@ static void choose_row_classes(const struct vcl_tensor_tables *tables, struct vc
 
 /* ---- encoding -------------------------------------------------------------------------------- */
 
-static void load_stripe(const struct vcl_frame *frame, struct vcl_rect rect, const float *x, uint32_t first,
-                        const struct vcl_lanes *lanes, struct vcl_tensor_work *work)
+/* Sums by lane, so that a compiler may use vectors of any width. */
+struct lane_sums {
+    uint32_t *symbols[VCL_STRIPE_LANES]; /* of the lane's class */
+    double error[VCL_STRIPE_LANES];
+    double shift[VCL_CENTROIDS + 2][VCL_STRIPE_LANES]; /* by |j|; all beyond VCL_CENTROIDS in the last */
+    uint32_t shifted[VCL_CENTROIDS + 2][4];
+};
+
+static void find_symbols(const struct vcl_stripe *stripe, uint32_t col, struct vcl_tensor_counts *counts,
+                         struct lane_sums *sums)
 {
-    const float inverse = 1 / frame->step;
-    for (int l = 0; l < frame->lanes; l++) {
-        const uint32_t row = first + (uint32_t)l;
-        for (uint32_t c = 0; c < rect.cols; c++) {
-            const size_t at = (size_t)c * (size_t)frame->lanes + (size_t)l;
-            const float u = row < rect.rows ? x[(size_t)row * rect.cols + c] * inverse : 0;
-            work->u[at] = u > VCL_INDEX_MAX ? VCL_INDEX_MAX : u < -VCL_INDEX_MAX ? -VCL_INDEX_MAX : u;
-            work->class[at] = (uint8_t)(row < rect.rows ? vcl_lanes_class(lanes, row, c) : 0);
-        }
+    for (int l = 0; l < stripe->active; l++)
+        sums->symbols[l] = counts->symbols[vcl_stripe_class(stripe, l, col)];
+}
+
+/* First what vectors do well, then what they do not. */
+static void count_column(const struct vcl_stripe *stripe, const float *u, const int16_t *j,
+                         struct lane_sums *sums)
+{
+    float outwards[VCL_STRIPE_LANES];
+    int symbol[VCL_STRIPE_LANES], size[VCL_STRIPE_LANES];
+    for (int l = 0; l < stripe->lanes; l++) {
+        const float e = u[l] - (float)j[l];
+        const int k = j[l] >> (stripe->shift + 1), beyond = k < -31 || k > 30, m = j[l] < 0 ? -j[l] : j[l];
+        sums->error[l] += (double)e * e;
+        outwards[l] = j[l] < 0 ? -e : e;
+        symbol[l] = (j[l] & 1) * VCL_MODEL_SYMBOLS + (beyond ? (k & 1) * 63 : k + 32);
+        size[l] = m < VCL_CENTROIDS + 1 ? m : VCL_CENTROIDS + 1;
+    }
+    for (int l = 0; l < stripe->active; l++) {
+        sums->symbols[l][symbol[l]]++;
+        sums->shift[size[l]][l] += outwards[l];
+        sums->shifted[size[l]][l & 3]++;
     }
 }
 
-static void count_stripe(const struct vcl_frame *frame, struct vcl_rect rect, uint32_t first,
-                         const int16_t *j, const struct vcl_tensor_work *work,
+static void count_stripe(const struct vcl_stripe *stripe, const float *u, const int16_t *j,
                          struct vcl_tensor_counts *counts)
 {
-    for (uint32_t c = 0; c < rect.cols; c++)
-        for (int l = 0; l < frame->lanes && first + (uint32_t)l < rect.rows; l++) {
-            const size_t at = (size_t)c * (size_t)frame->lanes + (size_t)l;
-            const int g = j[at] & 1, k = ((j[at] - g) / 2) >> frame->shift, m = j[at] < 0 ? -j[at] : j[at];
-            const float e = work->u[at] - (float)j[at];
-            counts->symbols[work->class[at]][g * VCL_MODEL_SYMBOLS + vcl_symbol_of(k)]++;
-            counts->error += (double)e * e;
-            if (m >= 1 && m <= VCL_CENTROIDS) {
-                counts->shift[m - 1] += j[at] < 0 ? -e : e;
-                counts->shifted[m - 1]++;
-            }
-        }
+    struct lane_sums sums = { 0 };
+    find_symbols(stripe, 0, counts, &sums);
+    for (uint32_t c = 0; c < stripe->cols; c++, u += stripe->lanes, j += stripe->lanes) {
+        if (stripe->col_class)
+            find_symbols(stripe, c, counts, &sums);
+        count_column(stripe, u, j, &sums);
+    }
+    for (int l = 0; l < stripe->active; l++) {
+        counts->error += sums.error[l];
+        for (int m = 0; m < VCL_CENTROIDS; m++)
+            counts->shift[m] += sums.shift[m + 1][l];
+    }
+    for (int m = 0; m < VCL_CENTROIDS; m++)
+        for (int i = 0; i < 4; i++)
+            counts->shifted[m] += sums.shifted[m + 1][i];
 }
 
-/* A point's value: j, moved by its centroid's offset, times the step. */
-static void store_values(const struct vcl_frame *frame, struct vcl_rect rect, const int16_t *j, float *y)
+static struct vcl_points points_of(const struct vcl_frame *frame, enum vcl_dtype dtype)
 {
-    float offset[VCL_CENTROIDS + 1] = { 0 };
+    struct vcl_points points = { .step = frame->step, .limit = vcl_dtype_max(dtype), .dtype = dtype };
     for (int m = 1; m <= VCL_CENTROIDS; m++)
-        offset[m] = (float)frame->centroid[m - 1] / 256;
-    for (uint32_t r = 0; r < rect.rows; r++) {
-        const uint32_t stripe = r / (uint32_t)frame->lanes, lane = r % (uint32_t)frame->lanes;
-        const int16_t *const from = j + (size_t)stripe * rect.cols * (size_t)frame->lanes + lane;
-        for (uint32_t c = 0; c < rect.cols; c++) {
-            const int p = from[(size_t)c * (size_t)frame->lanes], m = p < 0 ? -p : p;
-            const float move = m <= VCL_CENTROIDS ? offset[m] : 0;
-            y[(size_t)r * rect.cols + c] = ((float)p + (p < 0 ? -move : move)) * frame->step;
-        }
-    }
+        points.offset[m] = (float)frame->centroid[m - 1] / 256;
+    return points;
 }
 
 size_t vcl_tensor_encode(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
                          struct vcl_rect rect, const float *x, struct vcl_tensor_work *work, uint8_t *dst,
-                         float *y, struct vcl_tensor_counts *counts)
+                         enum vcl_dtype dtype, void *y, struct vcl_tensor_counts *counts)
 {
-    const float *costs[VCL_MODEL_CLASSES];
-    const struct vcl_lanes lanes = lanes_of(frame, tables, rect, work);
-    const size_t stripe_values = (size_t)frame->lanes * rect.cols;
-    for (int class = 0; class < VCL_MODEL_CLASSES; class ++)
-        costs[class] = tables->costs[class];
+    const struct vcl_kernels *const kernels = tables->kernels;
+    const struct vcl_points points = points_of(frame, dtype);
+    const size_t size = vcl_dtype_bits(dtype) / 8;
+    const struct vcl_scaling scaling = { 1 / frame->step, VCL_INDEX_MAX };
     choose_row_classes(tables, rect, x, work->row_class, dst);
-    for (uint32_t first = 0; first < rect.rows; first += (uint32_t)frame->lanes) {
-        int16_t *const j = work->j + first / (uint32_t)frame->lanes * stripe_values;
-        load_stripe(frame, rect, x, first, &lanes, work);
-        const struct vcl_stripe stripe = { frame->lanes, rect.cols,     work->u,      work->class,
-                                           costs,        frame->states, frame->shift, tables->lambda };
-        vcl_trellis_search(&stripe, work->scratch, j);
-        count_stripe(frame, rect, first, j, work, counts);
+    const struct vcl_lanes lanes = lanes_of(frame, tables, rect, work);
+    for (uint32_t row = 0; row < rect.rows; row += (uint32_t)frame->lanes) {
+        const size_t at = (size_t)row * rect.cols;
+        struct vcl_stripe stripe = vcl_lanes_stripe(&lanes, row);
+        stripe.costs = tables->lambda != 0 ? tables->costs[0] : NULL;
+        stripe.windows = tables->windows[0][0];
+        kernels->load_rows(&stripe, &scaling, x + at, rect.cols, work->u);
+        kernels->search(&stripe, work->u, work->scratch, work->j + at);
+        if (counts)
+            count_stripe(&stripe, work->u, work->j + at, counts);
+        kernels->store_rows(&stripe, &points, work->j + at, rect.cols, (uint8_t *)y + at * size, rect.cols);
     }
-    store_values(frame, rect, work->j, y);
     const size_t n = vcl_scales_write(work->row_class, rect.rows, dst);
     return n + vcl_lanes_encode(&lanes, work->j, dst + n);
 }
 
 /* ---- decoding -------------------------------------------------------------------------------- */
 
+static void decode_stripe(const struct vcl_lanes *lanes, const struct vcl_points *points, uint32_t row,
+                          struct vcl_lanes_reader *r, int16_t *j, uint8_t *dst)
+{
+    const size_t size = vcl_dtype_bits(points->dtype) / 8;
+    const struct vcl_stripe stripe = vcl_lanes_stripe(lanes, row);
+    vcl_lanes_begin(r);
+    for (uint32_t c = 0; c < lanes->cols && !r->damaged; c += CHUNK) {
+        const uint32_t count = lanes->cols - c < CHUNK ? lanes->cols - c : CHUNK;
+        lanes->kernels->decode_columns(&stripe, r, c, count, j);
+        lanes->kernels->store_rows(&stripe, points, j, count, dst + c * size, lanes->cols);
+    }
+}
+
 int vcl_tensor_decode(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
                       struct vcl_rect rect, const uint8_t *src, size_t bytes, struct vcl_tensor_work *work,
-                      float *y)
+                      enum vcl_dtype dtype, void *dst)
 {
     const size_t n = vcl_scales_read(src, bytes, work->row_class, rect.rows);
+    const size_t row_bytes = rect.cols * (size_t)(vcl_dtype_bits(dtype) / 8);
     const struct vcl_lanes lanes = lanes_of(frame, tables, rect, work);
-    if (n == 0 || n > bytes || !vcl_lanes_decode(&lanes, src + n, bytes - n, work->j))
+    const struct vcl_points points = points_of(frame, dtype);
+    struct vcl_lanes_reader r;
+    if (n == 0 || n > bytes || !vcl_lanes_open(&lanes, src + n, bytes - n, &r))
         return 0;
-    store_values(frame, rect, work->j, y);
-    return 1;
+    for (uint32_t row = 0; row < rect.rows; row += (uint32_t)frame->lanes)
+        decode_stripe(&lanes, &points, row, &r, work->j, (uint8_t *)dst + row * row_bytes);
+    return vcl_lanes_close(&lanes, &r);
 }

@@ -5,17 +5,20 @@
 #include "base/mem.h"
 #include "codec/frame.h"
 #include "codec/model.h"
+#include "kernels/kernels.h"
 
 /* Larger values, in half-steps, are listed with the non-finite ones. */
 enum { VCL_INDEX_MAX = 30000 };
 
 /* What all tiles of a frame share, besides its header: tables and the columns' classes. */
 struct vcl_tensor_tables {
-    struct vcl_model models[VCL_MODEL_CLASSES];
-    float costs[VCL_MODEL_CLASSES][2 * VCL_MODEL_SYMBOLS];
-    uint32_t slots[VCL_MODEL_CLASSES][2 * VCL_MODEL_TOTAL]; /* decoding only */
-    float lambda;                                           /* encoding: squared half-steps a bit is worth */
-    double row_unit; /* encoding: 1 / variance of a row of class row_base */
+    const struct vcl_kernels *kernels;
+    uint32_t slots[VCL_MODEL_CLASSES][2 * VCL_MODEL_TOTAL];   /* decoding only, as vcl_model_slots */
+    uint32_t codes[VCL_MODEL_CLASSES][2 * VCL_MODEL_SYMBOLS]; /* encoding only, as vcl_model_codes */
+    float costs[VCL_MODEL_CLASSES][2 * VCL_MODEL_SYMBOLS];    /* encoding: in squared half-steps */
+    float windows[VCL_MODEL_CLASSES][VCL_WINDOWS][8]; /* encoding without shift: vcl_trellis_windows */
+    float lambda;                                     /* encoding: squared half-steps a bit is worth */
+    double row_unit;                                  /* encoding: 1 / variance of a row of class row_base */
     int row_base;
     float *col_mean;    /* cols of them; what the upper half of an f32 can hold */
     int8_t *col_class;  /* cols of them */
@@ -25,7 +28,6 @@ struct vcl_tensor_tables {
 /* One thread's buffers. */
 struct vcl_tensor_work {
     float *u;
-    uint8_t *class;
     int16_t *j;
     void *scratch;
     int8_t *row_class;
@@ -46,7 +48,9 @@ void vcl_tensor_work_destroy(const struct vcl_mem *mem, struct vcl_tensor_work *
 void vcl_tensor_counts_add(struct vcl_tensor_counts *sum, const struct vcl_tensor_counts *counts);
 
 /* Room for the tables of a frame, columns' classes all 0; NULL if there is none. */
-struct vcl_tensor_tables *vcl_tensor_tables_create(const struct vcl_mem *mem, const struct vcl_frame *frame);
+struct vcl_tensor_tables *vcl_tensor_tables_create(const struct vcl_mem *mem,
+                                                   const struct vcl_kernels *kernels,
+                                                   const struct vcl_frame *frame);
 void vcl_tensor_tables_destroy(const struct vcl_mem *mem, struct vcl_tensor_tables *tables);
 /* Probabilities from the frame's shape and fine. */
 void vcl_tensor_tables_make(const struct vcl_frame *frame, int decoding, struct vcl_tensor_tables *tables);
@@ -60,14 +64,15 @@ void vcl_tensor_add_means(const struct vcl_frame *frame, const struct vcl_tensor
 /* Most bytes a tile takes. */
 size_t vcl_tensor_bound(const struct vcl_frame *frame, uint32_t rows, uint32_t cols);
 
-/* x, the tile's values, to bytes at dst; returns how many.  y gets what the decoder will make of them. */
+/* x, the tile's values, to bytes at dst; returns how many.  counts may be NULL.  y gets what the decoder will make of them, kept
+ * within the finite values of dtype. */
 size_t vcl_tensor_encode(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
                          struct vcl_rect rect, const float *x, struct vcl_tensor_work *work, uint8_t *dst,
-                         float *y, struct vcl_tensor_counts *counts);
+                         enum vcl_dtype dtype, void *y, struct vcl_tensor_counts *counts);
 
 /* Back; 0 if the bytes are no such tile. */
 int vcl_tensor_decode(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
                       struct vcl_rect rect, const uint8_t *src, size_t bytes, struct vcl_tensor_work *work,
-                      float *y);
+                      enum vcl_dtype dtype, void *dst);
 
 #endif

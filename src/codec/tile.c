@@ -45,6 +45,12 @@ static int is_exact(const struct vcl_frame *frame)
     return frame->codec == VCL_CODEC_EXACT || frame->codec == VCL_CODEC_LOSSLESS;
 }
 
+/* The tensor codec writes values in their dtype where nothing comes after it. */
+static int is_direct(const struct vcl_frame *frame)
+{
+    return frame->codec == VCL_CODEC_TENSOR && !(frame->flags & (VCL_FLAG_ROTATED | VCL_FLAG_COL_MEANS));
+}
+
 /* Room for a tile's stored bytes while encoding.  Three bytes a sample and a page is beyond any H.26x
  * picture of 12 bits: PCM coding units bound it near two.  The side list costs at most 8 bytes and a value
  * per value. */
@@ -71,7 +77,7 @@ static int create_float_buffers(const struct vcl_mem *mem, const struct vcl_fram
                                 size_t cols, size_t samples, int encoding, struct vcl_tile_work *work)
 {
     const int video = is_video(frame);
-    work->x = vcl_alloc(mem, work->values, sizeof *work->x);
+    work->x = vcl_alloc(mem, encoding || !is_direct(frame) ? work->values : 0, sizeof *work->x);
     if (video) {
         work->scales = vcl_alloc(mem, rows, sizeof *work->scales);
         work->samples = vcl_alloc(mem, samples, sizeof *work->samples);
@@ -153,6 +159,22 @@ static float limit_of(const struct vcl_frame *frame)
     return limit <= FLT_MAX ? limit : FLT_MAX;
 }
 
+/* Where the next value set aside is, from i on: blocks without one are passed over in vectors. */
+static size_t find_aside(const float *x, size_t i, size_t n, float limit)
+{
+    enum { BLOCK = 64 };
+    for (; i + BLOCK <= n; i += BLOCK) {
+        int any = 0;
+        for (size_t k = 0; k < BLOCK; k++)
+            any |= is_set_aside(x[i + k], limit);
+        if (any)
+            break;
+    }
+    while (i < n && !is_set_aside(x[i], limit))
+        i++;
+    return i;
+}
+
 /* Writes the list of runs of equal values set aside and sets them to 0 in x, so that they spoil neither the
  * range nor the rotation.  Returns the list's bytes; dst NULL only counts the values, in *count. */
 static size_t take_aside(const struct vcl_frame *frame, float limit, const uint8_t *raw, float *x, size_t n,
@@ -162,14 +184,10 @@ static size_t take_aside(const struct vcl_frame *frame, float limit, const uint8
     uint32_t runs = 0;
     size_t at = 4;
     *count = 0;
-    for (size_t i = 0; i < n;) {
+    for (size_t i = find_aside(x, 0, n, limit); i < n; i = find_aside(x, i, n, limit)) {
         size_t end = i;
         while (end < n && is_set_aside(x[end], limit) && memcmp(raw + end * size, raw + i * size, size) == 0)
             x[end++] = 0;
-        if (end == i) {
-            i++;
-            continue;
-        }
         if (dst) {
             vcl_store32(dst + at, (uint32_t)i);
             vcl_store32(dst + at + 4, (uint32_t)(end - i));
@@ -222,20 +240,34 @@ static size_t load_values(const struct vcl_frame *frame, const struct vcl_tile_c
     return list;
 }
 
+enum { SIDE_BY_SIDE = 16 }; /* sums: the same additions on every CPU, whatever its vectors' width */
+
 static float row_absmax(const float *x, size_t n)
 {
-    float max = 0;
-    for (size_t i = 0; i < n; i++)
-        max = fabsf(x[i]) > max ? fabsf(x[i]) : max;
-    return max;
+    float max[SIDE_BY_SIDE] = { 0 };
+    size_t i = 0;
+    for (; i + SIDE_BY_SIDE <= n; i += SIDE_BY_SIDE)
+        for (size_t k = 0; k < SIDE_BY_SIDE; k++)
+            max[k] = fabsf(x[i + k]) > max[k] ? fabsf(x[i + k]) : max[k];
+    for (; i < n; i++)
+        max[0] = fabsf(x[i]) > max[0] ? fabsf(x[i]) : max[0];
+    for (size_t k = 1; k < SIDE_BY_SIDE; k++)
+        max[0] = max[k] > max[0] ? max[k] : max[0];
+    return max[0];
 }
 
 static double energy(const float *x, size_t n)
 {
-    double sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += (double)x[i] * x[i];
-    return sum;
+    double sum[SIDE_BY_SIDE] = { 0 };
+    size_t i = 0;
+    for (; i + SIDE_BY_SIDE <= n; i += SIDE_BY_SIDE)
+        for (size_t k = 0; k < SIDE_BY_SIDE; k++)
+            sum[k] += (double)x[i + k] * x[i + k];
+    for (; i < n; i++)
+        sum[0] += (double)x[i] * x[i];
+    for (size_t k = 1; k < SIDE_BY_SIDE; k++)
+        sum[0] += sum[k];
+    return sum[0];
 }
 
 /* The columns' energy relative to their rows', from which the columns' classes follow. */
@@ -332,9 +364,11 @@ static enum vcl_status finish_values(const struct vcl_frame *frame, struct vcl_r
     size_t used;
     if (frame->flags & VCL_FLAG_ROTATED)
         vcl_rotate_back(y, rect.rows, rect.cols, frame->seed);
-    if (!saturate(frame->tensor.dtype, y, n))
-        return fail(work, VCL_E_FORMAT, "values overflow in the rotation");
-    vcl_from_f32(frame->tensor.dtype, y, raw, n);
+    if (!is_direct(frame)) {
+        if (!saturate(frame->tensor.dtype, y, n))
+            return fail(work, VCL_E_FORMAT, "values overflow in the rotation");
+        vcl_from_f32(frame->tensor.dtype, y, raw, n);
+    }
     if (!(frame->flags & VCL_FLAG_NON_FINITE))
         return VCL_OK;
     return put_aside(frame, work->stored, work->size, raw, n, &used, work);
@@ -378,9 +412,13 @@ static enum vcl_status encode_values(const struct vcl_frame *frame, const struct
 {
     enum vcl_status status = VCL_OK;
     if (frame->codec == VCL_CODEC_TENSOR) {
-        memset(work->counts, 0, sizeof *work->counts);
-        work->size += vcl_tensor_encode(frame, coder->tables, rect, work->x, &work->tensor,
-                                        work->stored + work->size, work->y, work->counts);
+        struct vcl_tensor_counts *const counts = coder->counting ? work->counts : NULL;
+        if (counts)
+            memset(counts, 0, sizeof *counts);
+        work->size +=
+            vcl_tensor_encode(frame, coder->tables, rect, work->x, &work->tensor, work->stored + work->size,
+                              is_direct(frame) ? frame->tensor.dtype : VCL_DTYPE_F32,
+                              is_direct(frame) ? (void *)work->decoded : work->y, counts);
         vcl_tensor_add_means(frame, coder->tables, rect, 1, work->y);
         return VCL_OK;
     }
@@ -494,7 +532,8 @@ static enum vcl_status decode_lossy(const struct vcl_frame *frame, const struct 
     if (frame->codec != VCL_CODEC_TENSOR)
         status = decode_picture(frame, coder, rect, at, work);
     else if (!vcl_tensor_decode(frame, coder->tables, rect, work->stored + at, work->size - at, &work->tensor,
-                                work->x))
+                                is_direct(frame) ? frame->tensor.dtype : VCL_DTYPE_F32,
+                                is_direct(frame) ? (void *)work->raw : work->x))
         status = fail(work, VCL_E_FORMAT, "stored bytes are no stream of the tensor codec");
     else
         vcl_tensor_add_means(frame, coder->tables, rect, 1, work->x);

@@ -16,6 +16,7 @@ struct vcl_tile_coder {
     const struct vcl_video *video;          /* video codecs, to decoder */
     struct vcl_video_config config;         /* encoder's or decoder's */
     const char *decoder;                    /* encoding: what checks the result */
+    int counting;                           /* encoding, tensor codec: fill work->counts */
 };
 
 /* What the encoder must know of a tensor before it chooses a step. */

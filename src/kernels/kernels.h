@@ -6,6 +6,7 @@
 #define VCL_KERNELS_H
 
 #include "base/cpu.h"
+#include "kernels/tensor_loops.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -74,6 +75,23 @@ struct vcl_kernels {
      * are before `end`. */
     const uint8_t *(*rans_decode)(uint32_t *states, const uint8_t *words, const uint8_t *end,
                                   const uint32_t *table, uint8_t *dst, size_t n);
+
+    /* Indices of `count` columns from column `first` on, [column][lane]; lanes without a row become 0.
+     * Sets r->damaged where bytes run out. */
+    void (*decode_columns)(const struct vcl_stripe *t, struct vcl_lanes_reader *r, uint32_t first,
+                           uint32_t count, int16_t *j);
+    /* The indices of a whole stripe, last column first. */
+    void (*encode_stripe)(const struct vcl_stripe *t, struct vcl_lanes_writer *w, const int16_t *j);
+
+    /* A stripe's rows of x, `stride` values apart, to u[column][lane]; lanes without a row become 0. */
+    void (*load_rows)(const struct vcl_stripe *t, const struct vcl_scaling *scaling, const float *x,
+                      size_t stride, float *u);
+    /* `count` columns of indices to values, in rows `stride` values apart. */
+    void (*store_rows)(const struct vcl_stripe *t, const struct vcl_points *points, const int16_t *j,
+                       uint32_t count, void *dst, size_t stride);
+
+    /* The path of least squared error and cost through a stripe; scratch: vcl_trellis_scratch. */
+    void (*search)(const struct vcl_stripe *t, const float *u, uint32_t *scratch, int16_t *j);
 };
 
 /* The level must be one the machine has. */

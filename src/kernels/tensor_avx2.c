@@ -1,0 +1,427 @@
+/* tensor_avx2.c - the loops of the tensor codec with AVX2: 32 lanes in four vectors.
+ *
+ * Words are dealt to the lanes that need one, and collected from those that overflow, by permutations made with
+ * pdep and pext from the mask of those lanes: eight bytes, each the number of a word or of a lane. */
+#include "kernels/tensor_loops.h"
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+#define TARGET __attribute__((target("avx2,fma,f16c,bmi,bmi2,popcnt")))
+#define INLINE TARGET static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+
+enum { WIDTH = 8, VECTORS = VCL_STRIPE_LANES / WIDTH };
+
+#define NUMBERS 0x0706050403020100u
+
+INLINE __m256i set1(uint32_t x) { return _mm256_set1_epi32((int)x); }
+INLINE __m256i load8(const void *p) { return _mm256_loadu_si256(p); }
+INLINE void store8(void *p, __m256i x) { _mm256_storeu_si256(p, x); }
+INLINE unsigned mask_of(__m256i x) { return (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(x)); }
+
+/* 0xff in the bytes whose bit of the mask is set. */
+INLINE uint64_t spread_mask(unsigned mask) { return _pdep_u64(mask, 0x0101010101010101u) * 0xff; }
+
+INLINE __m256i bytes_to_lanes(uint64_t bytes)
+{
+    return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)bytes));
+}
+
+/* -1 in the lanes that have a row. */
+INLINE void find_active(const struct vcl_stripe *t, __m256i active[VECTORS])
+{
+    UNROLL
+    for (int v = 0; v < VECTORS; v++)
+        active[v] = _mm256_cmpgt_epi32(_mm256_set1_epi32(t->active - WIDTH * v),
+                                       _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+/* Classes of the lanes in this column, times what a class' table holds. */
+INLINE void find_tables(const struct vcl_stripe *t, uint32_t col, int entries_log2, __m256i tables[VECTORS])
+{
+    const __m256i add = _mm256_set1_epi32(t->col_class ? t->col_class[col] : 0);
+    UNROLL
+    for (int v = 0; v < VECTORS; v++) {
+        const __m256i row = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)(t->row_class + WIDTH * v)));
+        __m256i class = _mm256_max_epi32(_mm256_add_epi32(row, add), _mm256_setzero_si256());
+        class = _mm256_min_epi32(class, set1(VCL_MODEL_CLASSES - 1));
+        tables[v] = _mm256_slli_epi32(class, entries_log2);
+    }
+}
+
+/* ---- decoding -------------------------------------------------------------------------------- */
+
+INLINE const uint8_t *refill(__m256i *x, const uint8_t *words)
+{
+    const __m256i need = _mm256_cmpeq_epi32(_mm256_srli_epi32(*x, 16), _mm256_setzero_si256());
+    const unsigned mask = mask_of(need);
+    const __m256i order = bytes_to_lanes(_pdep_u64(NUMBERS, spread_mask(mask)));
+    const __m256i next = _mm256_cvtepu16_epi32(_mm_loadu_si128((const void *)words));
+    const __m256i dealt = _mm256_permutevar8x32_epi32(next, order);
+    *x = _mm256_blendv_epi8(*x, _mm256_or_si256(_mm256_slli_epi32(*x, 16), dealt), need);
+    return words + 2 * _mm_popcnt_u32(mask);
+}
+
+/* The table's entries for the lanes' states.  A trellis stands ten bits higher, its codebook's bit just above
+ * the slot; what is below it is left of earlier states. */
+INLINE __m256i look_up(const uint32_t *slots, __m256i x, __m256i trellis, __m256i table)
+{
+    const __m256i codebook = _mm256_and_si256(trellis, set1(VCL_MODEL_TOTAL));
+    const __m256i slot = _mm256_and_si256(x, set1(VCL_MODEL_TOTAL - 1));
+    const __m256i at = _mm256_or_si256(_mm256_or_si256(slot, codebook), table);
+    return _mm256_i32gather_epi32((const int *)slots, at, 4);
+}
+
+INLINE __m256i take_symbol(__m256i x, __m256i entry, __m256i active)
+{
+    const __m256i ten = set1(1023);
+    const __m256i frequency = _mm256_and_si256(entry, ten);
+    const __m256i rest = _mm256_and_si256(_mm256_srli_epi32(entry, 10), ten);
+    const __m256i product = _mm256_mullo_epi32(frequency, _mm256_srli_epi32(x, VCL_MODEL_BITS));
+    return _mm256_blendv_epi8(x, _mm256_add_epi32(product, rest), active);
+}
+
+/* x where bit n is set, else 0. */
+INLINE __m256i where_bit(__m256i bits, int n, __m256i x)
+{
+    return _mm256_and_si256(_mm256_srai_epi32(_mm256_slli_epi32(bits, 31 - n), 31), x);
+}
+
+INLINE __m256i next_trellis(__m256i trellis, __m256i branch, __m256i turn)
+{
+    const __m256i half = _mm256_srli_epi32(trellis, 1);
+    return _mm256_xor_si256(_mm256_xor_si256(half, branch), where_bit(trellis, VCL_MODEL_BITS, turn));
+}
+
+INLINE unsigned escapes_of(__m256i entry, __m256i active)
+{
+    const __m256i sum = _mm256_add_epi32(entry, set1(62u << 20)), least = set1(124u << 20);
+    return mask_of(_mm256_and_si256(_mm256_cmpeq_epi32(_mm256_max_epu32(sum, least), sum), active));
+}
+
+/* Indices of 32 lanes, 0 where there is no row. */
+INLINE void store_indices(int16_t *column, const __m256i j[VECTORS], const __m256i active[VECTORS])
+{
+    UNROLL
+    for (int v = 0; v < VECTORS; v += 2) {
+        const __m256i a = _mm256_and_si256(j[v], active[v]), b = _mm256_and_si256(j[v + 1], active[v + 1]);
+        store8(column + WIDTH * v, _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8));
+    }
+}
+
+/* With `shift` low bits of k outside the model: those of every lane follow its symbol's words. */
+INLINE const uint8_t *take_low_bits(__m256i *x, __m256i *j, __m256i odd, unsigned shift, __m256i active,
+                                    const uint8_t *words)
+{
+    const __m128i count = _mm_cvtsi32_si128((int)shift);
+    const __m256i low = _mm256_and_si256(*x, set1((1u << shift) - 1));
+    const __m256i k = _mm256_or_si256(_mm256_sll_epi32(_mm256_srai_epi32(*j, 1), count), low);
+    const __m256i wide = _mm256_or_si256(_mm256_add_epi32(k, k), odd);
+    *j = _mm256_srai_epi32(_mm256_slli_epi32(wide, 16), 16);
+    *x = _mm256_blendv_epi8(*x, _mm256_srl_epi32(*x, count), active);
+    return refill(x, words);
+}
+
+/* Columns until the words run short; returns how many. */
+INLINE uint32_t decode_columns(const struct vcl_stripe *t, struct vcl_lanes_reader *r, uint32_t first,
+                               uint32_t count, unsigned shift, int by_column, int16_t *j)
+{
+    const ptrdiff_t most = shift ? 4 * VCL_STRIPE_LANES : 2 * VCL_STRIPE_LANES;
+    const __m256i turn_branch = set1((uint32_t)vcl_trellis_turns[t->v][0] << VCL_MODEL_BITS);
+    const __m256i turn = set1((uint32_t)vcl_trellis_turns[t->v][1] << VCL_MODEL_BITS);
+    const uint32_t *const slots = t->slots;
+    const uint8_t *words = r->words, *const end = r->words_end;
+    __m256i x[VECTORS], trellis[VECTORS], tables[VECTORS], active[VECTORS];
+    uint32_t c = 0;
+    UNROLL
+    for (int v = 0; v < VECTORS; v++) {
+        x[v] = load8(r->state + WIDTH * v);
+        trellis[v] = _mm256_slli_epi32(load8(r->trellis + WIDTH * v), VCL_MODEL_BITS);
+    }
+    find_active(t, active);
+    find_tables(t, first, VCL_MODEL_BITS + 1, tables);
+    for (; c < count && end - words >= most; c++, j += VCL_STRIPE_LANES) {
+        __m256i index[VECTORS];
+        uint32_t escaped = 0;
+        if (by_column)
+            find_tables(t, first + c, VCL_MODEL_BITS + 1, tables);
+        UNROLL
+        for (int v = 0; v < VECTORS; v++) {
+            const __m256i entry = look_up(slots, x[v], trellis[v], tables[v]);
+            x[v] = take_symbol(x[v], entry, active[v]);
+            words = refill(&x[v], words);
+            index[v] = _mm256_srai_epi32(entry, 20);
+            escaped |= (uint32_t)escapes_of(entry, active[v]) << WIDTH * v;
+        }
+        UNROLL
+        for (int v = 0; v < VECTORS; v++) {
+            const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(trellis[v], VCL_MODEL_BITS), set1(1));
+            if (shift)
+                words = take_low_bits(&x[v], &index[v], odd, shift, active[v], words);
+            trellis[v] = next_trellis(trellis[v], where_bit(index[v], 1, turn_branch), turn);
+        }
+        store_indices(j, index, active);
+        if (__builtin_expect(escaped != 0, 0))
+            vcl_get_escapes(r, escaped, shift, j);
+    }
+    r->words = words;
+    UNROLL
+    for (int v = 0; v < VECTORS; v++) {
+        store8(r->state + WIDTH * v, x[v]);
+        store8(r->trellis + WIDTH * v, _mm256_srli_epi32(trellis[v], VCL_MODEL_BITS));
+    }
+    return c;
+}
+
+TARGET void vcl_decode_columns_avx2(const struct vcl_stripe *t, struct vcl_lanes_reader *r, uint32_t first,
+                                    uint32_t count, int16_t *j)
+{
+    uint32_t done = 0;
+    if (t->lanes == VCL_STRIPE_LANES && count > 0) {
+        if (t->shift)
+            done = decode_columns(t, r, first, count, t->shift, t->col_class != NULL, j);
+        else if (t->col_class)
+            done = decode_columns(t, r, first, count, 0, 1, j);
+        else
+            done = decode_columns(t, r, first, count, 0, 0, j);
+    }
+    vcl_decode_columns_c(t, r, first + done, count - done, j + (size_t)done * VCL_STRIPE_LANES);
+}
+
+/* ---- encoding -------------------------------------------------------------------------------- */
+
+/* The words of the lanes in `full`; the lane of the lowest number gets the lowest place. */
+INLINE uint8_t *put_words(__m256i *x, __m256i full, uint8_t *words)
+{
+    const unsigned mask = mask_of(full), idle = 8 - (unsigned)_mm_popcnt_u32(mask);
+    const uint64_t lanes = _pext_u64(NUMBERS, spread_mask(mask)) << 4 * idle << 4 * idle;
+    const __m256i low = _mm256_and_si256(*x, set1(0xffff));
+    const __m256i picked = _mm256_permutevar8x32_epi32(low, bytes_to_lanes(lanes));
+    const __m128i packed =
+        _mm_packus_epi32(_mm256_castsi256_si128(picked), _mm256_extracti128_si256(picked, 1));
+    _mm_storeu_si128((__m128i *)(void *)(words - 16), packed);
+    *x = _mm256_blendv_epi8(*x, _mm256_srli_epi32(*x, 16), full);
+    return words - 16 + 2 * idle;
+}
+
+/* x / f is below 2^22, so that in single precision it is off by one at most; the remainder tells. */
+INLINE __m256i push_symbols(__m256i x, __m256i frequency, __m256i start, __m256i active)
+{
+    const __m256 half = _mm256_cvtepi32_ps(_mm256_srli_epi32(x, 1));
+    const __m256 ratio = _mm256_div_ps(_mm256_add_ps(half, half), _mm256_cvtepi32_ps(frequency));
+    __m256i quotient = _mm256_cvttps_epi32(ratio);
+    __m256i rest = _mm256_sub_epi32(x, _mm256_mullo_epi32(quotient, frequency));
+    const __m256i negative = _mm256_srai_epi32(rest, 31);
+    quotient = _mm256_add_epi32(quotient, negative);
+    rest = _mm256_add_epi32(rest, _mm256_and_si256(negative, frequency));
+    const __m256i small = _mm256_cmpgt_epi32(frequency, rest); /* -1 where it is a remainder */
+    quotient = _mm256_add_epi32(quotient, _mm256_add_epi32(small, set1(1)));
+    rest = _mm256_sub_epi32(rest, _mm256_andnot_si256(small, frequency));
+    const __m256i next =
+        _mm256_add_epi32(_mm256_slli_epi32(quotient, VCL_MODEL_BITS), _mm256_add_epi32(rest, start));
+    return _mm256_blendv_epi8(x, next, active);
+}
+
+INLINE uint8_t *push_low_bits(__m256i *x, __m256i j, unsigned shift, __m256i active, uint8_t *words)
+{
+    const __m256i low = _mm256_and_si256(_mm256_srai_epi32(j, 1), set1((1u << shift) - 1));
+    const __m256i bound = set1(1u << (32 - shift));
+    const __m256i full = _mm256_and_si256(_mm256_cmpeq_epi32(_mm256_max_epu32(*x, bound), *x), active);
+    words = put_words(x, full, words);
+    const __m256i next = _mm256_or_si256(_mm256_sll_epi32(*x, _mm_cvtsi32_si128((int)shift)), low);
+    *x = _mm256_blendv_epi8(*x, next, active);
+    return words;
+}
+
+/* Where in a class' table the index stands: 64 g + symbol. */
+INLINE __m256i symbols_of(__m256i j, unsigned shift)
+{
+    const __m256i one = set1(1), high = _mm256_sra_epi32(j, _mm_cvtsi32_si128((int)shift + 1));
+    const __m256i inside =
+        _mm256_and_si256(_mm256_cmpgt_epi32(high, set1((uint32_t)-32)), _mm256_cmpgt_epi32(set1(31), high));
+    const __m256i parity = _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_and_si256(high, one));
+    const __m256i escape = _mm256_and_si256(parity, set1(63));
+    const __m256i symbol = _mm256_blendv_epi8(escape, _mm256_add_epi32(high, set1(32)), inside);
+    return _mm256_or_si256(_mm256_slli_epi32(_mm256_and_si256(j, one), 6), symbol);
+}
+
+INLINE void encode_stripe(const struct vcl_stripe *t, struct vcl_lanes_writer *w, const int16_t *j,
+                          unsigned shift)
+{
+    uint8_t *words = w->words;
+    __m256i x[VECTORS], tables[VECTORS], active[VECTORS];
+    UNROLL
+    for (int v = 0; v < VECTORS; v++)
+        x[v] = load8(w->state + WIDTH * v);
+    find_active(t, active);
+    find_tables(t, 0, 7, tables);
+    for (uint32_t c = t->cols; c-- > 0;) {
+        const int16_t *const column = j + (size_t)c * VCL_STRIPE_LANES;
+        uint32_t escaped = 0;
+        __m256i index[VECTORS];
+        if (t->col_class)
+            find_tables(t, c, 7, tables);
+        UNROLL
+        for (int v = VECTORS - 1; v >= 0; v--) {
+            index[v] = _mm256_cvtepi16_epi32(_mm_loadu_si128((const void *)(column + WIDTH * v)));
+            if (shift)
+                words = push_low_bits(&x[v], index[v], shift, active[v], words);
+        }
+        UNROLL
+        for (int v = VECTORS - 1; v >= 0; v--) {
+            const __m256i at = _mm256_or_si256(symbols_of(index[v], shift), tables[v]);
+            const __m256i code = _mm256_i32gather_epi32((const int *)t->codes, at, 4);
+            const __m256i frequency = _mm256_and_si256(code, set1(1023));
+            const __m256i start = _mm256_and_si256(_mm256_srli_epi32(code, 10), set1(1023));
+            const __m256i room = _mm256_srli_epi32(x[v], 32 - VCL_MODEL_BITS);
+            const __m256i keep = _mm256_cmpgt_epi32(frequency, room);
+            words = put_words(&x[v], _mm256_andnot_si256(keep, active[v]), words);
+            x[v] = push_symbols(x[v], frequency, start, active[v]);
+            escaped |= mask_of(_mm256_and_si256(code, active[v])) << WIDTH * v;
+        }
+        if (__builtin_expect(escaped != 0, 0))
+            vcl_put_escapes(w, escaped, shift, column);
+    }
+    w->words = words;
+    UNROLL
+    for (int v = 0; v < VECTORS; v++)
+        store8(w->state + WIDTH * v, x[v]);
+}
+
+TARGET void vcl_encode_stripe_avx2(const struct vcl_stripe *t, struct vcl_lanes_writer *w, const int16_t *j)
+{
+    if (t->lanes != VCL_STRIPE_LANES)
+        vcl_encode_stripe_c(t, w, j);
+    else if (t->shift)
+        encode_stripe(t, w, j, t->shift);
+    else
+        encode_stripe(t, w, j, 0);
+}
+
+/* ---- rows to lanes and back ------------------------------------------------------------------- */
+
+INLINE void transpose(__m256 r[8])
+{
+    __m256 s[8];
+    UNROLL
+    for (int i = 0; i < 8; i += 4) {
+        const __m256 a = _mm256_unpacklo_ps(r[i], r[i + 1]), b = _mm256_unpackhi_ps(r[i], r[i + 1]);
+        const __m256 c = _mm256_unpacklo_ps(r[i + 2], r[i + 3]), d = _mm256_unpackhi_ps(r[i + 2], r[i + 3]);
+        s[i] = _mm256_shuffle_ps(a, c, 0x44);
+        s[i + 1] = _mm256_shuffle_ps(a, c, 0xee);
+        s[i + 2] = _mm256_shuffle_ps(b, d, 0x44);
+        s[i + 3] = _mm256_shuffle_ps(b, d, 0xee);
+    }
+    UNROLL
+    for (int i = 0; i < 4; i++) {
+        r[i] = _mm256_permute2f128_ps(s[i], s[i + 4], 0x20);
+        r[i + 4] = _mm256_permute2f128_ps(s[i], s[i + 4], 0x31);
+    }
+}
+
+/* Columns beyond the last whole eight go the portable way. */
+TARGET void vcl_load_rows_avx2(const struct vcl_stripe *t, const struct vcl_scaling *scaling, const float *x,
+                               size_t stride, float *u)
+{
+    const __m256 scale = _mm256_set1_ps(scaling->scale);
+    const __m256 most = _mm256_set1_ps(scaling->limit), least = _mm256_set1_ps(-scaling->limit);
+    const uint32_t whole = t->lanes == VCL_STRIPE_LANES ? t->cols / WIDTH * WIDTH : 0;
+    struct vcl_stripe rest = *t;
+    for (uint32_t c = 0; c < whole; c += WIDTH)
+        for (int v = 0; v < VECTORS; v++) {
+            float *const to = u + (size_t)c * VCL_STRIPE_LANES + WIDTH * v;
+            __m256 r[WIDTH];
+            UNROLL
+            for (int l = 0; l < WIDTH; l++) {
+                const int lane = WIDTH * v + l;
+                r[l] =
+                    lane < t->active ? _mm256_loadu_ps(x + (size_t)lane * stride + c) : _mm256_setzero_ps();
+                r[l] = _mm256_max_ps(_mm256_min_ps(_mm256_mul_ps(r[l], scale), most), least);
+            }
+            transpose(r);
+            UNROLL
+            for (int l = 0; l < WIDTH; l++)
+                _mm256_storeu_ps(to + l * VCL_STRIPE_LANES, r[l]);
+        }
+    rest.cols -= whole;
+    vcl_load_rows_c(&rest, scaling, x + whole, stride, u + (size_t)whole * VCL_STRIPE_LANES);
+}
+
+struct points {
+    __m256 low, high, step, most, least; /* offsets of 0 to 7 and of 8 */
+};
+
+INLINE __m256 values_of(__m256i j, const struct points *points)
+{
+    const __m256i size = _mm256_abs_epi32(j);
+    const __m256 below = _mm256_permutevar8x32_ps(points->low, size);
+    const __m256 above = _mm256_permutevar8x32_ps(points->high, size);
+    const __m256 eight = _mm256_castsi256_ps(_mm256_cmpgt_epi32(size, set1(7)));
+    const __m256 near = _mm256_castsi256_ps(_mm256_cmpgt_epi32(set1(VCL_OFFSETS), size));
+    const __m256 move = _mm256_and_ps(near, _mm256_blendv_ps(below, above, eight));
+    const __m256 sign = _mm256_castsi256_ps(_mm256_and_si256(j, set1(1u << 31)));
+    const __m256 x = _mm256_add_ps(_mm256_cvtepi32_ps(j), _mm256_xor_ps(move, sign));
+    return _mm256_max_ps(_mm256_min_ps(_mm256_mul_ps(x, points->step), points->most), points->least);
+}
+
+/* Finite values, rounded to nearest, ties to even. */
+INLINE __m128i to_bf16(__m256 x)
+{
+    const __m256i u = _mm256_castps_si256(x), odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), set1(1));
+    const __m256i y = _mm256_srli_epi32(_mm256_add_epi32(u, _mm256_add_epi32(odd, set1(0x7fff))), 16);
+    return _mm_packus_epi32(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1));
+}
+
+INLINE void store_row(enum vcl_dtype dtype, void *dst, size_t at, __m256 x)
+{
+    if (dtype == VCL_DTYPE_F32)
+        _mm256_storeu_ps((float *)dst + at, x);
+    else if (dtype == VCL_DTYPE_F16)
+        _mm_storeu_si128((void *)((uint16_t *)dst + at), _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+    else
+        _mm_storeu_si128((void *)((uint16_t *)dst + at), to_bf16(x));
+}
+
+INLINE void store_rows(const struct vcl_stripe *t, const struct vcl_points *how, enum vcl_dtype dtype,
+                       const int16_t *j, uint32_t count, void *dst, size_t stride)
+{
+    const struct points points = { _mm256_loadu_ps(how->offset), _mm256_loadu_ps(how->offset + WIDTH),
+                                   _mm256_set1_ps(how->step), _mm256_set1_ps(how->limit),
+                                   _mm256_set1_ps(-how->limit) };
+    for (uint32_t c = 0; c < count; c += WIDTH)
+        for (int v = 0; WIDTH * v < t->active; v++) {
+            const int16_t *const from = j + (size_t)c * VCL_STRIPE_LANES + WIDTH * v;
+            __m256 r[WIDTH];
+            UNROLL
+            for (int l = 0; l < WIDTH; l++)
+                r[l] = values_of(
+                    _mm256_cvtepi16_epi32(_mm_loadu_si128((const void *)(from + l * VCL_STRIPE_LANES))),
+                    &points);
+            transpose(r);
+            UNROLL
+            for (int l = 0; l < WIDTH; l++)
+                if (WIDTH * v + l < t->active)
+                    store_row(dtype, dst, (size_t)(WIDTH * v + l) * stride + c, r[l]);
+        }
+}
+
+TARGET void vcl_store_rows_avx2(const struct vcl_stripe *t, const struct vcl_points *points, const int16_t *j,
+                                uint32_t count, void *dst, size_t stride)
+{
+    const enum vcl_dtype dtype = points->dtype;
+    const int wide = dtype != VCL_DTYPE_F32 && dtype != VCL_DTYPE_F16 && dtype != VCL_DTYPE_BF16;
+    const uint32_t whole = t->lanes != VCL_STRIPE_LANES || wide ? 0 : count / WIDTH * WIDTH;
+    const size_t size = dtype == VCL_DTYPE_F32 ? 4 : 2;
+    if (dtype == VCL_DTYPE_F32)
+        store_rows(t, points, VCL_DTYPE_F32, j, whole, dst, stride);
+    else if (dtype == VCL_DTYPE_F16)
+        store_rows(t, points, VCL_DTYPE_F16, j, whole, dst, stride);
+    else
+        store_rows(t, points, VCL_DTYPE_BF16, j, whole, dst, stride);
+    vcl_store_rows_c(t, points, j + (size_t)whole * VCL_STRIPE_LANES, count - whole,
+                     (uint8_t *)dst + whole * size, stride);
+}
+
+#endif

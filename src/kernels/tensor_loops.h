@@ -1,0 +1,121 @@
+/* tensor_loops.h - the hot loops of the tensor codec: what they take, and their portable definition.
+ *
+ * A stripe is `lanes` rows whose columns run in sequence; arrays over it are [column][lane].  Stripes of 32
+ * lanes are vectorised; those of 8, which belong to small tensors, take the portable way at every level. */
+#ifndef VCL_TENSOR_LOOPS_H
+#define VCL_TENSOR_LOOPS_H
+
+#include "vcllm.h"
+
+enum {
+    VCL_STRIPE_LANES = 32, /* the most */
+    VCL_MODEL_BITS = 10,   /* probabilities are frequencies of 2^10 */
+    VCL_MODEL_TOTAL = 1 << VCL_MODEL_BITS,
+    VCL_MODEL_SYMBOLS = 64,
+    VCL_MODEL_CLASSES = 40,
+    VCL_TRELLIS_BITS_MAX = 8,
+    VCL_OFFSETS = 16 /* reconstruction offsets by |j| */
+};
+
+#define VCL_LANE_LOW (1u << 16) /* the least a rANS state can be, and where it starts */
+
+/* Windows: for values whose four nearest points start at `low`, eight costs: of the nearest point of every
+ * subset j mod 4 and of its neighbour towards zero.  Values from 0 on, then those below 0. */
+enum {
+    VCL_WINDOW_LOW = 2,   /* row 0: low = -2 */
+    VCL_WINDOW_HIGH = 66, /* from here on all points are escapes */
+    VCL_WINDOW_LOWEST = -70,
+    VCL_WINDOW_NEGATIVE = VCL_WINDOW_LOW + VCL_WINDOW_HIGH + 1 - VCL_WINDOW_LOWEST, /* row of low = 0 */
+    VCL_WINDOWS = VCL_WINDOW_NEGATIVE + 2
+};
+
+/* The symbol of an index: -31 to 30 have their own, all others one of the two escapes, by parity. */
+static inline int vcl_symbol_of(int k) { return k >= -31 && k <= 30 ? k + 32 : (k & 1) * 63; }
+
+/* Whose cost the search takes: beyond the symbols that of the outermost on its side, by parity. */
+static inline int vcl_cost_symbol(int k) { return k < -31 ? k & 1 : k > 30 ? 62 + (k & 1) : k + 32; }
+
+struct vcl_stripe {
+    int lanes;  /* 8 or 32 */
+    int active; /* the first of them; the others have no row */
+    uint32_t cols;
+    int v;          /* trellis state bits */
+    unsigned shift; /* low bits of k kept out of the model */
+    int8_t row_class[VCL_STRIPE_LANES];
+    const int8_t *col_class; /* by column; NULL: all 0 */
+    const uint32_t *slots;   /* decoding, by class: vcl_model_slots */
+    const uint32_t *codes;   /* encoding, by class: vcl_model_codes */
+    const float *costs;      /* searching, by class: 128 costs by g and symbol; NULL: only distance counts */
+    const float *windows;    /* searching with costs, shift 0: VCL_WINDOWS x 8 */
+};
+
+static inline int vcl_stripe_class(const struct vcl_stripe *t, int lane, uint32_t col)
+{
+    const int class = t->row_class[lane] + (t->col_class ? t->col_class[col] : 0);
+    return class < 0 ? 0 : class >= VCL_MODEL_CLASSES ? VCL_MODEL_CLASSES - 1 : class;
+}
+
+/* State s of v bits: union codebook g = s & 1, branch b = k & 1; the next state is
+ * s / 2 ^ (b ? turn[0] : 0) ^ (g ? turn[1] : 0), and turn[1] alone has the highest bit: halves of
+ * Ungerboeck's parity-check polynomials (1982), in octal 2 4 4 10 24 126 362 and 5 13 23 45 103 235 515 for 2 to 8
+ * bits.  v = 0 is the scalar quantiser. */
+static const uint8_t vcl_trellis_turns[VCL_TRELLIS_BITS_MAX + 1][2] = {
+    { 0, 0 },    { 0, 0 },     { 01, 02 },    { 02, 05 },    { 02, 011 },
+    { 04, 022 }, { 012, 041 }, { 053, 0116 }, { 0171, 0246 }
+};
+
+/* A float beyond any path's cost that still adds up exactly enough to stay beyond; and how often the least cost
+ * is taken off all. */
+#define VCL_UNREACHED 1e30f
+#define VCL_RENORM 64
+
+struct vcl_lanes_reader {
+    const uint8_t *escapes, *escapes_end;
+    const uint8_t *words, *words_end;
+    uint32_t state[VCL_STRIPE_LANES];   /* never below VCL_LANE_LOW */
+    uint32_t trellis[VCL_STRIPE_LANES]; /* 0 at the start of a stripe */
+    int damaged;
+};
+
+/* Both go down: the last written is the first read. */
+struct vcl_lanes_writer {
+    uint8_t *escapes;
+    uint8_t *words; /* 32 bytes more may be scribbled on than are used */
+    uint32_t state[VCL_STRIPE_LANES];
+};
+
+/* How j becomes a value: j moved away from 0 by offset[|j|] (0 for 0 and for the last), times step, kept within
+ * limit, in dtype. */
+struct vcl_points {
+    float offset[VCL_OFFSETS];
+    float step, limit;
+    enum vcl_dtype dtype;
+};
+
+/* Values to half-steps: x times scale, kept within limit. */
+struct vcl_scaling {
+    float scale, limit;
+};
+
+#define VCL_TENSOR_LEVEL(L)                                                                                \
+    void vcl_decode_columns_##L(const struct vcl_stripe *t, struct vcl_lanes_reader *r, uint32_t first,    \
+                                uint32_t count, int16_t *j);                                               \
+    void vcl_encode_stripe_##L(const struct vcl_stripe *t, struct vcl_lanes_writer *w, const int16_t *j);  \
+    void vcl_load_rows_##L(const struct vcl_stripe *t, const struct vcl_scaling *scaling, const float *x,  \
+                           size_t stride, float *u);                                                       \
+    void vcl_store_rows_##L(const struct vcl_stripe *t, const struct vcl_points *points, const int16_t *j, \
+                            uint32_t count, void *dst, size_t stride);                                     \
+    void vcl_search_##L(const struct vcl_stripe *t, const float *u, uint32_t *scratch, int16_t *j);
+
+VCL_TENSOR_LEVEL(c)
+VCL_TENSOR_LEVEL(avx2)
+VCL_TENSOR_LEVEL(avx512)
+
+/* What all levels share: escapes are rare. */
+
+/* Reads the escapes of the lanes in mask and puts them in place of the bits above `shift` and g. */
+void vcl_get_escapes(struct vcl_lanes_reader *r, uint32_t mask, unsigned shift, int16_t *column);
+/* Writes those of the lanes in mask. */
+void vcl_put_escapes(struct vcl_lanes_writer *w, uint32_t mask, unsigned shift, const int16_t *column);
+
+#endif

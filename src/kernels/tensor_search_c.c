@@ -1,0 +1,183 @@
+/* tensor_search_c.c - the trellis search in portable C: the definition.
+ *
+ * Viterbi's algorithm, every lane a path of its own.  The states come in butterflies: two that differ in what a
+ * branch turns over lead to two that do so too.  Of every column scratch keeps one word for each subset of
+ * points, j mod 4, and one for each state, with a bit for each lane: whether the point nearest to zero was the
+ * better one, and by which branch the state was reached.  All arithmetic is plain float in a fixed order, so
+ * that every CPU finds the same path. */
+#include "kernels/tensor_loops.h"
+
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* To the nearest, ties to even: beyond 2^23 a float has no fraction. */
+INLINE float round_even(float x)
+{
+    const float magic = 12582912.0f;
+    return (x + magic) - magic;
+}
+
+INLINE float nearest(float u, int subset)
+{
+    return (float)subset + 4 * round_even((u - (float)subset) * 0.25f);
+}
+
+INLINE float inwards(float u) { return u < 0 ? 4 : -4; }
+
+static float cost_of(const struct vcl_stripe *t, const float *costs, float point)
+{
+    const int j = (int)point;
+    return costs[(j & 1) * VCL_MODEL_SYMBOLS + vcl_cost_symbol(j >> (t->shift + 1))];
+}
+
+/* What the best point of every subset costs; returns the words that tell which it was. */
+static void find_points(const struct vcl_stripe *t, const float *u, uint32_t col,
+                        float best[4][VCL_STRIPE_LANES], uint32_t inner[4])
+{
+    float near[4][VCL_STRIPE_LANES], far[4][VCL_STRIPE_LANES];
+    for (int q = 0; q < 4; q++)
+        for (int l = 0; l < t->lanes; l++) {
+            const float p = nearest(u[l], q), d = u[l] - p, e = u[l] - (p + inwards(u[l]));
+            near[q][l] = p;
+            best[q][l] = d * d;
+            far[q][l] = e * e;
+        }
+    memset(inner, 0, 4 * sizeof *inner);
+    for (int l = 0; t->costs && l < t->lanes; l++) {
+        const float *const costs = t->costs + vcl_stripe_class(t, l, col) * 2 * VCL_MODEL_SYMBOLS;
+        for (int q = 0; q < 4; q++) {
+            const float a = best[q][l] + cost_of(t, costs, near[q][l]);
+            const float b = far[q][l] + cost_of(t, costs, near[q][l] + inwards(u[l]));
+            best[q][l] = b < a ? b : a;
+            inner[q] |= (uint32_t)(b < a) << l;
+        }
+    }
+}
+
+/* ---- forward --------------------------------------------------------------------------------- */
+
+struct butterfly {
+    unsigned from[2], to[2], g; /* from[0] reaches to[0] by branch 0, to[1] by branch 1; from[1] reversed */
+};
+
+static struct butterfly butterfly_to(int v, unsigned to)
+{
+    const unsigned branch = vcl_trellis_turns[v][0], turn = vcl_trellis_turns[v][1], g = to >> (v - 1);
+    const unsigned from = 2 * (to ^ (g ? turn : 0)) + g;
+    return (struct butterfly){ { from, from ^ 2 * branch }, { to, to ^ branch }, g };
+}
+
+/* The better of two ways into a state, of equals the one from the lower state; the branch's bits. */
+INLINE uint32_t choose(int lanes, const float *a, const float *pa, const float *b, const float *pb,
+                       int b_is_lower, float *to)
+{
+    uint32_t word = 0;
+    for (int l = 0; l < lanes; l++) {
+        const float x = a[l] + pa[l], y = b[l] + pb[l];
+        const int second = b_is_lower ? y <= x : y < x;
+        to[l] = second ? y : x;
+        word |= second ? (uint32_t)1 << l : 0;
+    }
+    return word;
+}
+
+INLINE void advance(int v, int lanes, const float *cost, float best[4][VCL_STRIPE_LANES], float *next,
+                    uint32_t *words)
+{
+    const unsigned branch = vcl_trellis_turns[v][0];
+    for (unsigned to = 0; to < 1u << v; to++) {
+        const struct butterfly b = butterfly_to(v, to);
+        if (to > (to ^ branch))
+            continue;
+        const float *const c0 = cost + b.from[0] * VCL_STRIPE_LANES, *const c1 =
+                                                                         cost + b.from[1] * VCL_STRIPE_LANES;
+        const float *const p0 = best[b.g], *const p1 = best[2 + b.g];
+        const int lower = b.from[1] < b.from[0];
+        words[b.to[0]] = choose(lanes, c0, p0, c1, p1, lower, next + b.to[0] * VCL_STRIPE_LANES);
+        words[b.to[1]] = choose(lanes, c1, p0, c0, p1, !lower, next + b.to[1] * VCL_STRIPE_LANES);
+    }
+}
+
+/* Keeps the sums small, so that they stay exact enough. */
+static void subtract_least(int states, float *cost)
+{
+    for (int l = 0; l < VCL_STRIPE_LANES; l++) {
+        float least = cost[l];
+        for (int s = 1; s < states; s++)
+            least = cost[s * VCL_STRIPE_LANES + l] < least ? cost[s * VCL_STRIPE_LANES + l] : least;
+        for (int s = 0; s < states; s++)
+            cost[s * VCL_STRIPE_LANES + l] -= least;
+    }
+}
+
+/* The costs of all paths end up in cost. */
+static void forward(const struct vcl_stripe *t, const float *u, uint32_t *words, float *cost)
+{
+    const int states = 1 << t->v;
+    float next[(1 << VCL_TRELLIS_BITS_MAX) * VCL_STRIPE_LANES], best[4][VCL_STRIPE_LANES];
+    for (int i = 0; i < states * VCL_STRIPE_LANES; i++)
+        cost[i] = next[i] = i < VCL_STRIPE_LANES ? 0 : VCL_UNREACHED;
+    for (uint32_t c = 0; c < t->cols; c++, u += t->lanes, words += 4 + states) {
+        find_points(t, u, c, best, words);
+        if (t->lanes == VCL_STRIPE_LANES)
+            advance(t->v, VCL_STRIPE_LANES, cost, best, next, words + 4);
+        else
+            advance(t->v, t->lanes, cost, best, next, words + 4);
+        if (c % VCL_RENORM == VCL_RENORM - 1)
+            subtract_least(states, next);
+        memcpy(cost, next, (size_t)states * VCL_STRIPE_LANES * sizeof *cost);
+    }
+}
+
+/* ---- back ------------------------------------------------------------------------------------ */
+
+static int16_t point_of(float u, int subset, uint32_t inner)
+{
+    return (int16_t)(nearest(u, subset) + (inner ? inwards(u) : 0));
+}
+
+static void trace_back(const struct vcl_stripe *t, const float *u, const uint32_t *words, const float *cost,
+                       int lane, int16_t *j)
+{
+    const uint32_t branch = vcl_trellis_turns[t->v][0], turn = vcl_trellis_turns[t->v][1];
+    const size_t states = (size_t)1 << t->v;
+    uint32_t state = 0;
+    for (uint32_t s = 1; s < states; s++)
+        state = cost[s * VCL_STRIPE_LANES + (size_t)lane] < cost[state * VCL_STRIPE_LANES + (size_t)lane]
+                  ? s
+                  : state;
+    for (size_t c = t->cols; c-- > 0;) {
+        const uint32_t *const column = words + c * (4 + states);
+        const uint32_t b = column[4 + state] >> lane & 1, g = state >> (t->v - 1), q = 2 * b + g;
+        const size_t at = c * (size_t)t->lanes + (size_t)lane;
+        j[at] = point_of(u[at], (int)q, column[q] >> lane & 1);
+        state = 2 * (state ^ (g ? turn : 0) ^ (b ? branch : 0)) + g;
+    }
+}
+
+/* One state, one codebook, of which subsets 0 and 2 are the parts: each value alone. */
+static void search_scalar(const struct vcl_stripe *t, const float *u, int16_t *j)
+{
+    float best[4][VCL_STRIPE_LANES];
+    uint32_t inner[4];
+    for (uint32_t c = 0; c < t->cols; c++, u += t->lanes, j += t->lanes) {
+        find_points(t, u, c, best, inner);
+        for (int l = 0; l < t->lanes; l++) {
+            const int q = best[2][l] < best[0][l] ? 2 : 0;
+            j[l] = point_of(u[l], q, inner[q] >> l & 1);
+        }
+    }
+}
+
+void vcl_search_c(const struct vcl_stripe *t, const float *u, uint32_t *scratch, int16_t *j)
+{
+    float cost[(1 << VCL_TRELLIS_BITS_MAX) * VCL_STRIPE_LANES];
+    if (t->v == 0) {
+        search_scalar(t, u, j);
+        return;
+    }
+    forward(t, u, scratch, cost);
+    for (int l = 0; l < t->lanes; l++)
+        trace_back(t, u, scratch, cost, l, j);
+}

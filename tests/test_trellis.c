@@ -1,0 +1,390 @@
+/* The tensor codec's loops: every level of CPU against portable C, and there and back. */
+#include "base/common.h"
+#include "codec/lanes.h"
+#include "codec/model.h"
+#include "codec/trellis.h"
+#include "random.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static const int bits_of_state[] = { 0, 2, 3, 4, 5, 6, 7, 8 };
+
+/* A stripe with everything that belongs to it. */
+struct sample {
+    struct vcl_stripe stripe;
+    uint32_t codes[VCL_MODEL_CLASSES][2 * VCL_MODEL_SYMBOLS];
+    uint32_t slots[VCL_MODEL_CLASSES][2 * VCL_MODEL_TOTAL];
+    float costs[VCL_MODEL_CLASSES][2 * VCL_MODEL_SYMBOLS];
+    float windows[VCL_MODEL_CLASSES][VCL_WINDOWS][8];
+    int8_t *col_class;
+    float *x; /* active rows of cols values */
+};
+
+static void *allocate(size_t n)
+{
+    void *const p = malloc(n ? n : 1);
+    assert_non_null(p);
+    return p;
+}
+
+static void make_tables(struct sample *s, float lambda)
+{
+    struct vcl_model model;
+    for (int class = 0; class < VCL_MODEL_CLASSES; class ++) {
+        vcl_model_make(class % 8, class, 0, &model);
+        vcl_model_codes(&model, s->codes[class]);
+        vcl_model_slots(&model, s->slots[class]);
+        vcl_model_costs(&model, s->costs[class]);
+        for (int i = 0; i < 2 * VCL_MODEL_SYMBOLS; i++)
+            s->costs[class][i] *= lambda;
+        vcl_trellis_windows(s->costs[class], s->windows[class]);
+    }
+    s->stripe.codes = s->codes[0];
+    s->stripe.slots = s->slots[0];
+    s->stripe.costs = lambda > 0 ? s->costs[0] : NULL;
+    s->stripe.windows = s->windows[0][0];
+}
+
+/* Values whose deviation is mostly what their classes promise; some far beyond. */
+static void fill_values(struct sample *s, uint64_t *state)
+{
+    struct vcl_stripe *const t = &s->stripe;
+    for (int l = 0; l < t->active; l++)
+        for (uint32_t c = 0; c < t->cols; c++) {
+            const double scale = exp2((vcl_stripe_class(t, l, c) - VCL_MODEL_UNIT) / 4.0 + t->shift);
+            const uint64_t kind = random_bits(state) % 64;
+            double x = random_normal(state) * scale;
+            x = kind == 0 ? x * 50 : kind == 1 ? rint(x) : kind == 2 ? 0 : x;
+            s->x[(size_t)l * t->cols + c] = (float)(x > 30000 ? 30000 : x < -30000 ? -30000 : x);
+        }
+}
+
+static struct sample *make_sample(int lanes, int active, uint32_t cols, int v, unsigned shift, float lambda,
+                                  int by_column, uint64_t seed)
+{
+    struct sample *const s = allocate(sizeof *s);
+    uint64_t state = seed * 0x9E3779B97F4A7C15 + 1;
+    memset(s, 0, sizeof *s);
+    s->stripe.lanes = lanes;
+    s->stripe.active = active;
+    s->stripe.cols = cols;
+    s->stripe.v = v;
+    s->stripe.shift = shift;
+    make_tables(s, lambda);
+    s->col_class = allocate(cols);
+    s->x = allocate((size_t)active * cols * sizeof *s->x);
+    for (int l = 0; l < lanes; l++)
+        s->stripe.row_class[l] =
+            (int8_t)(l < active ? random_bits(&state) % 34 + (random_bits(&state) % 32 ? 0 : 90) : 0);
+    for (uint32_t c = 0; c < cols; c++)
+        s->col_class[c] =
+            (int8_t)((int)(random_bits(&state) % 9) - 4 + (random_bits(&state) % 64 ? 0 : -100));
+    s->stripe.col_class = by_column ? s->col_class : NULL;
+    fill_values(s, &state);
+    return s;
+}
+
+static void free_sample(struct sample *s)
+{
+    free(s->col_class);
+    free(s->x);
+    free(s);
+}
+
+/* Calls visit with samples of every kind. */
+static void for_samples(void (*visit)(struct sample *s))
+{
+    static const uint32_t cols[] = { 1, 3, 64, 131, 200 };
+    uint64_t seed = 1;
+    for (size_t v = 0; v < sizeof bits_of_state / sizeof *bits_of_state; v++)
+        for (size_t c = 0; c < sizeof cols / sizeof *cols; c++)
+            for (unsigned kind = 0; kind < 8; kind++, seed++) {
+                const int lanes = seed % 5 == 0 ? 8 : 32,
+                          active = seed % 3 ? lanes : (int)(seed % (uint64_t)lanes) + 1;
+                struct sample *const s =
+                    make_sample(lanes, active, cols[c], bits_of_state[v], kind & 1 ? 3 : 0,
+                                kind & 2 ? 0.4f : 0, kind & 4 ? 1 : 0, seed);
+                visit(s);
+                free_sample(s);
+            }
+}
+
+static const struct vcl_kernels *level(int i)
+{
+    return i <= (int)vcl_cpu_detect() ? vcl_kernels_for((enum vcl_cpu_level)i) : NULL;
+}
+
+/* ---- rows to lanes, search, and back ----------------------------------------------------------- */
+
+struct searched {
+    size_t n;
+    float *u;
+    int16_t *j;
+};
+
+static struct searched search_with(const struct vcl_kernels *kernels, const struct sample *s)
+{
+    const struct vcl_stripe *const t = &s->stripe;
+    const struct vcl_scaling scaling = { 1.0625f, 30000 };
+    struct searched r = { (size_t)t->lanes * t->cols, NULL, NULL };
+    uint32_t *const scratch = allocate(vcl_trellis_scratch(t->v, t->cols));
+    r.u = allocate(r.n * sizeof *r.u);
+    r.j = allocate(r.n * sizeof *r.j);
+    kernels->load_rows(t, &scaling, s->x, t->cols, r.u);
+    kernels->search(t, r.u, scratch, r.j);
+    free(scratch);
+    return r;
+}
+
+static void free_searched(struct searched r)
+{
+    free(r.u);
+    free(r.j);
+}
+
+static void compare_searches(struct sample *s)
+{
+    const struct searched c = search_with(level(0), s);
+    for (int i = 1; level(i); i++) {
+        const struct searched r = search_with(level(i), s);
+        assert_memory_equal(r.u, c.u, c.n * sizeof *c.u);
+        assert_memory_equal(r.j, c.j, c.n * sizeof *c.j);
+        free_searched(r);
+    }
+    free_searched(c);
+}
+
+/* Fault: a level finds another path than portable C. */
+static void every_level_finds_the_same_path(void **unused)
+{
+    (void)unused;
+    for_samples(compare_searches);
+}
+
+static double path_cost(const struct vcl_stripe *t, const float *u, const unsigned *branches, int16_t *j)
+{
+    unsigned state = 0;
+    double sum = 0;
+    for (uint32_t c = 0; c < t->cols; c++) {
+        const unsigned g = state & 1, b = branches[c], q = 2 * b + g;
+        const int near = (int)q + 4 * (int)rintf((u[(size_t)c * (size_t)t->lanes] - (float)q) * 0.25f);
+        const double e = (double)u[(size_t)c * (size_t)t->lanes] - near;
+        j[c] = (int16_t)near;
+        sum += e * e;
+        state = state >> 1 ^ (b ? vcl_trellis_turns[t->v][0] : 0u) ^ (g ? vcl_trellis_turns[t->v][1] : 0u);
+    }
+    return sum;
+}
+
+/* Fault: the search's path is not the nearest of all (lambda 0), tried one by one on a short stripe. */
+static void the_path_is_the_nearest(void **unused)
+{
+    (void)unused;
+    enum { COLS = 9 };
+    for (uint64_t seed = 1; seed < 40; seed++) {
+        struct sample *const s = make_sample(8, 1, COLS, bits_of_state[seed % 7 + 1], 0, 0, 0, seed);
+        const struct searched found = search_with(level(0), s);
+        double best = 1e300, error = 0;
+        for (unsigned path = 0; path < 1u << COLS; path++) {
+            unsigned branches[COLS];
+            int16_t j[COLS];
+            for (unsigned c = 0; c < COLS; c++)
+                branches[c] = path >> c & 1;
+            const double cost = path_cost(&s->stripe, found.u, branches, j);
+            best = cost < best ? cost : best;
+        }
+        for (size_t c = 0; c < COLS; c++)
+            error += pow((double)found.u[8 * c] - found.j[8 * c], 2);
+        assert_true(error <= best * (1 + 1e-5) + 1e-5);
+        free_searched(found);
+        free_sample(s);
+    }
+}
+
+static void compare_values(struct sample *s)
+{
+    static const enum vcl_dtype dtypes[] = { VCL_DTYPE_F32, VCL_DTYPE_F16, VCL_DTYPE_BF16, VCL_DTYPE_F64 };
+    const struct vcl_stripe *const t = &s->stripe;
+    const struct searched r = search_with(level(0), s);
+    const size_t stride = t->cols + 3, n = (size_t)t->active * stride * 8;
+    uint8_t *const expected = allocate(n), *const got = allocate(n);
+    for (size_t d = 0; d < sizeof dtypes / sizeof *dtypes; d++) {
+        struct vcl_points points = {
+            { 0, .125f, -.0625f, .25f, 0, 0, -.5f, 0, .0078125f }, 3.7f, 60000, dtypes[d]
+        };
+        for (int i = 0; level(i); i++) {
+            uint8_t *const dst = i ? got : expected;
+            memset(dst, 0xa5, n);
+            level(i)->store_rows(t, &points, r.j, t->cols, dst, stride);
+            assert_memory_equal(dst, expected, n);
+        }
+    }
+    free(expected);
+    free(got);
+    free_searched(r);
+}
+
+/* Fault: a level makes other values of indices, or writes beyond a row's columns. */
+static void every_level_stores_the_same_values(void **unused)
+{
+    (void)unused;
+    for_samples(compare_values);
+}
+
+/* ---- bytes ------------------------------------------------------------------------------------- */
+
+static struct vcl_lanes lanes_of(const struct vcl_kernels *kernels, const struct sample *s)
+{
+    const struct vcl_stripe *const t = &s->stripe;
+    return (struct vcl_lanes){ .kernels = kernels,
+                               .v = t->v,
+                               .lanes = t->lanes,
+                               .shift = t->shift,
+                               .rows = (uint32_t)t->active,
+                               .cols = t->cols,
+                               .row_class = t->row_class,
+                               .col_class = t->col_class,
+                               .codes = t->codes,
+                               .slots = t->slots };
+}
+
+/* 0 if the bytes are refused.  They are copied to where a byte too many is noticed. */
+static int decode(const struct vcl_lanes *lanes, const uint8_t *src, size_t bytes, int16_t *j)
+{
+    struct vcl_lanes_reader r;
+    uint8_t *const copy = allocate(bytes);
+    memcpy(copy, src, bytes);
+    int whole = vcl_lanes_open(lanes, copy, bytes, &r);
+    if (whole) {
+        const struct vcl_stripe stripe = vcl_lanes_stripe(lanes, 0);
+        const uint32_t half = lanes->cols / 2;
+        vcl_lanes_begin(&r);
+        lanes->kernels->decode_columns(&stripe, &r, 0, half, j);
+        lanes->kernels->decode_columns(&stripe, &r, half, lanes->cols - half,
+                                       j + (size_t)half * (size_t)lanes->lanes);
+        whole = vcl_lanes_close(lanes, &r);
+    }
+    free(copy);
+    return whole;
+}
+
+static void forget_idle_lanes(const struct vcl_stripe *t, int16_t *j)
+{
+    for (uint32_t c = 0; c < t->cols; c++)
+        for (int l = t->active; l < t->lanes; l++)
+            j[(size_t)c * (size_t)t->lanes + (size_t)l] = 0;
+}
+
+/* Fails if a level takes what another refuses, or makes something else of it. */
+static void compare_decoders(const struct sample *s, const uint8_t *src, size_t bytes, int expected_whole)
+{
+    const size_t n = (size_t)s->stripe.lanes * s->stripe.cols;
+    int16_t *const expected = allocate(n * 2), *const got = allocate(n * 2);
+    int first = 0;
+    for (int i = 0; level(i); i++) {
+        const struct vcl_lanes lanes = lanes_of(level(i), s);
+        int16_t *const j = i ? got : expected;
+        const int whole = decode(&lanes, src, bytes, j);
+        first = i ? first : whole;
+        assert_int_equal(whole, first);
+        assert_true(!expected_whole || whole);
+        if (whole)
+            assert_memory_equal(j, expected, n * 2);
+    }
+    free(expected);
+    free(got);
+}
+
+static void code(struct sample *s)
+{
+    const struct searched r = search_with(level(0), s);
+    const struct vcl_lanes lanes = lanes_of(level(0), s);
+    const size_t room = vcl_lanes_bound(&lanes);
+    uint8_t *const bytes = allocate(room), *const others = allocate(room);
+    int16_t *const j = allocate(r.n * 2);
+    const size_t n = vcl_lanes_encode(&lanes, r.j, bytes);
+    uint64_t state = n + 1;
+    forget_idle_lanes(&s->stripe, r.j);
+    assert_true(decode(&lanes, bytes, n, j));
+    assert_memory_equal(j, r.j, r.n * 2);
+    compare_decoders(s, bytes, n, 1);
+    for (int i = 1; level(i); i++) {
+        const struct vcl_lanes same = lanes_of(level(i), s);
+        assert_int_equal(vcl_lanes_encode(&same, r.j, others), n);
+        assert_memory_equal(others, bytes, n);
+    }
+    for (int i = 0; i < 8; i++) { /* damage */
+        memcpy(others, bytes, n);
+        others[random_bits(&state) % n] ^= (uint8_t)(1 + random_bits(&state) % 255);
+        compare_decoders(s, others, n, 0);
+        compare_decoders(s, bytes, random_bits(&state) % n, 0);
+    }
+    free(j);
+    free(bytes);
+    free(others);
+    free_searched(r);
+}
+
+/* Fault: bytes differ between levels, do not decode to what was coded, or damage is met differently. */
+static void every_level_codes_the_same_bytes(void **unused)
+{
+    (void)unused;
+    for_samples(code);
+}
+
+/* Fault: bytes that no encoder made are read beyond their end, or decoded differently. */
+static void noise_decodes_the_same(void **unused)
+{
+    (void)unused;
+    uint8_t noise[4000];
+    for (uint64_t seed = 1; seed <= 200; seed++) {
+        struct sample *const s = make_sample(seed % 7 ? 32 : 8, seed % 7 ? (int)(seed % 32) + 1 : 8, 40, 3,
+                                             seed % 2 ? 0 : 8, 0, 1, seed);
+        uint64_t state = seed;
+        const size_t n = random_bits(&state) % sizeof noise;
+        for (size_t i = 0; i < sizeof noise; i++)
+            noise[i] = (uint8_t)random_bits(&state);
+        vcl_store32(noise, (uint32_t)(random_bits(&state) % 300));
+        compare_decoders(s, noise, n, 0);
+        free_sample(s);
+    }
+}
+
+/* Fault: an index of the largest size is lost in an escape. */
+static void largest_indices_survive(void **unused)
+{
+    (void)unused;
+    for (unsigned shift = 0; shift <= 8; shift += 4) {
+        struct sample *const s = make_sample(32, 32, 100, 0, shift, 0, 0, 5);
+        const struct vcl_lanes lanes = lanes_of(level(0), s);
+        int16_t j[3200], back[3200];
+        uint8_t *const bytes = allocate(vcl_lanes_bound(&lanes));
+        for (int i = 0; i < 3200; i++) /* one state: even indices */
+            j[i] = (int16_t)((i % 2 ? -1 : 1) * 2 * (15002 - i * 4));
+        const size_t n = vcl_lanes_encode(&lanes, j, bytes);
+        assert_true(n <= vcl_lanes_bound(&lanes));
+        assert_true(decode(&lanes, bytes, n, back));
+        assert_memory_equal(j, back, sizeof j);
+        compare_decoders(s, bytes, n, 1);
+        free(bytes);
+        free_sample(s);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_level_finds_the_same_path),
+        cmocka_unit_test(the_path_is_the_nearest),
+        cmocka_unit_test(every_level_stores_the_same_values),
+        cmocka_unit_test(every_level_codes_the_same_bytes),
+        cmocka_unit_test(noise_decodes_the_same),
+        cmocka_unit_test(largest_indices_survive),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
