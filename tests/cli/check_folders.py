@@ -165,7 +165,7 @@ class Folders(Case):
 
     def test_interrupt_and_resume(self):
         model, small, partial = self.make(rows=512, cols=512), self.path("small"), self.path("small.partial")
-        options = ["--bits", 3, "--effort", 6, "-j", 1]
+        options = ["--codec", "h265", "--bits", 3, "--effort", 6, "-j", 1]   # slow enough to be interrupted
         first = "model-00001-of-00003.safetensors"
         error = self.interrupt(["compress", model, "-o", small, *options],
                                lambda: os.path.exists(os.path.join(partial, first)))
@@ -187,7 +187,7 @@ class Folders(Case):
     def test_resume_checks_what_it_keeps(self):
         """A shard damaged after the interruption is coded again, whole ones are kept; foreign files stop it."""
         model, small, partial = self.make(rows=256, cols=256), self.path("small"), self.path("small.partial")
-        options = ["--bits", 3, "-j", 1]
+        options = ["--codec", "h265", "--effort", 7, "--bits", 3, "-j", 1]   # slow enough to be interrupted
         first, second = "model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors"
         self.interrupt(["compress", model, "-o", small, *options],
                        lambda: os.path.exists(os.path.join(partial, second)))
@@ -207,17 +207,18 @@ class Folders(Case):
 
     def test_interrupt_before_anything_is_finished(self):
         model, small = self.make(rows=1024, cols=1024), self.path("small")
-        self.interrupt(["compress", model, "-o", small, "--effort", 9, "-j", 1],
+        self.interrupt(["compress", model, "-o", small, "--codec", "h265", "--effort", 9, "-j", 1],
                        lambda: os.path.exists(small + ".partial") and
                        len(os.listdir(small + ".partial")) > 1)
         self.assertEqual(self.files(), ["model"])
 
     def test_interrupted_file(self):
         model = stfile.write(self.path("m"), [stfile.normal("w", [1024, 1024], 1)])
-        self.interrupt(["compress", model, "-o", self.path("s"), "--effort", 9],
+        self.interrupt(["compress", model, "-o", self.path("s"), "--codec", "h265", "--effort", 9],
                        lambda: len(self.files()) > 1)
         self.assertEqual(self.files(), ["m"])
-        process = subprocess.Popen([PROGRAM, "compress", model, "-o", self.path("s"), "--effort", "9"],
+        process = subprocess.Popen([PROGRAM, "compress", model, "-o", self.path("s"), "--codec", "h265",
+                                    "--effort", "9"],
                                    stderr=subprocess.PIPE)
         while len(self.files()) < 2:
             time.sleep(0.005)
