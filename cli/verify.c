@@ -115,7 +115,7 @@ static void report_text(const struct verification *v, const char *input, int com
         printf("%s: not compressed: there are no checksums to verify; its structure is right (%zu tensors)\n",
                input, vcl_model_count(v->model));
     else if (faults)
-        printf("%s: %zu faults in %zu tensors and %zu side files\n", input, faults, v->check.checked,
+        printf("%s: faults: %zu in %zu tensors and %zu side files\n", input, faults, v->check.checked,
                v->sides);
     else
         printf("%s: good: %zu tensors and %zu side files checked\n", input, v->check.checked, v->sides);

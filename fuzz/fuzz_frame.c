@@ -1,10 +1,11 @@
-/* fuzz_frame.c - any bytes as a frame: its header read, all of it decoded, some rows of it decoded again.
+/* fuzz_frame.c - any bytes as a frame: its header read, all of it decoded, some rows of it decoded
+ * again.
  *
- * In: libFuzzer's bytes.  Build it, and the library with it, with VCL_FUZZING defined, which makes every checksum
- * match: mutations would not get past them otherwise.  Nothing that decodes for other users is built so.  Beyond
- * not crashing: whatever vcl_peek accepts is as large as it says, the buffer and the callbacks get the same
- * values, and rows decoded alone are those of the whole.  Frames of more than MOST values are left alone: they
- * take time, not other paths. */
+ * In: libFuzzer's bytes.  Build it, and the library with it, with VCL_FUZZING defined, which makes
+ * every checksum match: mutations would not get past them otherwise.  Nothing that decodes for other
+ * users is built so.  Beyond not crashing: whatever vcl_peek accepts is as large as it says, the buffer
+ * and the callbacks get the same values, and rows decoded alone are those of the whole.  Frames of more
+ * than MOST values are left alone: they take time, not other paths. */
 #include "vcllm.h"
 
 #include <stdlib.h>

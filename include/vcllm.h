@@ -143,7 +143,8 @@ struct vcl_error_sums {
 };
 VCL_API enum vcl_status vcl_compare(enum vcl_dtype dtype, const void *x, const void *y, size_t n,
                                     struct vcl_error_sums *sums);
-/* SNR in dB: INFINITY where the error is 0, -INFINITY where only the signal is, NAN where its square overflows. */
+/* SNR in dB: INFINITY where the error is 0, -INFINITY where only the signal is, NAN where its square
+ * overflows. */
 VCL_API double vcl_snr(const struct vcl_error_sums *sums);
 
 /* ---- contexts -------------------------------------------------------------------------------- */
@@ -199,7 +200,7 @@ enum vcl_goal {
 enum vcl_objective {
     VCL_OBJECTIVE_MODEL, /* unbiased: the nearest path, points on the lattice; for weights, whose errors must
                           * not all point towards zero */
-    VCL_OBJECTIVE_MSE /* least squared error at the rate: points near zero are preferred where bits are dear */
+    VCL_OBJECTIVE_MSE /* least squared error: points near zero are preferred where bits are dear */
 };
 
 struct vcl_params {

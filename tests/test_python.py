@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT / "python"))
 import refdec
 import refenc
 import vcllm
-from vcllm import frames, library
+from vcllm import bindings, frames
 
 SEED = 77
 
@@ -90,7 +90,7 @@ class Files(unittest.TestCase):
             for name, begin, end in (("weight", -1, 3), ("weight", 5, 4), ("weight", 0, 301), ("scalar", 0, 1)):
                 with self.assertRaises(vcllm.Error) as caught:
                     model.rows(name, begin, end)
-                self.assertEqual(caught.exception.status, library.E_ARGUMENT)
+                self.assertEqual(caught.exception.status, bindings.E_ARGUMENT)
 
     def test_info(self):
         path, *_ = self.compressed()
@@ -286,9 +286,9 @@ LAYOUT = """
 int main(void) {
 """
 
-STRUCTS = {"vcl_tensor": library.TensorStruct, "vcl_options": library.OptionsStruct, "vcl_params": library.ParamsStruct,
-           "vcl_info": library.InfoStruct, "vcl_error": library.ErrorStruct, "vcl_entry": library.EntryStruct,
-           "vcl_entry_handle": library.HandleStruct, "vcl_source": library.SourceStruct, "vcl_sink": library.SinkStruct}
+STRUCTS = {"vcl_tensor": bindings.TensorStruct, "vcl_options": bindings.OptionsStruct, "vcl_params": bindings.ParamsStruct,
+           "vcl_info": bindings.InfoStruct, "vcl_error": bindings.ErrorStruct, "vcl_entry": bindings.EntryStruct,
+           "vcl_entry_handle": bindings.HandleStruct, "vcl_source": bindings.SourceStruct, "vcl_sink": bindings.SinkStruct}
 
 
 class Layout(unittest.TestCase):
@@ -297,7 +297,7 @@ class Layout(unittest.TestCase):
         program, expected = LAYOUT, ""
         for name, struct_class in STRUCTS.items():
             program += f"SHOW({name});"
-            expected += f"{name} {library.ctypes.sizeof(struct_class)}\n"
+            expected += f"{name} {bindings.ctypes.sizeof(struct_class)}\n"
             for field, _ in struct_class._fields_:
                 program += f"FIELD({name}, {field});"
                 expected += f"{name}.{field} {getattr(struct_class, field).offset}\n"
@@ -310,12 +310,12 @@ class Layout(unittest.TestCase):
     def test_constants(self):
         """Numbers this package repeats from vcllm.h."""
         header = (ROOT / "include" / "vcllm.h").read_text()
-        for name, value in (("ARGUMENT", library.E_ARGUMENT), ("CODEC", library.E_CODEC)):
+        for name, value in (("ARGUMENT", bindings.E_ARGUMENT), ("CODEC", bindings.E_CODEC)):
             self.assertEqual(int(re.search(rf"VCL_E_{name} = (-\d+)", header)[1]), value)
-        self.assertEqual([library.lib.vcl_dtype_name(i).decode() for i in range(22)], refdec.NAMES)
-        self.assertEqual([library.lib.vcl_codec_name(i).decode() for i in range(6)],
+        self.assertEqual([bindings.lib.vcl_dtype_name(i).decode() for i in range(22)], refdec.NAMES)
+        self.assertEqual([bindings.lib.vcl_codec_name(i).decode() for i in range(6)],
                          ["alias", "exact", "h264", "h265", "tensor", "lossless"])
-        self.assertIsNone(library.lib.vcl_codec_name(6))
+        self.assertIsNone(bindings.lib.vcl_codec_name(6))
         objectives = re.search(r"enum vcl_objective \{(.*?)\};", header, re.S)[1]
         self.assertEqual([name.lower() for name in re.findall(r"VCL_OBJECTIVE_(\w+)", objectives)],
                          list(frames.OBJECTIVES))

@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT / "python"))
 import refdec
 import vcllm
 from driver import Case
-from vcllm import frames, library, values
+from vcllm import bindings, frames, values
 
 DATA = pathlib.Path(os.environ.get("VCLLM_DATA") or "/nowhere")
 SATURATED = 1
@@ -53,10 +53,10 @@ def encode(array, codec, bits):
     """The frame and what the library reports of it."""
     params, report = frames.make_params(codec, bits, None, {"effort": 2}), ReportStruct()
     data, tensor = values.describe(array, None)
-    frame = bytearray(library.lib.vcl_bound(ctypes.byref(tensor)))
+    frame = bytearray(bindings.lib.vcl_bound(ctypes.byref(tensor)))
     size, (target, keep) = ctypes.c_size_t(len(frame)), values.pointer(frame)
-    with library.Context(0) as context:
-        context.check(library.lib.vcl_encode_buffer(context.pointer, ctypes.byref(tensor), data, ctypes.byref(params),
+    with bindings.Context(0) as context:
+        context.check(bindings.lib.vcl_encode_buffer(context.pointer, ctypes.byref(tensor), data, ctypes.byref(params),
                                                     target, ctypes.byref(size), ctypes.byref(report)))
     return bytes(frame[:size.value]), report
 

@@ -47,7 +47,7 @@ def row(beta):
 
 
 def main():
-    print("/* model_cdf.h - P(|X| <= x) of the model's distributions; printed by tools/model_cdf.py, which explains them. */")
+    print("/* model_cdf.h - P(|X| <= x) of the model's distributions; printed and explained by tools/model_cdf.py. */")
     print("static const uint32_t model_cdf[%d][%d] = {" % (len(BETA), 1 + 8 * len(OCTAVES)))
     for beta in BETA:
         print("    { /* exponent %g */" % beta)

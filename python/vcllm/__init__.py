@@ -13,7 +13,7 @@ numpy is used where it can be imported; without it, tensors come as vcllm.Tensor
 The work is done by libvcllm, outside the interpreter's lock.
 """
 from .frames import decode, encode
-from .library import Error
+from .bindings import Error
 from .reader import Model, open
 from .values import Tensor
 

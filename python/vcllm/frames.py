@@ -1,7 +1,7 @@
 """frames.py - arrays to frames and back, in memory."""
 import ctypes
 
-from .library import E_ARGUMENT, Context, Error, InfoStruct, ParamsStruct, lib
+from .bindings import E_ARGUMENT, Context, Error, InfoStruct, ParamsStruct, lib
 from .values import describe, dtype_name, pointer, present, shape_of
 
 GOAL_BITS, GOAL_SNR = 0, 1

@@ -7,7 +7,7 @@ import ctypes
 import os
 import threading
 
-from .library import (ALL, E_ARGUMENT, WRITE, Context, EntryStruct, Error, ErrorStruct, HandleStruct, InfoStruct,
+from .bindings import (ALL, E_ARGUMENT, WRITE, Context, EntryStruct, Error, ErrorStruct, HandleStruct, InfoStruct,
                       SinkStruct, check_file, lib)
 from .values import dtype_name, pointer, present, shape_of
 

@@ -7,7 +7,7 @@ dimension.
 import ctypes
 import math
 
-from .library import E_ARGUMENT, Error, TensorStruct, lib
+from .bindings import E_ARGUMENT, Error, TensorStruct, lib
 
 try:
     import numpy

@@ -1,4 +1,4 @@
-/* model_cdf.h - P(|X| <= x) of the model's distributions; printed by tools/model_cdf.py, which explains them. */
+/* model_cdf.h - P(|X| <= x) of the model's distributions; printed and explained by tools/model_cdf.py. */
 static const uint32_t model_cdf[8][137] = {
     {
         /* exponent 2 */

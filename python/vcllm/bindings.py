@@ -1,4 +1,4 @@
-"""library.py - libvcllm as ctypes sees it: the structs and functions of vcllm.h and vcllm_file.h used here.
+"""bindings.py - libvcllm as ctypes sees it: the structs and functions of vcllm.h and vcllm_file.h used here.
 
 Every struct mirrors its C counterpart field by field, in order.  Those that begin with `size` are filled by their _init
 function, which also says how large the library takes them to be.
