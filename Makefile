@@ -1,5 +1,6 @@
 # The usual commands, thin over CMake.  `make demo` and `make check` install what is missing (make deps) and build.
 
+MAKEFLAGS += --no-print-directory
 BUILD ?= build
 JOBS ?= $(shell nproc)
 CMAKE_FLAGS ?=
