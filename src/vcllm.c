@@ -102,8 +102,6 @@ static enum vcl_status fail(struct vcl_context *ctx, enum vcl_status status, con
     return status;
 }
 
-static int is_video(enum vcl_codec codec) { return codec == VCL_CODEC_H264 || codec == VCL_CODEC_H265; }
-
 static enum vcl_status need_video(struct vcl_context *ctx, const struct vcl_video **video)
 {
     char message[VCL_VIDEO_MESSAGE] = "";
@@ -121,7 +119,7 @@ static enum vcl_status open_env(struct vcl_context *ctx, enum vcl_codec codec, s
 {
     *env = (struct vcl_env){ &ctx->mem,         ctx->pool,    NULL,        ctx->options.cancel,
                              ctx->options.user, ctx->message, ctx->kernels };
-    return is_video(codec) ? need_video(ctx, &env->video) : VCL_OK;
+    return vcl_codec_is_video(codec) ? need_video(ctx, &env->video) : VCL_OK;
 }
 
 /* ---- encoding -------------------------------------------------------------------------------- */
@@ -143,9 +141,9 @@ static const char *params_fault(const struct vcl_tensor *tensor, const struct vc
 {
     if (p->size < sizeof *p)
         return "params.size is too small: call vcl_params_init";
-    if (p->codec == VCL_CODEC_EXACT || p->codec == VCL_CODEC_LOSSLESS)
+    if (vcl_codec_is_exact(p->codec))
         return NULL;
-    if (!is_video(p->codec) && p->codec != VCL_CODEC_TENSOR)
+    if (!vcl_codec_is_video(p->codec) && p->codec != VCL_CODEC_TENSOR)
         return "params.codec must be exact, lossless, h264, h265 or tensor";
     if (!vcl_dtype_is_float(tensor->dtype))
         return "only F16, BF16, F32 and F64 tensors can be coded lossily";
@@ -272,9 +270,9 @@ static void fill_info(const struct vcl_frame *frame, struct vcl_info *info)
     info->rotated = (frame->flags & VCL_FLAG_ROTATED) != 0;
     info->row_scales = (frame->flags & VCL_FLAG_ROW_SCALES) != 0;
     info->non_finite = (frame->flags & VCL_FLAG_NON_FINITE) != 0;
-    info->snr = frame->codec == VCL_CODEC_ALIAS                                       ? NAN
-              : frame->codec == VCL_CODEC_EXACT || frame->codec == VCL_CODEC_LOSSLESS ? INFINITY
-                                                                                      : frame->snr;
+    info->snr = frame->codec == VCL_CODEC_ALIAS  ? NAN
+              : vcl_codec_is_exact(frame->codec) ? INFINITY
+                                                 : frame->snr;
 }
 
 enum vcl_status vcl_peek(const void *bytes, size_t n, struct vcl_info *info, const char **target,

@@ -173,6 +173,7 @@ static void release(struct vcl_encoder *e)
     e->table = e->side = NULL;
     e->col_energy = NULL;
     e->tables = NULL;
+    e->coder.tables = NULL;
 }
 
 static enum vcl_status encode_exact(struct vcl_encoder *e, enum vcl_codec codec)
@@ -309,7 +310,7 @@ static enum vcl_status encode_lossy(struct vcl_encoder *e, unsigned *flags)
 
 static void fill_report(const struct vcl_encoder *e, unsigned flags, struct vcl_report *report)
 {
-    const int exact = e->frame.codec == VCL_CODEC_EXACT || e->frame.codec == VCL_CODEC_LOSSLESS;
+    const int exact = vcl_codec_is_exact(e->frame.codec);
     if (!report)
         return;
     *report = (struct vcl_report){ .frame_bytes = e->frame.frame_bytes,

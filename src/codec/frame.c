@@ -27,8 +27,6 @@ enum vcl_codec vcl_codec_parse(const char *name)
     return (enum vcl_codec)i;
 }
 
-static int is_video(enum vcl_codec codec) { return codec == VCL_CODEC_H264 || codec == VCL_CODEC_H265; }
-
 /* An alias has no tiles, so its header is padded to be the whole frame. */
 static uint64_t codec_part_bytes(const struct vcl_frame *frame)
 {
@@ -36,7 +34,7 @@ static uint64_t codec_part_bytes(const struct vcl_frame *frame)
         return vcl_round_up(4 + (uint64_t)frame->target_length + 4, 8) - 4;
     if (frame->codec == VCL_CODEC_TENSOR)
         return 16 + 32 + (uint64_t)frame->side_bytes;
-    return 16 + (is_video(frame->codec) ? 16 : 0);
+    return 16 + (vcl_codec_is_video(frame->codec) ? 16 : 0);
 }
 
 uint64_t vcl_frame_header_bytes(const struct vcl_frame *frame)
@@ -112,7 +110,7 @@ size_t vcl_frame_write(const struct vcl_frame *frame, uint8_t *dst)
     vcl_store32(p + 8, frame->plan.tile_rows);
     vcl_store32(p + 12, frame->plan.tile_cols);
     p += 16;
-    if (is_video(frame->codec))
+    if (vcl_codec_is_video(frame->codec))
         p = write_video(frame, p);
     else if (frame->codec == VCL_CODEC_TENSOR)
         p = write_tensor(frame, p);
@@ -129,7 +127,7 @@ static uint32_t known_flags(enum vcl_codec codec)
 {
     if (codec == VCL_CODEC_TENSOR)
         return VCL_FLAG_ROTATED | VCL_FLAG_NON_FINITE | VCL_FLAG_COL_MEANS;
-    return is_video(codec) ? VCL_FLAG_ROTATED | VCL_FLAG_ROW_SCALES | VCL_FLAG_NON_FINITE : 0;
+    return vcl_codec_is_video(codec) ? VCL_FLAG_ROTATED | VCL_FLAG_ROW_SCALES | VCL_FLAG_NON_FINITE : 0;
 }
 
 /* Bytes 0 to 23, as far as they can be judged alone. */
@@ -234,7 +232,7 @@ static enum vcl_status parse_tensor(const uint8_t *p, size_t left, struct vcl_fr
 static enum vcl_status parse_matrix(const uint8_t *p, size_t left, struct vcl_frame *frame,
                                     const char **reason)
 {
-    const size_t need = is_video(frame->codec) ? 32 : frame->codec == VCL_CODEC_TENSOR ? 48 : 16;
+    const size_t need = vcl_codec_is_video(frame->codec) ? 32 : frame->codec == VCL_CODEC_TENSOR ? 48 : 16;
     if (left < need)
         return fail(reason, VCL_E_FORMAT, "header length too small");
     if (!vcl_plan_parse(frame->values, vcl_load64(p), vcl_load32(p + 8), vcl_load32(p + 12), &frame->plan))
@@ -245,7 +243,7 @@ static enum vcl_status parse_matrix(const uint8_t *p, size_t left, struct vcl_fr
         return fail(reason, VCL_E_FORMAT, "rows do not fill whole bytes");
     if (frame->codec == VCL_CODEC_TENSOR)
         return parse_tensor(p + 16, left - 16, frame, reason);
-    return is_video(frame->codec) ? parse_video(p + 16, frame, reason) : VCL_OK;
+    return vcl_codec_is_video(frame->codec) ? parse_video(p + 16, frame, reason) : VCL_OK;
 }
 
 /* The stored sizes must add up to the frame's length. */

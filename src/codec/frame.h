@@ -43,6 +43,15 @@ struct vcl_frame {
     const uint8_t *side;
 };
 
+static inline int vcl_codec_is_video(enum vcl_codec codec)
+{
+    return codec == VCL_CODEC_H264 || codec == VCL_CODEC_H265;
+}
+static inline int vcl_codec_is_exact(enum vcl_codec codec)
+{
+    return codec == VCL_CODEC_EXACT || codec == VCL_CODEC_LOSSLESS;
+}
+
 /* Bytes of the header that these fields imply; UINT64_MAX if that is above VCL_FRAME_HEADER_MAX. */
 uint64_t vcl_frame_header_bytes(const struct vcl_frame *frame);
 

@@ -10,7 +10,8 @@
 
 int vcl_scale_class(double variance)
 {
-    /* 2^(i/2 - 1/4) for i = 1, 2, 3, 4: where a variance's next half-octave (a quarter of the deviation) starts */
+    /* 2^(i/2 - 1/4) for i = 1, 2, 3, 4: where a variance's next half-octave (a quarter of the
+     * deviation) starts */
     static const double bounds[] = { 1.189207115002721, 1.681792830507429 };
     int64_t bits;
     memcpy(&bits, &variance, 8);

@@ -196,8 +196,9 @@ static int8_t row_class_of(const struct vcl_tensor_tables *tables, double varian
     return clamp_class(tables->row_base + vcl_scale_class(variance * tables->row_unit));
 }
 
-/* Bits a value that rounding deviations to quarter-octaves costs, when `fine` can no more make up for it: a
- * model wrong by d in the logarithm costs d^2 nats, and d is spread over an eighth of an octave either way. */
+/* Bits a value that rounding deviations to quarter-octaves costs, when `fine` can no more make up for
+ * it: a model wrong by d in the logarithm costs d^2 nats, and d is spread over an eighth of an octave
+ * either way. */
 #define ROUNDING_LOSS 0.0036
 
 /* Rows' classes from their energy over what the columns' classes promise; one for all where more classes

@@ -64,8 +64,8 @@ void vcl_tensor_add_means(const struct vcl_frame *frame, const struct vcl_tensor
 /* Most bytes a tile takes. */
 size_t vcl_tensor_bound(const struct vcl_frame *frame, uint32_t rows, uint32_t cols);
 
-/* x, the tile's values, to bytes at dst; returns how many.  counts may be NULL.  y gets what the decoder will make of them, kept
- * within the finite values of dtype. */
+/* x, the tile's values, to bytes at dst; returns how many.  counts may be NULL.  y gets what the
+ * decoder will make of them, kept within the finite values of dtype. */
 size_t vcl_tensor_encode(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
                          struct vcl_rect rect, const float *x, struct vcl_tensor_work *work, uint8_t *dst,
                          enum vcl_dtype dtype, void *y, struct vcl_tensor_counts *counts);

@@ -35,16 +35,6 @@ static size_t raw_bytes(const struct vcl_frame *frame, uint64_t n)
     return (size_t)(n * vcl_dtype_bits(frame->tensor.dtype) / 8);
 }
 
-static int is_video(const struct vcl_frame *frame)
-{
-    return frame->codec == VCL_CODEC_H264 || frame->codec == VCL_CODEC_H265;
-}
-
-static int is_exact(const struct vcl_frame *frame)
-{
-    return frame->codec == VCL_CODEC_EXACT || frame->codec == VCL_CODEC_LOSSLESS;
-}
-
 /* The tensor codec writes values in their dtype where nothing comes after it. */
 static int is_direct(const struct vcl_frame *frame)
 {
@@ -56,7 +46,7 @@ static int is_direct(const struct vcl_frame *frame)
  * per value. */
 static size_t stored_room(const struct vcl_frame *frame, size_t samples, size_t values)
 {
-    if (is_exact(frame))
+    if (vcl_codec_is_exact(frame->codec))
         return raw_bytes(frame, values) + (frame->codec == VCL_CODEC_LOSSLESS ? VCL_LOSSLESS_ROOM : 0);
     const size_t lists = frame->flags & VCL_FLAG_NON_FINITE ? 4 + values * (8 + value_bytes(frame)) : 0;
     if (frame->codec == VCL_CODEC_TENSOR)
@@ -76,7 +66,7 @@ static size_t sample_room(uint32_t rows, uint32_t cols)
 static int create_float_buffers(const struct vcl_mem *mem, const struct vcl_frame *frame, size_t rows,
                                 size_t cols, size_t samples, int encoding, struct vcl_tile_work *work)
 {
-    const int video = is_video(frame);
+    const int video = vcl_codec_is_video(frame->codec);
     work->x = vcl_alloc(mem, encoding || !is_direct(frame) ? work->values : 0, sizeof *work->x);
     if (video) {
         work->scales = vcl_alloc(mem, rows, sizeof *work->scales);
@@ -109,7 +99,8 @@ size_t vcl_tile_room(const struct vcl_frame *frame)
 {
     const uint32_t rows = (uint32_t)vcl_min(frame->plan.tile_rows, frame->plan.rows);
     const uint32_t cols = (uint32_t)vcl_min(frame->plan.tile_cols, frame->plan.cols);
-    return stored_room(frame, is_video(frame) ? sample_room(rows, cols) : 0, (size_t)rows * cols);
+    return stored_room(frame, vcl_codec_is_video(frame->codec) ? sample_room(rows, cols) : 0,
+                       (size_t)rows * cols);
 }
 
 enum vcl_status vcl_tile_work_create(const struct vcl_mem *mem, const struct vcl_frame *frame, size_t room,
@@ -117,13 +108,13 @@ enum vcl_status vcl_tile_work_create(const struct vcl_mem *mem, const struct vcl
 {
     const uint32_t rows = (uint32_t)vcl_min(frame->plan.tile_rows, frame->plan.rows);
     const uint32_t cols = (uint32_t)vcl_min(frame->plan.tile_cols, frame->plan.cols);
-    const size_t samples = is_video(frame) ? sample_room(rows, cols) : 0;
+    const size_t samples = vcl_codec_is_video(frame->codec) ? sample_room(rows, cols) : 0;
     memset(work, 0, sizeof *work);
     work->values = (size_t)rows * cols;
     work->room = room ? room : vcl_tile_room(frame);
     work->raw = vcl_alloc(mem, raw_bytes(frame, work->values), 1);
     work->stored = vcl_alloc(mem, work->room, 1);
-    const int others = is_exact(frame)
+    const int others = vcl_codec_is_exact(frame->codec)
                          ? create_lossless(mem, frame, room == 0, work)
                          : create_float_buffers(mem, frame, rows, cols, samples, room == 0, work);
     if (work->raw && work->stored && others)

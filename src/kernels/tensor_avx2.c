@@ -1,7 +1,8 @@
 /* tensor_avx2.c - the loops of the tensor codec with AVX2: 32 lanes in four vectors.
  *
- * Words are dealt to the lanes that need one, and collected from those that overflow, by permutations made with
- * pdep and pext from the mask of those lanes: eight bytes, each the number of a word or of a lane. */
+ * Words are dealt to the lanes that need one, and collected from those that overflow, by permutations
+ * made with pdep and pext from the mask of those lanes: eight bytes, each the number of a word or of a
+ * lane. */
 #include "kernels/tensor_loops.h"
 
 #if defined(__x86_64__)
@@ -300,7 +301,7 @@ TARGET void vcl_encode_stripe_avx2(const struct vcl_stripe *t, struct vcl_lanes_
         encode_stripe(t, w, j, 0);
 }
 
-/* ---- rows to lanes and back ------------------------------------------------------------------- */
+/* ---- rows to lanes and back ------------------------------------------------------------------ */
 
 INLINE void transpose(__m256 r[8])
 {

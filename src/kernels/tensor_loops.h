@@ -55,17 +55,17 @@ static inline int vcl_stripe_class(const struct vcl_stripe *t, int lane, uint32_
     return class < 0 ? 0 : class >= VCL_MODEL_CLASSES ? VCL_MODEL_CLASSES - 1 : class;
 }
 
-/* State s of v bits: union codebook g = s & 1, branch b = k & 1; the next state is
- * s / 2 ^ (b ? turn[0] : 0) ^ (g ? turn[1] : 0), and turn[1] alone has the highest bit: halves of
- * Ungerboeck's parity-check polynomials (1982), in octal 2 4 4 10 24 126 362 and 5 13 23 45 103 235 515 for 2 to 8
- * bits.  v = 0 is the scalar quantiser. */
+/* State s of v bits: union codebook g = s & 1, branch b = k & 1; the next state is s / 2 ^ (b ? turn[0]
+ * : 0) ^ (g ? turn[1] : 0), and turn[1] alone has the highest bit: halves of Ungerboeck's parity-check
+ * polynomials (1982), in octal 2 4 4 10 24 126 362 and 5 13 23 45 103 235 515 for 2 to 8 bits.  v = 0
+ * is the scalar quantiser. */
 static const uint8_t vcl_trellis_turns[VCL_TRELLIS_BITS_MAX + 1][2] = {
     { 0, 0 },    { 0, 0 },     { 01, 02 },    { 02, 05 },    { 02, 011 },
     { 04, 022 }, { 012, 041 }, { 053, 0116 }, { 0171, 0246 }
 };
 
-/* A float beyond any path's cost that still adds up exactly enough to stay beyond; and how often the least cost
- * is taken off all. */
+/* A float beyond any path's cost that still adds up exactly enough to stay beyond; and how often the
+ * least cost is taken off all. */
 #define VCL_UNREACHED 1e30f
 #define VCL_RENORM 64
 
@@ -84,8 +84,8 @@ struct vcl_lanes_writer {
     uint32_t state[VCL_STRIPE_LANES];
 };
 
-/* How j becomes a value: j moved away from 0 by offset[|j|] (0 for 0 and for the last), times step, kept within
- * limit, in dtype. */
+/* How j becomes a value: j moved away from 0 by offset[|j|] (0 for 0 and for the last), times step,
+ * kept within limit, in dtype. */
 struct vcl_points {
     float offset[VCL_OFFSETS];
     float step, limit;
