@@ -11,6 +11,7 @@
 #define KERNEL(name) vcl_##name##_avx2
 #define TARGET __attribute__((target("avx2,fma,bmi,bmi2,popcnt")))
 #define WIDTH 32
+#include "kernels/push_avx2.h"
 #include "kernels/planes_template.h"
 
 #define NUMBERS 0x0706050403020100u
@@ -42,22 +43,6 @@ INLINE uint8_t *put_words(__m256i *x, __m256i frequency, uint8_t *end)
     return end - 16 + 2 * idle;
 }
 
-/* x / f below 2^20 in single precision is off by one at most; the remainder tells. */
-INLINE __m256i push_symbols(__m256i x, __m256i frequency, __m256i start)
-{
-    const __m256 half = _mm256_cvtepi32_ps(_mm256_srli_epi32(x, 1));
-    const __m256 ratio = _mm256_div_ps(_mm256_add_ps(half, half), _mm256_cvtepi32_ps(frequency));
-    __m256i quotient = _mm256_cvttps_epi32(ratio);
-    __m256i rest = _mm256_sub_epi32(x, _mm256_mullo_epi32(quotient, frequency));
-    const __m256i negative = _mm256_srai_epi32(rest, 31);
-    quotient = _mm256_add_epi32(quotient, negative);
-    rest = _mm256_add_epi32(rest, _mm256_and_si256(negative, frequency));
-    const __m256i small = _mm256_cmpgt_epi32(frequency, rest); /* -1 where it is a remainder */
-    quotient = _mm256_add_epi32(quotient, _mm256_add_epi32(small, _mm256_set1_epi32(1)));
-    rest = _mm256_sub_epi32(rest, _mm256_andnot_si256(small, frequency));
-    return _mm256_add_epi32(_mm256_slli_epi32(quotient, VCL_RANS_BITS), _mm256_add_epi32(rest, start));
-}
-
 TARGET uint8_t *vcl_rans_encode_avx2(uint32_t *states, const uint8_t *src, size_t n, const uint32_t *table,
                                      uint8_t *end)
 {
@@ -74,7 +59,7 @@ TARGET uint8_t *vcl_rans_encode_avx2(uint32_t *states, const uint8_t *src, size_
             const __m256i entries = _mm256_i32gather_epi32((const int *)table, symbols, 4);
             const __m256i frequency = _mm256_and_si256(entries, _mm256_set1_epi32(0xffff));
             end = put_words(&x[v], frequency, end);
-            x[v] = push_symbols(x[v], frequency, _mm256_srli_epi32(entries, 16));
+            x[v] = push_symbols(x[v], frequency, _mm256_srli_epi32(entries, 16), VCL_RANS_BITS);
         }
 #pragma GCC unroll 4
     for (int v = 0; v < 4; v++)

@@ -11,6 +11,7 @@
 #define KERNEL(name) vcl_##name##_avx512
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx2,bmi,bmi2,popcnt")))
 #define WIDTH 64
+#include "kernels/push_avx512.h"
 #include "kernels/planes_template.h"
 
 /* Words below `end` for the lanes that would overflow; the lane of the lowest number gets the lowest
@@ -24,22 +25,6 @@ INLINE uint8_t *put_words(__m512i *x, __m512i frequency, uint8_t *end)
     _mm256_mask_storeu_epi16(end, (__mmask16)((1u << count) - 1), words);
     *x = _mm512_mask_srli_epi32(*x, mask, *x, 16);
     return end;
-}
-
-/* x / f below 2^20 in single precision is off by one at most; the remainder tells. */
-INLINE __m512i push_symbols(__m512i x, __m512i frequency, __m512i start)
-{
-    const __m512i one = _mm512_set1_epi32(1);
-    const __m512 ratio = _mm512_div_ps(_mm512_cvtepu32_ps(x), _mm512_cvtepi32_ps(frequency));
-    __m512i quotient = _mm512_cvttps_epi32(ratio);
-    __m512i rest = _mm512_sub_epi32(x, _mm512_mullo_epi32(quotient, frequency));
-    const __mmask16 negative = _mm512_movepi32_mask(rest);
-    quotient = _mm512_mask_sub_epi32(quotient, negative, quotient, one);
-    rest = _mm512_mask_add_epi32(rest, negative, rest, frequency);
-    const __mmask16 large = _mm512_cmpge_epi32_mask(rest, frequency);
-    quotient = _mm512_mask_add_epi32(quotient, large, quotient, one);
-    rest = _mm512_mask_sub_epi32(rest, large, rest, frequency);
-    return _mm512_add_epi32(_mm512_slli_epi32(quotient, VCL_RANS_BITS), _mm512_add_epi32(rest, start));
 }
 
 /* Entries of symbols by a gather, or, where 128 symbols in sequence are all that have a frequency, from eight
@@ -89,8 +74,8 @@ INLINE uint8_t *encode_groups(__m512i *x, const uint8_t *src, size_t n, const st
                       f1 = _mm512_and_si512(high, _mm512_set1_epi32(0xffff));
         end = put_words(&x1, f1, end);
         end = put_words(&x0, f0, end);
-        x1 = push_symbols(x1, f1, _mm512_srli_epi32(high, 16));
-        x0 = push_symbols(x0, f0, _mm512_srli_epi32(low, 16));
+        x1 = push_symbols(x1, f1, _mm512_srli_epi32(high, 16), VCL_RANS_BITS);
+        x0 = push_symbols(x0, f0, _mm512_srli_epi32(low, 16), VCL_RANS_BITS);
     }
     x[0] = x0;
     x[1] = x1;

@@ -12,6 +12,7 @@
 #define TARGET __attribute__((target("avx2,fma,f16c,bmi,bmi2,popcnt")))
 #define INLINE TARGET static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
+#include "kernels/push_avx2.h"
 
 enum { WIDTH = 8, VECTORS = VCL_STRIPE_LANES / WIDTH };
 
@@ -207,24 +208,6 @@ INLINE uint8_t *put_words(__m256i *x, __m256i full, uint8_t *words)
     return words - 16 + 2 * idle;
 }
 
-/* x / f is below 2^22, so that in single precision it is off by one at most; the remainder tells. */
-INLINE __m256i push_symbols(__m256i x, __m256i frequency, __m256i start, __m256i active)
-{
-    const __m256 half = _mm256_cvtepi32_ps(_mm256_srli_epi32(x, 1));
-    const __m256 ratio = _mm256_div_ps(_mm256_add_ps(half, half), _mm256_cvtepi32_ps(frequency));
-    __m256i quotient = _mm256_cvttps_epi32(ratio);
-    __m256i rest = _mm256_sub_epi32(x, _mm256_mullo_epi32(quotient, frequency));
-    const __m256i negative = _mm256_srai_epi32(rest, 31);
-    quotient = _mm256_add_epi32(quotient, negative);
-    rest = _mm256_add_epi32(rest, _mm256_and_si256(negative, frequency));
-    const __m256i small = _mm256_cmpgt_epi32(frequency, rest); /* -1 where it is a remainder */
-    quotient = _mm256_add_epi32(quotient, _mm256_add_epi32(small, set1(1)));
-    rest = _mm256_sub_epi32(rest, _mm256_andnot_si256(small, frequency));
-    const __m256i next =
-        _mm256_add_epi32(_mm256_slli_epi32(quotient, VCL_MODEL_BITS), _mm256_add_epi32(rest, start));
-    return _mm256_blendv_epi8(x, next, active);
-}
-
 INLINE uint8_t *push_low_bits(__m256i *x, __m256i j, unsigned shift, __m256i active, uint8_t *words)
 {
     const __m256i low = _mm256_and_si256(_mm256_srai_epi32(j, 1), set1((1u << shift) - 1));
@@ -279,7 +262,7 @@ INLINE void encode_stripe(const struct vcl_stripe *t, struct vcl_lanes_writer *w
             const __m256i room = _mm256_srli_epi32(x[v], 32 - VCL_MODEL_BITS);
             const __m256i keep = _mm256_cmpgt_epi32(frequency, room);
             words = put_words(&x[v], _mm256_andnot_si256(keep, active[v]), words);
-            x[v] = push_symbols(x[v], frequency, start, active[v]);
+            x[v] = _mm256_blendv_epi8(x[v], push_symbols(x[v], frequency, start, VCL_MODEL_BITS), active[v]);
             escaped |= mask_of(_mm256_and_si256(code, active[v])) << WIDTH * v;
         }
         if (__builtin_expect(escaped != 0, 0))

@@ -10,6 +10,7 @@
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx2,bmi,bmi2,popcnt")))
 #define INLINE TARGET static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
+#include "kernels/push_avx512.h"
 
 enum { WIDTH = 16, VECTORS = VCL_STRIPE_LANES / WIDTH };
 
@@ -185,23 +186,6 @@ INLINE uint8_t *put_words(__m512i *x, __mmask16 mask, uint8_t *words)
     return words;
 }
 
-/* x / f is below 2^22, so that in single precision it is off by one at most; the remainder tells. */
-INLINE __m512i push_symbols(__m512i x, __m512i frequency, __m512i start, __mmask16 active)
-{
-    const __m512i one = set1(1);
-    const __m512 ratio = _mm512_div_ps(_mm512_cvtepu32_ps(x), _mm512_cvtepi32_ps(frequency));
-    __m512i quotient = _mm512_cvttps_epi32(ratio);
-    __m512i rest = _mm512_sub_epi32(x, _mm512_mullo_epi32(quotient, frequency));
-    const __mmask16 negative = _mm512_movepi32_mask(rest);
-    quotient = _mm512_mask_sub_epi32(quotient, negative, quotient, one);
-    rest = _mm512_mask_add_epi32(rest, negative, rest, frequency);
-    const __mmask16 large = _mm512_cmpge_epi32_mask(rest, frequency);
-    quotient = _mm512_mask_add_epi32(quotient, large, quotient, one);
-    rest = _mm512_mask_sub_epi32(rest, large, rest, frequency);
-    return _mm512_mask_add_epi32(x, active, _mm512_slli_epi32(quotient, VCL_MODEL_BITS),
-                                 _mm512_add_epi32(rest, start));
-}
-
 INLINE uint8_t *push_low_bits(__m512i *x, __m512i j, unsigned shift, __mmask16 active, uint8_t *words)
 {
     const __m512i low = _mm512_and_si512(_mm512_srai_epi32(j, 1), set1((1u << shift) - 1));
@@ -252,7 +236,7 @@ INLINE void encode_stripe(const struct vcl_stripe *t, struct vcl_lanes_writer *w
             const __m512i start = _mm512_and_si512(_mm512_srli_epi32(code, 10), set1(1023));
             const __m512i room = _mm512_srli_epi32(x[v], 32 - VCL_MODEL_BITS);
             words = put_words(&x[v], _mm512_mask_cmpge_epu32_mask(mask, room, frequency), words);
-            x[v] = push_symbols(x[v], frequency, start, mask);
+            x[v] = _mm512_mask_mov_epi32(x[v], mask, push_symbols(x[v], frequency, start, VCL_MODEL_BITS));
             escaped |= (uint32_t)(_mm512_movepi32_mask(code) & mask) << WIDTH * v;
         }
         if (__builtin_expect(escaped != 0, 0))
