@@ -200,12 +200,23 @@ enum vcl_goal {
 enum vcl_objective {
     VCL_OBJECTIVE_MODEL, /* unbiased: the nearest path, points on the lattice; for weights, whose errors must
                           * not all point towards zero */
-    VCL_OBJECTIVE_MSE /* least squared error: points near zero are preferred where bits are dear */
+    VCL_OBJECTIVE_MSE    /* least squared error: points near zero are preferred where bits are dear */
+};
+
+/* Stages of the tensor codec that can be switched off, so that their worth can be measured. */
+enum {
+    VCL_STAGE_MEANS = 1,       /* columns' means are taken off where that pays */
+    VCL_STAGE_TRANSFORM = 2,   /* a DCT where that pays */
+    VCL_STAGE_ROW_CLASSES = 4, /* a scale class for each row where that pays; else one */
+    VCL_STAGE_COL_CLASSES = 8,
+    VCL_STAGE_MODEL = 16,    /* the distribution's shape fitted; else Gaussian */
+    VCL_STAGE_TRELLIS = 32,  /* else a scalar quantiser, whatever the effort */
+    VCL_STAGE_CENTROIDS = 64 /* points moved to their centroids; else on the lattice */
 };
 
 struct vcl_params {
     size_t size;          /* of this struct; set by vcl_params_init */
-    enum vcl_codec codec; /* default VCL_CODEC_H265; EXACT and LOSSLESS ignore all that follows */
+    enum vcl_codec codec; /* default VCL_CODEC_TENSOR; EXACT and LOSSLESS ignore all that follows */
     enum vcl_goal goal;   /* default VCL_GOAL_BITS */
     double target;        /* default 2.9 */
     int effort;           /* 1 (fast) to 9 (thorough), default 5.  Tensor codec: scalar quantiser, then 4, 8,
@@ -217,10 +228,34 @@ struct vcl_params {
     int row_scales; /* 1 = one 8- to 12-bit range per matrix row instead of one per tensor.  Default 0 */
     int depth;      /* bits of the range: 0 = as few of 8, 10, 12 as the target allows, or 8, 10, 12 */
     int chroma;     /* 400 (luma only, default) or 420 (constant chroma, for hardware without monochrome) */
+    /* Tensor codec, to the end of these.  disable: VCL_STAGE_* switched off, default 0.  transpose: 0
+     * (default), the matrix' rows are coded side by side and its columns in sequence, right for weights (out,
+     * in); 1, its transpose is coded so, right for weights (in, out), whose inputs are then the sequence.
+     * vcl_coded_shape tells what the coded matrix is. */
+    unsigned disable;
+    int transpose;
+    /* For encoders that know how much errors matter; both pointers NULL by default, read during the call.
+     * columns: how many the caller takes the coded matrix to have; checked.  col_weight: what a squared error
+     * in each column costs, above 0 and finite; only ratios count.  The columns' steps become proportional to
+     * 1 / sqrt(weight), in quarter octaves, 2^-16 to 2^16 around their geometric mean.  feedback: columns x
+     * columns, row-major, of which only feedback[c][c'] with c' < c is read: before column c is coded, the
+     * sum over c' < c of feedback[c][c'] times the error (value - decoded value) of column c' is added to its
+     * values.  With the second moments H of what multiplies the columns factored as H = (I + U) D (I + U)^T,
+     * U strictly upper triangular and D diagonal, feedback[c][c'] = U[c'][c] and col_weight = diag(D) make
+     * the squared errors of the quantiser sum up to the error of the product (LDLQ: Chee et al., QuIP, arXiv
+     * 2307.13304).  Not across tiles (vcl_info's tile_cols); not with `rotate`. */
+    uint64_t columns;
+    const float *col_weight, *feedback;
     const char *encoder; /* libavcodec's name, e.g. "hevc_nvenc"; NULL = the first that works */
     const char *decoder; /* likewise; decodes what was encoded, to check it */
 };
 VCL_API void vcl_params_init(struct vcl_params *params);
+
+/* The matrix that the tensor codec codes: the tensor's last dimension is the row, joined with those before
+ * it while it is shorter than 64; a few long rows are cut to make it nearly square; with transpose, the
+ * transpose of that. Either pointer may be NULL.  Fails as vcl_tensor_size does. */
+VCL_API enum vcl_status vcl_coded_shape(const struct vcl_tensor *tensor, int transpose, uint64_t *rows,
+                                        uint64_t *cols);
 
 /* Where values come from and bytes go to.  Both work by position; `read` is called from several threads
  * at once unless threads is 1; so is `write` when decoding.  Return 0, or anything else for a failure
@@ -289,7 +324,13 @@ struct vcl_info {
     uint32_t tile_rows, tile_cols;
     int rotated, row_scales, non_finite; /* 0 or 1 */
     int depth;                           /* 0 for exact frames */
-    double snr;        /* dB, as measured by the encoder; INFINITY for exact frames, NAN for an alias */
+    double snr; /* dB, as measured by the encoder; INFINITY for exact frames, NAN for an alias */
+    /* Tensor codec, else 0. */
+    int transposed;      /* the coded matrix, which cols and tiles are of, is the transpose of the tensor's */
+    int transform_down;  /* length of the DCT down the columns; 0: none */
+    int transform_along; /* along the rows */
+    int states;          /* of the trellis: 1 (scalar quantiser), 4 to 256 */
+    int lanes;
     const char *fault; /* why vcl_peek refused it, a constant string; NULL where it did not */
 };
 

@@ -10,6 +10,7 @@
 #include "codec/frame.h"
 #include "video/loader.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -136,6 +137,38 @@ void vcl_params_init(struct vcl_params *params)
                                    .chroma = 400 };
 }
 
+enum vcl_status vcl_coded_shape(const struct vcl_tensor *tensor, int transpose, uint64_t *rows,
+                                uint64_t *cols)
+{
+    struct vcl_plan plan;
+    uint64_t values;
+    int lanes;
+    const enum vcl_status status = vcl_tensor_size(tensor, &values, NULL);
+    if (status)
+        return status;
+    vcl_plan_stripes(tensor, values, transpose, &plan, &lanes);
+    if (rows)
+        *rows = plan.rows;
+    if (cols)
+        *cols = plan.cols;
+    return VCL_OK;
+}
+
+static const char *weights_fault(const struct vcl_tensor *tensor, const struct vcl_params *p)
+{
+    uint64_t cols;
+    if (!p->col_weight && !p->feedback)
+        return NULL;
+    if (vcl_coded_shape(tensor, p->transpose, NULL, &cols) || cols != p->columns)
+        return "params.columns is not the number of columns of the coded matrix";
+    if (p->rotate)
+        return "params.col_weight and feedback exclude params.rotate";
+    for (uint64_t c = 0; p->col_weight && c < cols; c++)
+        if (!(p->col_weight[c] > 0 && p->col_weight[c] <= FLT_MAX))
+            return "params.col_weight must be above 0 and finite";
+    return NULL;
+}
+
 /* What is wrong with the parameters; NULL if nothing. */
 static const char *params_fault(const struct vcl_tensor *tensor, const struct vcl_params *p)
 {
@@ -155,13 +188,15 @@ static const char *params_fault(const struct vcl_tensor *tensor, const struct vc
         return "params.target must be -10 to 200 dB";
     if (p->objective != VCL_OBJECTIVE_MODEL && p->objective != VCL_OBJECTIVE_MSE)
         return "params.objective is none of vcl_objective";
+    if (p->disable > 2 * VCL_STAGE_CENTROIDS - 1)
+        return "params.disable has a bit that is no VCL_STAGE_*";
     if (p->effort < 1 || p->effort > 9)
         return "params.effort must be 1 to 9";
     if (p->depth != 0 && p->depth != 8 && p->depth != 10 && p->depth != 12)
         return "params.depth must be 0, 8, 10 or 12";
     if (p->chroma != 400 && p->chroma != 420)
         return "params.chroma must be 400 or 420";
-    return NULL;
+    return p->codec == VCL_CODEC_TENSOR ? weights_fault(tensor, p) : NULL;
 }
 
 enum vcl_status vcl_encode(struct vcl_context *ctx, const struct vcl_tensor *tensor,
@@ -268,6 +303,13 @@ static void fill_info(const struct vcl_frame *frame, struct vcl_info *info)
                                .tile_cols = frame->plan.tile_cols,
                                .depth = frame->depth };
     info->rotated = (frame->flags & VCL_FLAG_ROTATED) != 0;
+    if (frame->codec == VCL_CODEC_TENSOR) {
+        info->transposed = (frame->flags & VCL_FLAG_TRANSPOSED) != 0;
+        info->transform_down = frame->transform.down ? 1 << frame->transform.down : 0;
+        info->transform_along = frame->transform.along ? 1 << frame->transform.along : 0;
+        info->states = 1 << frame->states;
+        info->lanes = frame->lanes;
+    }
     info->row_scales = (frame->flags & VCL_FLAG_ROW_SCALES) != 0;
     info->non_finite = (frame->flags & VCL_FLAG_NON_FINITE) != 0;
     info->snr = frame->codec == VCL_CODEC_ALIAS  ? NAN

@@ -32,7 +32,7 @@ LOSSY = ("F16", "BF16", "F32", "F64")
 
 ALIAS, EXACT, H264, H265, TENSOR, LOSSLESS = range(6)
 VIDEO = (H264, H265)
-ROTATED, ROW_SCALES, NON_FINITE, COL_MEANS = 1, 2, 4, 8
+ROTATED, ROW_SCALES, NON_FINITE, COL_MEANS, COL_STEPS, TRANSPOSED = 1, 2, 4, 8, 16, 32
 HEADER_LIMIT = 100_000_000
 MAX_SIDE = 4096
 FLT_MAX = np.finfo(np.float32).max
@@ -91,7 +91,7 @@ class Frame:
     def _codec_part(self, at):
         known = ROTATED | ROW_SCALES | NON_FINITE if self.codec in VIDEO else 0
         if self.codec == TENSOR:
-            known = ROTATED | NON_FINITE | COL_MEANS
+            known = ROTATED | NON_FINITE | COL_MEANS | COL_STEPS | TRANSPOSED
         need(self.flags & ~known == 0, "unknown flag")
         if self.codec == ALIAS:
             (length,), at = self._take("<I", at)
@@ -126,32 +126,45 @@ class Frame:
         return self._lossy_part(at)
 
     def _tensor_part(self, at):
-        fields, at = self._take("<BBBBb3s8b", at)
-        self.states, self.lanes, self.shift, slopes, self.fine, zero = fields[:6]
-        self.centroids = fields[6:]
+        fields, at = self._take("<BBBBbBH8b", at)
+        self.states, self.lanes, self.shift, slopes, self.fine, transform, zero = fields[:7]
+        self.centroids, self.down, self.along = fields[7:], transform & 15, transform >> 4
         need(self.states in (0, 2, 3, 4, 5, 6, 7, 8), "states")
         need(self.lanes in (8, 32) and self.shift <= 8 and slopes <= 7 and -16 <= self.fine <= 16, "model")
         need(ceil_div(self.tile_rows, self.lanes) * self.lanes * self.tile_cols <= 1 << 22, "tile too large")
-        need(zero == bytes(3), "reserved bytes")
+        need(zero == 0, "reserved bytes")
+        need(all(n in (0, 2, 3, 4, 5) for n in (self.down, self.along)), "transform")
         at = self._lossy_part(at)
         (side,), at = self._take("<I", at)
         need(at + side <= self.H - 4, "side bytes")
-        self.col_classes = np.zeros(self.cols if self.values else 0, np.int64)
-        self.col_means = None
-        classes = side - (2 * self.cols if self.flags & COL_MEANS else 0)
-        need(classes >= 0, "side bytes")
-        if classes and self.values:
-            try:
-                self.col_classes, used = refdec_tensor.read_classes(self.data[at:at + classes], self.cols)
-            except refdec_tensor.Damaged as error:
-                raise Bad(str(error)) from None
-            need(used == classes, "side bytes")
-        if self.flags & COL_MEANS:
-            upper = np.frombuffer(self.data, "<u2", self.cols, at + classes).astype(np.uint32)
-            self.col_means = (upper << 16).view(np.float32)
-            need(np.isfinite(self.col_means).all(), "column means")
+        if self.values:
+            self._sides(self.data[at:at + side])
         self.tables = refdec_tensor.slot_tables(slopes, self.fine)
         return at + side
+
+    def _sides(self, data):
+        """The columns' classes, steps and means."""
+        self.col_classes, exponents = np.zeros(self.cols, np.int64), np.zeros(self.cols, np.int64)
+        self.col_means, means = None, 2 * self.cols if self.flags & COL_MEANS else 0
+        need(len(data) >= means, "side bytes")
+        lists = data[:len(data) - means]
+        try:
+            if lists or self.flags & COL_STEPS:
+                self.col_classes, used = refdec_tensor.read_classes(lists, self.cols)
+                lists = lists[used:]
+            if self.flags & COL_STEPS:
+                exponents, used = refdec_tensor.read_classes(lists, self.cols)
+                lists = lists[used:]
+        except refdec_tensor.Damaged as error:
+            raise Bad(str(error)) from None
+        need(not lists, "side bytes")
+        need((np.abs(exponents) <= 64).all(), "step exponents")
+        self.col_steps = refdec_tensor.column_steps(self.step, exponents)
+        need(np.isfinite(self.col_steps).all(), "column steps")
+        if means:
+            upper = np.frombuffer(data, "<u2", self.cols, len(data) - means).astype(np.uint32)
+            self.col_means = (upper << 16).view(np.float32)
+            need(np.isfinite(self.col_means).all(), "column means")
 
     def _lossy_part(self, at):
         need(self.dtype in LOSSY, f"lossy coding of {self.dtype}")
@@ -183,7 +196,10 @@ class Frame:
             except Bad as error:
                 raise Bad(f"tile {i}: {error}") from None
         across = ceil_div(self.cols, self.tile_cols)
-        return np.vstack([np.hstack(tiles[i:i + across]) for i in range(0, len(tiles), across)]).tobytes()
+        coded = np.vstack([np.hstack(tiles[i:i + across]) for i in range(0, len(tiles), across)])
+        if self.flags & TRANSPOSED:
+            coded = coded.reshape(self.rows, self.cols, -1).transpose(1, 0, 2)
+        return coded.tobytes()
 
     def _tile(self, i):
         """Tile i as an array of bytes, one row per row."""
@@ -364,7 +380,9 @@ def video_values(frame, data, rows, cols, scales):
 
 def tensor_values(frame, data, rows, cols, first_col):
     try:
-        y = refdec_tensor.decode_values(frame, data, rows, cols, frame.col_classes[first_col:first_col + cols])
+        span = slice(first_col, first_col + cols)
+        y = refdec_tensor.decode_values(frame, data, rows, cols, frame.col_classes[span], frame.col_steps[span])
+        y = refdec_tensor.inverse_transform(y, frame.down, frame.along)
         return y if frame.col_means is None else y + frame.col_means[first_col:first_col + cols]
     except refdec_tensor.Damaged as error:
         raise Bad(str(error)) from None

@@ -26,12 +26,12 @@ def need(condition, message):
 
 # ---- class lists -----------------------------------------------------------------------------------------------
 
-def read_classes(data, count):
-    """count classes and the bytes they took."""
+def read_classes(data, count, period=1):
+    """count classes, each told from the one `period` before, and the bytes they took."""
     need(len(data) >= 2 and data[1] <= 5, "class list")
     classes, rice = [struct.unpack("b", data[:1])[0]], data[1]
     bits, at = np.unpackbits(np.frombuffer(data, np.uint8, offset=2), bitorder="little"), 0
-    for _ in range(count - 1):
+    for i in range(1, count):
         quotient = 0
         while at < len(bits) and bits[at]:
             quotient, at = quotient + 1, at + 1
@@ -39,7 +39,8 @@ def read_classes(data, count):
         low = int(sum(int(b) << i for i, b in enumerate(bits[at + 1:at + 1 + rice])))
         at += 1 + rice
         u = quotient << rice | low
-        classes.append(classes[-1] + (-(u + 1) // 2 if u & 1 else u // 2))
+        before = classes[i - period if i >= period else i - 1]
+        classes.append(before + (-(u + 1) // 2 if u & 1 else u // 2))
         need(-128 <= classes[-1] <= 127, "class out of range")
     return np.array(classes), 2 + (at + 7) // 8
 
@@ -141,7 +142,7 @@ def next_state(v, s, b):
 
 
 def decode_points(frame, data, rows, cols, col_classes):
-    row_classes, used = read_classes(data, rows)
+    row_classes, used = read_classes(data, rows, 1 << frame.down)
     lanes = Lanes(data[used:], frame.lanes)
     symbols, freqs, rests = frame.tables
     points = np.zeros((rows, cols), np.int64)
@@ -167,11 +168,49 @@ def decode_points(frame, data, rows, cols, col_classes):
     return points
 
 
-def decode_values(frame, data, rows, cols, col_classes):
+def decode_values(frame, data, rows, cols, col_classes, steps):
     """f32 values of a tile whose side list has been taken off."""
     j = decode_points(frame, data, rows, cols, col_classes)
     offsets = np.zeros(9, np.float32)
     offsets[1:] = np.array(frame.centroids, np.float32) / np.float32(256)
     size = np.abs(j)
     move = np.where(size <= 8, offsets[np.minimum(size, 8)], np.float32(0)).astype(np.float32)
-    return (j.astype(np.float32) + np.where(j < 0, -move, move)) * frame.step
+    return (j.astype(np.float32) + np.where(j < 0, -move, move)) * steps
+
+
+FRACTIONS = np.array([0x3F800000, 0x3F9837F0, 0x3FB504F3, 0x3FD744FD], np.uint32).view(np.float32)
+
+
+def column_steps(step, exponents):
+    factors = np.ldexp(FRACTIONS[exponents % 4], exponents // 4).astype(np.float32)
+    with np.errstate(over="ignore"):
+        return np.where(exponents == 0, step, step * factors).astype(np.float32)
+
+
+# ---- transform -------------------------------------------------------------------------------------------------
+
+SCALES = {4: 0x3F3504F3, 8: 0x3F000000, 16: 0x3EB504F3, 32: 0x3E800000}
+
+
+def matrix(n):
+    """W[k, i]"""
+    cosines = np.rint(2.0 ** 23 * np.cos(np.pi * np.arange(128) / 64)).astype(np.float32)
+    k, i = np.arange(n)[:, None], np.arange(n)[None]
+    m = np.where(k > 0, (2 * i + 1) * k * (32 // n) % 128, 16)
+    return cosines[m] * (np.array([SCALES[n]], np.uint32).view(np.float32) * np.float32(2.0 ** -23))
+
+
+def along_rows(y, log2):
+    if log2 == 0:
+        return y
+    n = 1 << log2
+    whole = y.shape[1] // n * n
+    z, w = y[:, :whole].reshape(y.shape[0], -1, n), matrix(n)
+    out = z[:, :, 0:1] * w[0]
+    for k in range(1, n):
+        out = out + z[:, :, k:k + 1] * w[k]
+    return np.hstack([out.reshape(y.shape[0], whole), y[:, whole:]])
+
+
+def inverse_transform(y, down, along):
+    return np.ascontiguousarray(along_rows(np.ascontiguousarray(along_rows(y, along).T), down).T)

@@ -28,6 +28,9 @@ def random_tensor(rng, shape, dtype):
         x.flat[::97] *= 50
     if rng.random() < 0.3:
         x += 5 * rng.standard_normal(shape[-1:])
+    if rng.random() < 0.4:      # smooth along an axis
+        axis = int(rng.integers(len(shape)))
+        x = np.cumsum(x, axis) / 4
     x = x.astype(dtype)
     if rng.random() < 0.3:
         x.flat[3], x.flat[77], x.flat[78] = np.nan, np.inf, np.inf
@@ -53,7 +56,8 @@ class Tensor(unittest.TestCase):
         for shape in SHAPES:
             for i in range(18):
                 settings = {"bits": float(rng.choice([0.7, 1.5, 2.9, 4.5, 7, 11])), "effort": int(rng.choice([1, 2, 5, 6, 7, 8])),
-                            "objective": str(rng.choice(["model", "mse"])), "rotate": int(i % 5 == 0)}
+                            "objective": str(rng.choice(["model", "mse"])), "rotate": int(i % 5 == 0),
+                            "transpose": int(rng.random() < 0.3), "disable": int(rng.integers(128)) if i % 4 == 1 else 0}
                 x = random_tensor(rng, shape, DTYPES[i % 3])
                 with self.subTest(shape=shape, i=i, **settings):
                     try:
@@ -71,6 +75,29 @@ class Tensor(unittest.TestCase):
             _, y = self.agree(x, snr=target)
             self.assertGreaterEqual(snr(x, y), target)
             self.assertLess(snr(x, y), target + 0.6)
+
+    def test_smooth_tensors_are_transformed(self):
+        """Would catch a DCT that is not tried, not taken, or taken on the wrong axis."""
+        rng = np.random.default_rng(15)
+        x = np.cumsum(rng.standard_normal((256, 192)), 0).astype(np.float32)
+        for transpose in (0, 1):
+            for y in (x, np.ascontiguousarray(x.T)):
+                got = {off: snr(y, self.agree(y, bits=2, transpose=transpose, disable=off)[1]) for off in (0, 2)}
+                self.assertGreater(got[0], got[2] + 6)
+
+    def test_column_weights_are_obeyed(self):
+        """Steps as 1 / sqrt(weight): equal weighted errors, and a smaller sum of them than without weights."""
+        rng = np.random.default_rng(16)
+        for transpose in (0, 1):
+            x = rng.standard_normal((256, 160)).astype(np.float32)
+            columns = x.shape[1 - transpose]
+            weight = np.exp(2 * rng.standard_normal(columns)).astype(np.float32)
+            error = []
+            for settings in ({}, {"col_weight": weight}):
+                _, y = self.agree(x, bits=3, transpose=transpose, **settings)
+                error.append(((x - y).astype(np.float64) ** 2).mean(transpose) * weight)
+            self.assertLess(error[1].sum(), 0.5 * error[0].sum())
+            self.assertLess(error[1].max(), 3 * np.median(error[1]))
 
     def test_gap_to_the_shannon_bound(self):
         """The figures of docs/results.md: 8 states within 0.095 bit on N(0,1), 256 states within 0.05."""

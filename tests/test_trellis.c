@@ -213,17 +213,21 @@ static void compare_values(struct sample *s)
     const struct searched r = search_with(level(0), s);
     const size_t stride = t->cols + 3, n = (size_t)t->active * stride * 8;
     uint8_t *const expected = allocate(n), *const got = allocate(n);
+    float *const steps = allocate((t->cols + 1) * sizeof *steps);
+    for (uint32_t c = 0; c <= t->cols; c++)
+        steps[c] = 3.7f + (float)(c % 3);
     for (size_t d = 0; d < sizeof dtypes / sizeof *dtypes; d++) {
         struct vcl_points points = {
-            { 0, .125f, -.0625f, .25f, 0, 0, -.5f, 0, .0078125f }, 3.7f, 60000, dtypes[d]
+            { 0, .125f, -.0625f, .25f, 0, 0, -.5f, 0, .0078125f }, steps, 60000, dtypes[d]
         };
         for (int i = 0; level(i); i++) {
             uint8_t *const dst = i ? got : expected;
             memset(dst, 0xa5, n);
-            level(i)->store_rows(t, &points, r.j, t->cols, dst, stride);
+            level(i)->store_rows(t, &points, r.j, 1, t->cols, dst, stride);
             assert_memory_equal(dst, expected, n);
         }
     }
+    free(steps);
     free(expected);
     free(got);
     free_searched(r);

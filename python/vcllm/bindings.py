@@ -38,14 +38,16 @@ class OptionsStruct(Structure):
 class ParamsStruct(Structure):
     _fields_ = [("size", c_size_t), ("codec", c_int), ("goal", c_int), ("target", c_double), ("effort", c_int),
                 ("objective", c_int), ("rotate", c_int), ("seed", c_uint32), ("row_scales", c_int), ("depth", c_int),
-                ("chroma", c_int), ("encoder", c_char_p), ("decoder", c_char_p)]
+                ("chroma", c_int), ("disable", c_uint), ("transpose", c_int), ("columns", c_uint64),
+                ("col_weight", c_void_p), ("feedback", c_void_p), ("encoder", c_char_p), ("decoder", c_char_p)]
 
 
 class InfoStruct(Structure):
     _fields_ = [("tensor", TensorStruct), ("codec", c_int), ("frame_bytes", c_uint64), ("header_bytes", c_uint64),
                 ("values", c_uint64), ("cols", c_uint64), ("tiles", c_uint64), ("tile_rows", c_uint32),
                 ("tile_cols", c_uint32), ("rotated", c_int), ("row_scales", c_int), ("non_finite", c_int),
-                ("depth", c_int), ("snr", c_double), ("fault", c_char_p)]
+                ("depth", c_int), ("snr", c_double), ("transposed", c_int), ("transform_down", c_int),
+                ("transform_along", c_int), ("states", c_int), ("lanes", c_int), ("fault", c_char_p)]
 
 
 class ErrorStruct(Structure):

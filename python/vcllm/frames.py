@@ -6,7 +6,19 @@ from .values import describe, dtype_name, pointer, present, shape_of
 
 GOAL_BITS, GOAL_SNR = 0, 1
 OBJECTIVES = {"model": 0, "mse": 1}
-SETTINGS = ("effort", "objective", "rotate", "seed", "row_scales", "depth", "chroma", "encoder", "decoder")
+SETTINGS = ("effort", "objective", "rotate", "seed", "row_scales", "depth", "chroma", "disable", "transpose", "encoder",
+            "decoder")
+WEIGHTS = ("col_weight", "feedback")
+
+
+def set_weights(params, name, value):
+    view = memoryview(value)
+    columns = view.shape[0]
+    if view.format != "f" or not view.c_contiguous or view.shape != ((columns,) if name == "col_weight" else (columns,) * 2):
+        raise Error(E_ARGUMENT, f"{name} must be contiguous float32, one value a column or one a pair of columns")
+    params.columns = columns
+    params.keep = getattr(params, "keep", ()) + (bytearray(view),)
+    setattr(params, name, ctypes.addressof((ctypes.c_char * view.nbytes).from_buffer(params.keep[-1])))
 
 
 def make_params(codec, bits, snr, settings):
@@ -22,6 +34,9 @@ def make_params(codec, bits, snr, settings):
     elif bits is not None:
         params.goal, params.target = GOAL_BITS, bits
     for name, value in settings.items():
+        if name in WEIGHTS:
+            set_weights(params, name, value)
+            continue
         if name not in SETTINGS:
             raise TypeError(f"encode() has no setting '{name}'")
         if name == "objective":
@@ -37,7 +52,8 @@ def encode(array, codec="h265", bits=None, snr=None, dtype=None, threads=1, **se
 
     bits: most bits per value (the default, 2.9), or snr: least dB.  dtype: safetensors' name where the array's own
     does not tell (dtype="BF16" for uint16).  settings: those of struct vcl_params: effort, objective ("model" or
-    "mse"), rotate, seed, row_scales, depth, chroma, encoder, decoder."""
+    "mse"), rotate, seed, row_scales, depth, chroma, disable, transpose, encoder, decoder; col_weight and feedback as
+    arrays (include/vcllm.h says what they are)."""
     params = make_params(codec, bits, snr, settings)
     data, tensor = describe(array, dtype)
     frame = bytearray(lib.vcl_bound(ctypes.byref(tensor)))

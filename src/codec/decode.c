@@ -5,6 +5,7 @@
 #include "decode.h"
 
 #include "base/common.h"
+#include "base/transpose.h"
 #include "codec/walk.h"
 
 #include <stdio.h>
@@ -26,42 +27,74 @@ static uint64_t bytes_of(const struct decoder *d, uint64_t values)
          + values % 8 * vcl_dtype_bits(d->frame->tensor.dtype) / 8;
 }
 
-/* The part of one row of a tile that was asked for: values from to to of the tensor, from == to if none. */
-static void clip_row(const struct decoder *d, struct vcl_rect rect, uint32_t r, uint64_t *from, uint64_t *to)
+/* The tensor's values lie in lines: the coded matrix' rows, or its columns where it is the transpose. */
+static int is_transposed(const struct decoder *d) { return (d->frame->flags & VCL_FLAG_TRANSPOSED) != 0; }
+
+static uint32_t lines_of(const struct decoder *d, struct vcl_rect rect)
 {
-    const uint64_t start = (rect.row + r) * d->frame->plan.cols + rect.col, stop = start + rect.cols;
-    *from = start > d->begin ? start : d->begin;
-    *to = vcl_min(stop, d->end);
-    if (*to < *from)
-        *to = *from;
+    return is_transposed(d) ? rect.cols : rect.rows;
+}
+
+/* The part of a tile's line that was asked for: `count` of the tensor's values from `first` on, the first
+ * of them at `at` in the line. */
+struct part {
+    uint64_t first, count, at;
+};
+
+static struct part part_of(const struct decoder *d, struct vcl_rect rect, uint32_t line)
+{
+    const struct vcl_plan *const plan = &d->frame->plan;
+    const uint64_t start = is_transposed(d) ? (rect.col + line) * plan->rows + rect.row
+                                            : (rect.row + line) * plan->cols + rect.col;
+    const uint64_t stop = start + (is_transposed(d) ? rect.rows : rect.cols);
+    const uint64_t from = start > d->begin ? start : d->begin, to = vcl_min(stop, d->end);
+    return (struct part){ from, to > from ? to - from : 0, from - start };
 }
 
 static int wants_tile(const struct decoder *d, struct vcl_rect rect)
 {
-    for (uint32_t r = 0; r < rect.rows; r++) {
-        uint64_t from, to;
-        clip_row(d, rect, r, &from, &to);
-        if (from < to)
+    for (uint32_t i = 0; i < lines_of(d, rect); i++)
+        if (part_of(d, rect, i).count > 0)
             return 1;
-    }
     return 0;
+}
+
+/* src: the line's values. */
+static enum vcl_status write_line(const struct decoder *d, struct part part, const uint8_t *src,
+                                  struct vcl_tile_work *work)
+{
+    if (part.count > 0
+        && d->sink->write(d->sink->user, bytes_of(d, part.first - d->begin), src + bytes_of(d, part.at),
+                          (size_t)bytes_of(d, part.count))) {
+        snprintf(work->message, sizeof work->message, "writing the values failed");
+        return VCL_E_IO;
+    }
+    return VCL_OK;
+}
+
+static enum vcl_status write_transposed(const struct decoder *d, struct vcl_rect rect,
+                                        struct vcl_tile_work *work)
+{
+    const size_t size = vcl_dtype_bits(d->frame->tensor.dtype) / 8;
+    enum vcl_status status = VCL_OK;
+    for (uint32_t c = 0; c < rect.cols && !status; c++) {
+        const uint32_t line = c % VCL_TRANSPOSED_LINES;
+        if (line == 0)
+            vcl_transpose(work->raw + c * size, rect.rows, vcl_min(rect.cols - c, VCL_TRANSPOSED_LINES), size,
+                          rect.cols, work->lines, rect.rows);
+        status = write_line(d, part_of(d, rect, c), work->lines + (size_t)line * rect.rows * size, work);
+    }
+    return status;
 }
 
 static enum vcl_status write_tile(const struct decoder *d, struct vcl_rect rect, struct vcl_tile_work *work)
 {
-    for (uint32_t r = 0; r < rect.rows; r++) {
-        uint64_t from, to;
-        clip_row(d, rect, r, &from, &to);
-        const uint64_t start = (rect.row + r) * d->frame->plan.cols + rect.col;
-        const uint8_t *const src = work->raw + bytes_of(d, (uint64_t)r * rect.cols + (from - start));
-        if (from < to
-            && d->sink->write(d->sink->user, bytes_of(d, from - d->begin), src,
-                              (size_t)bytes_of(d, to - from))) {
-            snprintf(work->message, sizeof work->message, "writing the values failed");
-            return VCL_E_IO;
-        }
-    }
-    return VCL_OK;
+    enum vcl_status status = VCL_OK;
+    if (is_transposed(d))
+        return write_transposed(d, rect, work);
+    for (uint32_t r = 0; r < rect.rows && !status; r++)
+        status = write_line(d, part_of(d, rect, r), work->raw + bytes_of(d, (uint64_t)r * rect.cols), work);
+    return status;
 }
 
 static enum vcl_status decode_tile(void *user, uint64_t tile, struct vcl_tile_work *work)
@@ -122,6 +155,10 @@ static void find_tiles(const struct decoder *d, uint64_t *first, uint64_t *last)
     *first = *last = 0;
     if (d->begin == d->end)
         return;
+    if (is_transposed(d)) { /* every row of tiles may hold some */
+        *last = plan->tiles;
+        return;
+    }
     const uint64_t band =
         plan->tile_rows * plan->cols; /* below 2^53, or the tile table would not fit its header */
     *first = d->begin / band * plan->across;
@@ -155,7 +192,7 @@ static enum vcl_status make_tables(const struct vcl_env *env, struct decoder *d)
     if (!d->tables)
         return vcl_env_fail(env, VCL_E_MEMORY, "no memory for the model's tables");
     if (!vcl_tensor_tables_read(d->frame, d->tables))
-        return vcl_env_fail(env, VCL_E_FORMAT, "classes of the columns are damaged");
+        return vcl_env_fail(env, VCL_E_FORMAT, "side data of the columns is damaged");
     vcl_tensor_tables_make(d->frame, 1, d->tables);
     d->coder.tables = d->tables;
     return VCL_OK;

@@ -9,21 +9,20 @@
 #include <stdio.h>
 
 #include "base/common.h"
+#include "base/transpose.h"
 #include "codec/encoder.h"
 
 /* ---- passes ---------------------------------------------------------------------------------- */
 
-static enum vcl_status read_tile(const struct vcl_encoder *e, struct vcl_rect rect,
-                                 struct vcl_tile_work *work)
+/* `count` lines of `bytes` each, of the tensor's matrix (rows, or columns of its transpose), to dst. */
+static enum vcl_status read_lines(const struct vcl_encoder *e, uint64_t first_value, uint64_t line_values,
+                                  uint64_t count, size_t bytes, uint8_t *dst, struct vcl_tile_work *work)
 {
     const uint64_t bits = vcl_dtype_bits(e->frame.tensor.dtype);
-    const int whole_rows = rect.cols == e->frame.plan.cols;
-    const uint32_t reads = whole_rows ? 1 : rect.rows;
-    const size_t bytes = (size_t)(rect.cols * bits / 8) * (whole_rows ? rect.rows : 1);
-    for (uint32_t r = 0; r < reads; r++) {
-        const uint64_t first = (rect.row + r) * e->frame.plan.cols + rect.col;
-        const uint64_t offset = first / 8 * bits + first % 8 * bits / 8;
-        if (e->source->read(e->source->user, offset, work->raw + r * bytes, bytes)) {
+    for (uint64_t i = 0; i < count; i++) {
+        const uint64_t first = first_value + i * line_values,
+                       offset = first / 8 * bits + first % 8 * bits / 8;
+        if (e->source->read(e->source->user, offset, dst + i * bytes, bytes)) {
             snprintf(work->message, sizeof work->message, "reading %zu bytes at tensor offset %llu failed",
                      bytes, (unsigned long long)offset);
             return VCL_E_IO;
@@ -32,11 +31,46 @@ static enum vcl_status read_tile(const struct vcl_encoder *e, struct vcl_rect re
     return VCL_OK;
 }
 
+/* The tensor's rows are the coded matrix' columns: some at a time. */
+static enum vcl_status read_transposed(const struct vcl_encoder *e, struct vcl_rect rect,
+                                       struct vcl_tile_work *work)
+{
+    const size_t size = vcl_dtype_bits(e->frame.tensor.dtype) / 8;
+    const uint64_t rows = e->frame.plan.rows;
+    for (uint32_t c = 0; c < rect.cols; c += VCL_TRANSPOSED_LINES) {
+        const uint32_t n = (uint32_t)vcl_min(rect.cols - c, VCL_TRANSPOSED_LINES);
+        const enum vcl_status status =
+            read_lines(e, (rect.col + c) * rows + rect.row, rows, n, rect.rows * size, work->lines, work);
+        if (status)
+            return status;
+        vcl_transpose(work->lines, n, rect.rows, size, rect.rows, work->raw + c * size, rect.cols);
+    }
+    return VCL_OK;
+}
+
+enum vcl_status vcl_encoder_read(const struct vcl_encoder *e, struct vcl_rect rect,
+                                 struct vcl_tile_work *work)
+{
+    const uint64_t bits = vcl_dtype_bits(e->frame.tensor.dtype), cols = e->frame.plan.cols;
+    if (e->frame.flags & VCL_FLAG_TRANSPOSED)
+        return read_transposed(e, rect, work);
+    const int whole_rows = rect.cols == cols;
+    return read_lines(e, rect.row * cols + rect.col, cols, whole_rows ? 1 : rect.rows,
+                      (size_t)(rect.cols * bits / 8) * (whole_rows ? rect.rows : 1), work->raw, work);
+}
+
+/* A tile, or when the tensor codec probes a unit. */
+static struct vcl_rect piece(const struct vcl_encoder *e, uint64_t i)
+{
+    return e->probing && e->frame.codec == VCL_CODEC_TENSOR ? vcl_plan_unit(&e->frame.plan, i)
+                                                            : vcl_plan_tile(&e->frame.plan, i);
+}
+
 static enum vcl_status encode_tile(void *user, uint64_t tile, struct vcl_tile_work *work)
 {
     const struct vcl_encoder *const e = user;
-    const struct vcl_rect rect = vcl_plan_tile(&e->frame.plan, tile);
-    const enum vcl_status status = read_tile(e, rect, work);
+    const struct vcl_rect rect = piece(e, tile);
+    const enum vcl_status status = vcl_encoder_read(e, rect, work);
     return status ? status : vcl_tile_encode(&e->frame, &e->coder, rect, work);
 }
 
@@ -56,12 +90,13 @@ static enum vcl_status write_tile(const struct vcl_encoder *e, uint64_t tile,
 static enum vcl_status take_tile(void *user, uint64_t tile, struct vcl_tile_work *work)
 {
     struct vcl_encoder *const e = user;
-    const struct vcl_rect rect = vcl_plan_tile(&e->frame.plan, tile);
+    const struct vcl_rect rect = piece(e, tile);
     const enum vcl_status status = !e->probing ? write_tile(e, tile, work) : VCL_OK;
     if (status)
         snprintf(work->message, sizeof work->message, "writing %zu bytes failed", work->size);
     e->stored += work->size;
     e->tiles++;
+    e->aside += work->stats.non_finite;
     e->sampled += (uint64_t)rect.rows * rect.cols;
     e->sums.signal += work->sums.signal;
     e->sums.error += work->sums.error;
@@ -70,31 +105,76 @@ static enum vcl_status take_tile(void *user, uint64_t tile, struct vcl_tile_work
     return status;
 }
 
-/* Codes all tiles, or with probing VCL_PROBE_TILES of them, with the frame's present settings. */
-static enum vcl_status run_pass(struct vcl_encoder *e)
+struct sample {
+    uint64_t first, step, count;
+};
+
+static struct sample spread(uint64_t all, uint64_t wanted)
 {
-    const uint64_t tiles = e->frame.plan.tiles;
-    e->stored = e->tiles = e->sampled = 0;
-    memset(&e->sums, 0, sizeof e->sums);
-    memset(&e->counts, 0, sizeof e->counts);
+    const uint64_t count = vcl_min(all, wanted), step = count ? all / count : 1;
+    return (struct sample){ step / 2, step, count };
+}
+
+static struct sample sample_of(const struct vcl_encoder *e)
+{
+    const struct vcl_plan *const plan = &e->frame.plan;
+    if (!e->probing)
+        return (struct sample){ 0, 1, plan->tiles };
+    if (e->frame.codec != VCL_CODEC_TENSOR)
+        return spread(plan->tiles, VCL_PROBE_TILES);
+    if (vcl_encoder_samples_all(e))
+        return (struct sample){ 0, 1, vcl_plan_units(plan) };
+    const uint64_t values = VCL_UNIT_ROWS * vcl_min(plan->tile_cols, plan->cols);
+    const uint64_t wanted = vcl_ceil_div(VCL_SAMPLE_VALUES, values);
+    return spread(vcl_plan_units(plan), wanted < 4 ? 4 : wanted);
+}
+
+int vcl_encoder_samples_all(const struct vcl_encoder *e) { return e->frame.values <= 2 * VCL_SAMPLE_VALUES; }
+
+enum vcl_status
+vcl_encoder_walk_sample(struct vcl_encoder *e,
+                        enum vcl_status (*work)(void *user, uint64_t unit, struct vcl_tile_work *buffers),
+                        enum vcl_status (*done)(void *user, uint64_t unit, struct vcl_tile_work *buffers))
+{
+    e->probing = 1;
+    const struct sample sample = sample_of(e);
     const enum vcl_status status =
-        e->probing ? vcl_walk_run(&e->walk, tiles / (2 * VCL_PROBE_TILES), tiles / VCL_PROBE_TILES,
-                                  VCL_PROBE_TILES, encode_tile, take_tile, e)
-                   : vcl_walk_run(&e->walk, 0, 1, tiles, encode_tile, take_tile, e);
-    e->trials += (double)e->tiles / (double)(tiles ? tiles : 1);
+        vcl_walk_run(&e->walk, sample.first, sample.step, sample.count, work, done, e);
+    e->probing = 0;
     return status;
 }
 
+/* Codes all tiles, or when probing a sample, with the frame's present settings. */
+static enum vcl_status run_pass(struct vcl_encoder *e)
+{
+    const struct sample sample = sample_of(e);
+    e->stored = e->tiles = e->sampled = e->aside = 0;
+    memset(&e->sums, 0, sizeof e->sums);
+    memset(&e->counts, 0, sizeof e->counts);
+    const enum vcl_status status =
+        vcl_walk_run(&e->walk, sample.first, sample.step, sample.count, encode_tile, take_tile, e);
+    e->trials += (double)e->sampled / (double)(e->frame.values ? e->frame.values : 1);
+    return status;
+}
+
+/* When probing, the sample's bytes in proportion; what every piece starts with is there once a tile only. */
 static uint64_t frame_bytes(const struct vcl_encoder *e)
 {
     const double scale = e->sampled ? (double)e->frame.values / (double)e->sampled : 0;
-    const uint64_t stored = e->probing ? (uint64_t)((double)e->stored * scale) : e->stored;
+    const uint64_t start = e->frame.codec == VCL_CODEC_TENSOR ? vcl_tensor_start_bytes(&e->frame) : 0;
+    uint64_t stored = e->stored;
+    if (e->probing)
+        stored = (uint64_t)((double)(e->stored - e->tiles * start) * scale) + e->frame.plan.tiles * start;
     return vcl_round_up(e->frame.header_bytes + stored, 8);
 }
 
 enum vcl_status vcl_encoder_pass(struct vcl_encoder *e, struct vcl_trial *trial)
 {
-    const enum vcl_status status = run_pass(e);
+    enum vcl_status status = run_pass(e);
+    if (!status && e->aside > 0 && !(e->frame.flags & VCL_FLAG_NON_FINITE)) {
+        e->frame.flags |= VCL_FLAG_NON_FINITE; /* they need a list */
+        status = run_pass(e);
+    }
     trial->bits = 8 * (double)frame_bytes(e) / (double)e->frame.values;
     trial->snr = vcl_snr(&e->sums);
     return status;
@@ -128,25 +208,38 @@ static enum vcl_status write_header(struct vcl_encoder *e)
 static enum vcl_status measure_tile(void *user, uint64_t tile, struct vcl_tile_work *work)
 {
     const struct vcl_encoder *const e = user;
-    const struct vcl_rect rect = vcl_plan_tile(&e->frame.plan, tile);
-    const enum vcl_status status = read_tile(e, rect, work);
+    const struct vcl_rect rect = piece(e, tile);
+    const enum vcl_status status = vcl_encoder_read(e, rect, work);
     return status ? status : vcl_tile_measure(&e->frame, &e->coder, rect, work, &work->stats);
 }
 
 static enum vcl_status add_stats(void *user, uint64_t tile, struct vcl_tile_work *work)
 {
     struct vcl_encoder *const e = user;
+    const struct vcl_rect rect = piece(e, tile);
+    e->sampled += (uint64_t)rect.rows * rect.cols;
     e->stats.non_finite += work->stats.non_finite;
     e->stats.energy += work->stats.energy;
     e->stats.scaled_energy += work->stats.scaled_energy;
     e->stats.log_deviation += work->stats.log_deviation;
     e->stats.absmax = fmaxf(e->stats.absmax, work->stats.absmax);
-    if (work->col_energy) {
-        const struct vcl_rect rect = vcl_plan_tile(&e->frame.plan, tile);
-        for (uint32_t c = 0; c < rect.cols; c++)
-            e->col_energy[rect.col + c] += work->col_energy[c];
+    for (uint32_t c = 0; e->col_energy && c < rect.cols; c++) {
+        e->col_energy[rect.col + c] += work->col_energy[c];
+        e->col_sum[rect.col + c] += work->col_sum[c];
     }
     return VCL_OK;
+}
+
+enum vcl_status vcl_encoder_measure(struct vcl_encoder *e)
+{
+    const struct sample sample = sample_of(e);
+    memset(&e->stats, 0, sizeof e->stats);
+    e->sampled = 0;
+    if (e->col_energy) {
+        memset(e->col_energy, 0, (size_t)e->frame.plan.cols * sizeof *e->col_energy);
+        memset(e->col_sum, 0, (size_t)e->frame.plan.cols * sizeof *e->col_sum);
+    }
+    return vcl_walk_run(&e->walk, sample.first, sample.step, sample.count, measure_tile, add_stats, e);
 }
 
 /* Buffers and table for e->frame's plan. */
@@ -168,10 +261,11 @@ static void release(struct vcl_encoder *e)
     vcl_walk_destroy(&e->walk);
     vcl_free(mem, e->table);
     vcl_free(mem, e->col_energy);
+    vcl_free(mem, e->col_sum);
     vcl_tensor_tables_destroy(mem, e->tables);
     vcl_free(mem, e->side);
     e->table = e->side = NULL;
-    e->col_energy = NULL;
+    e->col_energy = e->col_sum = NULL;
     e->tables = NULL;
     e->coder.tables = NULL;
 }
@@ -201,8 +295,9 @@ static void choose_frame(struct vcl_encoder *e)
     e->frame.flags |= VCL_FLAG_NON_FINITE; /* until measured, so that buffers have room for the lists */
     if (p->codec == VCL_CODEC_TENSOR) {
         static const int states[10] = { 0, 0, 2, 3, 3, 3, 4, 5, 6, 8 };
-        vcl_plan_stripes(&e->frame.tensor, e->frame.values, &e->frame.plan, &e->frame.lanes);
-        e->frame.states = states[p->effort];
+        e->frame.flags |= p->transpose ? VCL_FLAG_TRANSPOSED : 0u;
+        vcl_plan_stripes(&e->frame.tensor, e->frame.values, p->transpose, &e->frame.plan, &e->frame.lanes);
+        e->frame.states = p->disable & VCL_STAGE_TRELLIS ? 0 : states[p->effort];
         e->frame.shift = VCL_SHIFT_MAX; /* likewise */
         return;
     }
@@ -214,72 +309,38 @@ static void choose_frame(struct vcl_encoder *e)
     e->coder.config = (struct vcl_video_config){ p->codec, p->encoder, p->effort, p->chroma, 0, 0 };
 }
 
-static enum vcl_status sum_cols_of_tile(void *user, uint64_t tile, struct vcl_tile_work *work)
-{
-    const struct vcl_encoder *const e = user;
-    const struct vcl_rect rect = vcl_plan_tile(&e->frame.plan, tile);
-    const enum vcl_status status = read_tile(e, rect, work);
-    if (!status)
-        vcl_tile_sum_cols(&e->frame, &e->coder, rect, work);
-    return status;
-}
-
-static enum vcl_status add_sums(void *user, uint64_t tile, struct vcl_tile_work *work)
-{
-    struct vcl_encoder *const e = user;
-    const struct vcl_rect rect = vcl_plan_tile(&e->frame.plan, tile);
-    e->stats.energy += work->stats.energy;
-    for (uint32_t c = 0; c < rect.cols; c++)
-        e->col_energy[rect.col + c] += work->col_energy[c];
-    return VCL_OK;
-}
-
-/* Takes the columns' means off where that saves more than the 16 bits each costs: keys, embeddings. */
-static enum vcl_status measure_means(struct vcl_encoder *e)
-{
-    const uint64_t cols = e->frame.plan.cols, rows = e->frame.plan.rows;
-    double taken = 0;
-    const enum vcl_status status =
-        vcl_walk_run(&e->walk, 0, 1, e->frame.plan.tiles, sum_cols_of_tile, add_sums, e);
-    for (uint64_t c = 0; c < cols; c++) {
-        const double mean = e->col_energy[c] / (double)rows;
-        const uint32_t bits = vcl_float_bits((float)mean) & 0xffff0000; /* towards zero: never infinite */
-        e->tables->col_mean[c] = vcl_float_from_bits(bits);
-        taken += mean * mean * (double)rows;
-    }
-    const double left = e->stats.energy - taken;
-    const double saved = left > 0 ? 0.5 * log2(e->stats.energy / left) * (double)e->frame.values : 0;
-    if (saved > 20 * (double)cols + 64)
-        e->frame.flags |= VCL_FLAG_COL_MEANS;
-    memset(e->col_energy, 0, (size_t)cols * sizeof *e->col_energy);
-    memset(&e->stats, 0, sizeof e->stats);
-    return status;
-}
-
 static enum vcl_status create_tables(struct vcl_encoder *e)
 {
     const struct vcl_mem *const mem = e->env->mem;
     e->col_energy = vcl_alloc(mem, (size_t)e->frame.plan.cols, sizeof *e->col_energy);
+    e->col_sum = vcl_alloc(mem, (size_t)e->frame.plan.cols, sizeof *e->col_sum);
     e->tables = vcl_tensor_tables_create(mem, e->env->kernels, &e->frame);
     e->coder.tables = e->tables;
-    return e->col_energy && e->tables
+    return e->col_energy && e->col_sum && e->tables
              ? VCL_OK
              : vcl_env_fail(e->env, VCL_E_MEMORY, "no memory for the model's tables");
 }
 
-static enum vcl_status measure(struct vcl_encoder *e)
+static enum vcl_status measure_video(struct vcl_encoder *e)
 {
-    enum vcl_status status = VCL_OK;
-    if (e->frame.codec == VCL_CODEC_TENSOR) {
-        status = create_tables(e);
-        if (!status)
-            status = measure_means(e);
-    }
-    if (!status)
-        status = vcl_walk_run(&e->walk, 0, 1, e->frame.plan.tiles, measure_tile, add_stats, e);
+    const enum vcl_status status = vcl_encoder_measure(e);
     if (e->stats.non_finite == 0)
         e->frame.flags &= ~(uint32_t)VCL_FLAG_NON_FINITE;
     return status;
+}
+
+static enum vcl_status search_tensor(struct vcl_encoder *e, int *found)
+{
+    enum vcl_status status = create_tables(e);
+    if (!status)
+        status = vcl_analyse(e);
+    return status ? status : vcl_search_tensor(e, found);
+}
+
+static enum vcl_status search_video(struct vcl_encoder *e, int *found, unsigned *flags)
+{
+    const enum vcl_status status = measure_video(e);
+    return status ? status : vcl_search_video(e, found, flags);
 }
 
 static enum vcl_status encode_lossy(struct vcl_encoder *e, unsigned *flags)
@@ -289,10 +350,7 @@ static enum vcl_status encode_lossy(struct vcl_encoder *e, unsigned *flags)
     choose_frame(e);
     enum vcl_status status = prepare(e);
     if (!status)
-        status = measure(e);
-    if (!status)
-        status = p->codec == VCL_CODEC_TENSOR ? vcl_search_tensor(e, &found, flags)
-                                              : vcl_search_video(e, &found, flags);
+        status = p->codec == VCL_CODEC_TENSOR ? search_tensor(e, &found) : search_video(e, &found, flags);
     /* A flat picture meets any rate: values so small, or so unlike in size, that all of them round to 0. */
     if (*flags & VCL_REPORT_SATURATED && e->sums.signal > 0 && vcl_snr(&e->sums) <= 0)
         found = 0;

@@ -17,26 +17,49 @@ struct vcl_encoder {
     uint8_t *table;
     uint64_t bound; /* nothing is written beyond */
     struct vcl_tile_stats stats;
-    double *col_energy; /* tensor codec, to side: by column, over all tiles */
+    double *col_energy, *col_sum; /* tensor codec, to side: by column, over all measured tiles */
     struct vcl_tensor_tables *tables;
     uint8_t *side;
 
-    int probing;                     /* the next pass is over a few tiles only */
+    int probing;                     /* the next pass is over a sample only */
     uint64_t stored, tiles, sampled; /* the last pass: bytes, tiles and values */
+    uint64_t aside;                  /* values that need a list */
+    double gain[VCL_TRANSFORMS];     /* bits the sample would save with each transform */
     struct vcl_error_sums sums;
     struct vcl_tensor_counts counts;
     double trials;
 };
 
-/* Tensors of more tiles are searched on a few of them first. */
-enum { VCL_PROBE_TILES = 4, VCL_PROBE_ABOVE = 8 };
+/* A sample is VCL_PROBE_TILES tiles of a tensor of more than VCL_PROBE_ABOVE; for the tensor codec so many
+ * units that they hold VCL_SAMPLE_VALUES, four at least, or all. */
+enum { VCL_PROBE_TILES = 4, VCL_PROBE_ABOVE = 8, VCL_SAMPLE_VALUES = 1 << 16 };
 
-/* Codes all tiles, or when probing a few, as frame and coder now say, and tells what that gave. */
+/* Codes all tiles, or when probing a sample, as frame and coder now say, and tells what that gave. */
 enum vcl_status vcl_encoder_pass(struct vcl_encoder *e, struct vcl_trial *trial);
+
+/* Statistics of all tiles, or when probing of a sample, to e->stats, and by column for the tensor codec. */
+enum vcl_status vcl_encoder_measure(struct vcl_encoder *e);
+
+/* Tensor codec: does a sample hold everything? */
+int vcl_encoder_samples_all(const struct vcl_encoder *e);
+
+/* Reads a tile or a part of it to work->raw. */
+enum vcl_status vcl_encoder_read(const struct vcl_encoder *e, struct vcl_rect rect,
+                                 struct vcl_tile_work *work);
+
+/* Tensor codec: calls work and done for the units of a sample. */
+enum vcl_status
+vcl_encoder_walk_sample(struct vcl_encoder *e,
+                        enum vcl_status (*work)(void *user, uint64_t unit, struct vcl_tile_work *buffers),
+                        enum vcl_status (*done)(void *user, uint64_t unit, struct vcl_tile_work *buffers));
+
+/* Tensor codec: decides from a sample on means, transform, columns' classes and steps; fills tables and
+ * side bytes. */
+enum vcl_status vcl_analyse(struct vcl_encoder *e);
 
 /* Search for settings that meet the target and leave the tiles of the best ones in the sink.  *found: 0 if
  * none meets it; *flags: VCL_REPORT_*. */
 enum vcl_status vcl_search_video(struct vcl_encoder *e, int *found, unsigned *flags);
-enum vcl_status vcl_search_tensor(struct vcl_encoder *e, int *found, unsigned *flags);
+enum vcl_status vcl_search_tensor(struct vcl_encoder *e, int *found);
 
 #endif

@@ -83,6 +83,7 @@ static uint8_t *write_tensor(const struct vcl_frame *frame, uint8_t *p)
     p[2] = (uint8_t)frame->shift;
     p[3] = (uint8_t)frame->shape;
     p[4] = (uint8_t)frame->fine;
+    p[5] = (uint8_t)(frame->transform.down | frame->transform.along << 4);
     memcpy(p + 8, frame->centroid, VCL_CENTROIDS);
     p = write_lossy(frame, p + 16);
     vcl_store32(p, frame->side_bytes);
@@ -126,7 +127,8 @@ static enum vcl_status fail(const char **reason, enum vcl_status status, const c
 static uint32_t known_flags(enum vcl_codec codec)
 {
     if (codec == VCL_CODEC_TENSOR)
-        return VCL_FLAG_ROTATED | VCL_FLAG_NON_FINITE | VCL_FLAG_COL_MEANS;
+        return VCL_FLAG_ROTATED | VCL_FLAG_NON_FINITE | VCL_FLAG_COL_MEANS | VCL_FLAG_COL_STEPS
+             | VCL_FLAG_TRANSPOSED;
     return vcl_codec_is_video(codec) ? VCL_FLAG_ROTATED | VCL_FLAG_ROW_SCALES | VCL_FLAG_NON_FINITE : 0;
 }
 
@@ -209,6 +211,7 @@ static enum vcl_status parse_tensor(const uint8_t *p, size_t left, struct vcl_fr
     frame->shift = p[2];
     frame->shape = p[3];
     frame->fine = (int8_t)p[4];
+    frame->transform = (struct vcl_transform){ p[5] & 15, p[5] >> 4 };
     memcpy(frame->centroid, p + 8, VCL_CENTROIDS);
     frame->side_bytes = vcl_load32(p + 28);
     frame->side = p + 32;
@@ -222,10 +225,12 @@ static enum vcl_status parse_tensor(const uint8_t *p, size_t left, struct vcl_fr
     const uint64_t rows = vcl_round_up(frame->plan.tile_rows, (uint64_t)frame->lanes);
     if (rows * frame->plan.tile_cols > VCL_TILE_VALUES_MAX)
         return fail(reason, VCL_E_FORMAT, "tile too large");
-    if (p[5] || p[6] || p[7])
+    if (!vcl_transform_exists(frame->transform))
+        return fail(reason, VCL_E_FORMAT, "length of a transform is impossible");
+    if (p[6] || p[7])
         return fail(reason, VCL_E_FORMAT, "reserved bytes are not zero");
     if (frame->side_bytes > left - 32)
-        return fail(reason, VCL_E_FORMAT, "classes of the columns are cut off");
+        return fail(reason, VCL_E_FORMAT, "side data of the columns is cut off");
     return parse_lossy(p + 16, frame, reason);
 }
 

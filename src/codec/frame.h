@@ -3,6 +3,7 @@
 #define VCL_FRAME_H
 
 #include "codec/plan.h"
+#include "codec/transform.h"
 
 #define VCL_FRAME_FIXED 24 /* bytes before the dims */
 #define VCL_FRAME_FIELDS (VCL_FRAME_FIXED + 8 * VCL_MAX_RANK + 48)
@@ -14,10 +15,18 @@ enum {
     VCL_STATES_MAX = 8, /* bits of trellis state */
     VCL_SHIFT_MAX = 8,
     VCL_SHAPES = 8,
-    VCL_FINE_MAX = 16
+    VCL_FINE_MAX = 16,
+    VCL_EXPONENT_MAX = 64 /* of a column's step, in quarter octaves */
 };
 
-enum { VCL_FLAG_ROTATED = 1, VCL_FLAG_ROW_SCALES = 2, VCL_FLAG_NON_FINITE = 4, VCL_FLAG_COL_MEANS = 8 };
+enum {
+    VCL_FLAG_ROTATED = 1,
+    VCL_FLAG_ROW_SCALES = 2,
+    VCL_FLAG_NON_FINITE = 4,
+    VCL_FLAG_COL_MEANS = 8,
+    VCL_FLAG_COL_STEPS = 16,
+    VCL_FLAG_TRANSPOSED = 32 /* the plan is that of the transpose */
+};
 
 struct vcl_frame {
     struct vcl_tensor tensor;
@@ -28,8 +37,8 @@ struct vcl_frame {
     uint64_t frame_bytes;
     const char *target; /* alias: points into the header */
     size_t target_length;
-    struct vcl_plan plan;
-    float step; /* lossy codecs, to seed */
+    struct vcl_plan plan; /* of the coded matrix */
+    float step;           /* lossy codecs, to seed */
     float snr;
     uint32_t seed;
     int depth; /* video codecs, to chroma */
@@ -38,8 +47,9 @@ struct vcl_frame {
     int lanes;
     unsigned shift;  /* low bits of an index that the model does not see */
     int shape, fine; /* of the model */
+    struct vcl_transform transform;
     int8_t centroid[VCL_CENTROIDS];
-    uint32_t side_bytes; /* the columns' classes and means; 0 where all are 0 */
+    uint32_t side_bytes; /* the columns' classes, steps and means; 0 where there are none */
     const uint8_t *side;
 };
 

@@ -70,7 +70,8 @@ static uint64_t square_rows(uint64_t values)
     return rows;
 }
 
-void vcl_plan_stripes(const struct vcl_tensor *tensor, uint64_t values, struct vcl_plan *plan, int *lanes)
+void vcl_plan_stripes(const struct vcl_tensor *tensor, uint64_t values, int transpose, struct vcl_plan *plan,
+                      int *lanes)
 {
     enum { MAX_COLS = 1 << 15, FEW_ROWS = 32, SMALL = 32768 };
     *lanes = values <= SMALL ? 8 : 32; /* a lane's state costs two bytes */
@@ -83,6 +84,11 @@ void vcl_plan_stripes(const struct vcl_tensor *tensor, uint64_t values, struct v
     if (plan->rows < FEW_ROWS) {
         plan->rows = square_rows(values);
         plan->cols = values / plan->rows;
+    }
+    if (transpose) {
+        const uint64_t rows = plan->rows;
+        plan->rows = plan->cols;
+        plan->cols = rows;
     }
     plan->tile_cols = equal_part(plan->cols, MAX_COLS);
     const uint64_t most = vcl_round_up(vcl_ceil_div(VCL_TILE_VALUES / 2, plan->tile_cols), 32);
@@ -112,4 +118,16 @@ struct vcl_rect vcl_plan_tile(const struct vcl_plan *plan, uint64_t tile)
     rect.rows = (uint32_t)vcl_min(plan->tile_rows, plan->rows - rect.row);
     rect.cols = (uint32_t)vcl_min(plan->tile_cols, plan->cols - rect.col);
     return rect;
+}
+
+uint64_t vcl_plan_units(const struct vcl_plan *plan)
+{
+    return vcl_ceil_div(plan->rows, VCL_UNIT_ROWS) * plan->across;
+}
+
+struct vcl_rect vcl_plan_unit(const struct vcl_plan *plan, uint64_t unit)
+{
+    struct vcl_plan units = *plan;
+    units.tile_rows = VCL_UNIT_ROWS;
+    return vcl_plan_tile(&units, unit);
 }

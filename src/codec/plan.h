@@ -25,11 +25,17 @@ void vcl_plan_flat(uint64_t values, struct vcl_plan *plan);
 void vcl_plan_pictures(const struct vcl_tensor *tensor, uint64_t values, uint32_t max_side,
                        struct vcl_plan *plan);
 /* Tiles of whole stripes of `lanes` rows; for the tensor codec. */
-void vcl_plan_stripes(const struct vcl_tensor *tensor, uint64_t values, struct vcl_plan *plan, int *lanes);
+void vcl_plan_stripes(const struct vcl_tensor *tensor, uint64_t values, int transpose, struct vcl_plan *plan,
+                      int *lanes);
 /* From what a header says; 0 if it breaks a rule of the format. */
 int vcl_plan_parse(uint64_t values, uint64_t cols, uint32_t tile_rows, uint32_t tile_cols,
                    struct vcl_plan *plan);
 
 struct vcl_rect vcl_plan_tile(const struct vcl_plan *plan, uint64_t tile);
+
+/* Pieces of tiles of VCL_UNIT_ROWS rows, for tiles of vcl_plan_stripes: what a sample is made of. */
+enum { VCL_UNIT_ROWS = 32 };
+uint64_t vcl_plan_units(const struct vcl_plan *plan);
+struct vcl_rect vcl_plan_unit(const struct vcl_plan *plan, uint64_t unit);
 
 #endif

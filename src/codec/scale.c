@@ -3,7 +3,8 @@
  * In: the deviations of a tile's rows and of the tensor's columns.  Out: quarter-octave classes; the sum of
  * a row's and a column's class selects the probability table.  The step is one for the whole tensor: under
  * a squared-error budget a row of larger variance should get more bits, not a coarser step (reverse
- * water-filling).  Neighbouring rows are alike, so differences are coded, with Rice's code. */
+ * water-filling).  Neighbouring rows are alike, or where there is
+ * a transform those of one frequency, so differences are coded, with Rice's code. */
 #include "scale.h"
 
 #include <string.h>
@@ -29,31 +30,34 @@ static int unzigzag(unsigned u) { return u & 1 ? -(int)(u / 2) - 1 : (int)(u / 2
 
 enum { PARAMETERS = 6 };
 
-static size_t rice_bits(const int8_t *class, size_t n, unsigned parameter)
+/* The entry before it that entry i is told from. */
+static size_t reference(size_t i, size_t period) { return i >= period ? i - period : i - 1; }
+
+static size_t rice_bits(const int8_t *class, size_t n, size_t period, unsigned parameter)
 {
     size_t bits = 0;
     for (size_t i = 1; i < n; i++)
-        bits += (zigzag(class[i] - class[i - 1]) >> parameter) + 1 + parameter;
+        bits += (zigzag(class[i] - class[reference(i, period)]) >> parameter) + 1 + parameter;
     return bits;
 }
 
 size_t vcl_scales_bound(size_t n) { return 2 + n * 32; }
 
 /* First class, Rice parameter, then every difference: quotient in unary (ones, then a zero), remainder. */
-size_t vcl_scales_write(const int8_t *class, size_t n, uint8_t *dst)
+size_t vcl_scales_write(const int8_t *class, size_t n, size_t period, uint8_t *dst)
 {
     unsigned parameter = 0;
     size_t bit = 0;
     if (n == 0)
         return 0;
     for (unsigned p = 1; p < PARAMETERS; p++)
-        parameter = rice_bits(class, n, p) < rice_bits(class, n, parameter) ? p : parameter;
+        parameter = rice_bits(class, n, period, p) < rice_bits(class, n, period, parameter) ? p : parameter;
     dst[0] = (uint8_t) class[0];
     dst[1] = (uint8_t)parameter;
-    const size_t bytes = 2 + (rice_bits(class, n, parameter) + 7) / 8;
+    const size_t bytes = 2 + (rice_bits(class, n, period, parameter) + 7) / 8;
     memset(dst + 2, 0, bytes - 2);
     for (size_t i = 1; i < n; i++) {
-        const unsigned u = zigzag(class[i] - class[i - 1]);
+        const unsigned u = zigzag(class[i] - class[reference(i, period)]);
         for (unsigned q = u >> parameter; q > 0; q--, bit++)
             dst[2 + bit / 8] |= (uint8_t)(1 << bit % 8);
         bit++;
@@ -63,14 +67,13 @@ size_t vcl_scales_write(const int8_t *class, size_t n, uint8_t *dst)
     return bytes;
 }
 
-size_t vcl_scales_read(const uint8_t *src, size_t bytes, int8_t *class, size_t n)
+size_t vcl_scales_read(const uint8_t *src, size_t bytes, int8_t *class, size_t n, size_t period)
 {
     if (n == 0 || bytes < 2 || src[1] >= PARAMETERS)
         return 0;
     const size_t end = (bytes - 2) * 8;
     size_t bit = 0;
-    int last = (int8_t)src[0];
-    class[0] = (int8_t)last;
+    class[0] = (int8_t)src[0];
     for (size_t i = 1; i < n; i++) {
         unsigned u = 0;
         while (bit < end && src[2 + bit / 8] >> bit % 8 & 1)
@@ -81,10 +84,10 @@ size_t vcl_scales_read(const uint8_t *src, size_t bytes, int8_t *class, size_t n
         unsigned low = 0;
         for (unsigned b = 0; b < src[1]; b++, bit++)
             low |= (unsigned)(src[2 + bit / 8] >> bit % 8 & 1) << b;
-        last += unzigzag(u << src[1] | low);
-        if (last < -128 || last > 127)
+        const int next = class[reference(i, period)] + unzigzag(u << src[1] | low);
+        if (next < -128 || next > 127)
             return 0;
-        class[i] = (int8_t)last;
+        class[i] = (int8_t)next;
     }
     return 2 + (bit + 7) / 8;
 }

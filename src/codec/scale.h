@@ -10,9 +10,9 @@ int vcl_scale_class(double variance);
 
 /* Room for n coded classes. */
 size_t vcl_scales_bound(size_t n);
-/* n classes (-128 to 127) to bytes; returns how many. */
-size_t vcl_scales_write(const int8_t *class, size_t n, uint8_t *dst);
+/* n classes (-128 to 127), each told from the one `period` (1 or more) before, to bytes; returns how many. */
+size_t vcl_scales_write(const int8_t *class, size_t n, size_t period, uint8_t *dst);
 /* Back; returns the bytes used, 0 if they are damaged. */
-size_t vcl_scales_read(const uint8_t *src, size_t bytes, int8_t *class, size_t n);
+size_t vcl_scales_read(const uint8_t *src, size_t bytes, int8_t *class, size_t n, size_t period);
 
 #endif

@@ -1,8 +1,8 @@
 /* search_tensor.c - finds the settings of the tensor codec that meet a target.
  *
- * x is the logarithm of the half-step.  A first pass, on a few tiles where there are many, only counts: from
- * its indices follow the model's shape and width, the centroids and what a bit is worth.  It also tells how
- * far its own guess was off, so that the next pass nearly always meets the target. */
+ * x is the logarithm of the half-step.  Passes over a sample count: from their indices follow the model's
+ * shape and width, the centroids and what a bit is worth.  They also tell how far their own guess was off,
+ * so that the first pass over the whole nearly always meets the target. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -22,63 +22,15 @@ struct setting {
 
 struct tensor_search {
     struct vcl_encoder *e;
+    uint64_t measured;           /* values in e->stats */
     double deviation;            /* mean of log2 of what a class stands for */
     struct setting now;          /* of the next pass */
     struct setting tried[TRIED]; /* of the passes of the search */
     int passes;
+    double least;   /* x below which indices do not suffice */
     double learned; /* x of the pass that taught `now` */
     double last;    /* x of the last pass */
 };
-
-/* ---- columns --------------------------------------------------------------------------------- */
-
-/* A class' variance is 2^(class/2); 2^(1/2) is written out so that no libm is asked. */
-static double class_weight(int class)
-{
-    return ldexp(class & 1 ? 0.70710678118654752440 : 1.0, -(class >> 1));
-}
-
-/* Classes of the columns where they save more than they cost; bytes of their list at side. */
-static size_t choose_classes(struct tensor_search *s, uint8_t *side)
-{
-    struct vcl_encoder *const e = s->e;
-    struct vcl_tensor_tables *const tables = e->tables;
-    const size_t cols = (size_t)e->frame.plan.cols;
-    double log_sum = 0;
-    for (size_t c = 0; c < cols; c++) {
-        const int class = vcl_scale_class(e->col_energy[c] / (double)e->frame.plan.rows);
-        tables->col_class[c] = (int8_t)(class < -40 ? -40 : class > 40 ? 40 : class);
-        log_sum += tables->col_class[c];
-    }
-    const double saved = -log_sum / (double)cols / 4; /* bits a value: the rows' classes take the mean up */
-    const size_t bytes = vcl_scales_write(tables->col_class, cols, side);
-    if (saved * (double)e->frame.values > 8 * (double)bytes + 64) {
-        s->deviation -= saved;
-        return bytes;
-    }
-    memset(tables->col_class, 0, cols);
-    return 0;
-}
-
-/* The side bytes: the columns' classes and means. */
-static enum vcl_status choose_columns(struct tensor_search *s)
-{
-    struct vcl_encoder *const e = s->e;
-    const struct vcl_tensor_tables *const tables = e->tables;
-    const size_t cols = (size_t)e->frame.plan.cols;
-    e->side = vcl_alloc(e->env->mem, vcl_scales_bound(cols) + 2 * cols, 1);
-    if (!e->side)
-        return vcl_env_fail(e->env, VCL_E_MEMORY, "no memory for the columns' classes");
-    size_t bytes = choose_classes(s, e->side);
-    for (size_t c = 0; c < cols; c++)
-        tables->col_weight[c] = class_weight(tables->col_class[c]);
-    for (size_t c = 0; e->frame.flags & VCL_FLAG_COL_MEANS && c < cols; c++, bytes += 2)
-        vcl_store16(e->side + bytes, (uint16_t)(vcl_float_bits(tables->col_mean[c]) >> 16));
-    e->frame.side = e->side;
-    e->frame.side_bytes = (uint32_t)bytes;
-    e->frame.header_bytes = (uint32_t)vcl_frame_header_bytes(&e->frame);
-    return VCL_OK;
-}
 
 /* ---- what a pass teaches ----------------------------------------------------------------------- */
 
@@ -103,11 +55,11 @@ static double cost_of(const struct vcl_tensor_counts *counts, int shape, int fin
 }
 
 /* Shape and width that fit the counts best, found one after the other and once more. */
-static double fit_model(const struct vcl_tensor_counts *counts, struct setting *setting)
+static double fit_model(const struct vcl_tensor_counts *counts, int shapes, struct setting *setting)
 {
     double best = cost_of(counts, setting->shape, setting->fine);
     for (int round = 0; round < 2; round++) {
-        for (int shape = 0; shape < VCL_SHAPES; shape++) {
+        for (int shape = 0; shape < shapes; shape++) {
             const double cost = cost_of(counts, shape, setting->fine);
             if (cost < best)
                 best = cost, setting->shape = shape;
@@ -130,14 +82,15 @@ static double learn(struct tensor_search *s)
 {
     const struct vcl_tensor_counts *const counts = &s->e->counts;
     const int rest = s->e->frame.fine - s->now.fine;
+    const int shapes = s->e->params->disable & VCL_STAGE_MODEL ? 1 : VCL_SHAPES;
     s->now.fine = s->e->frame.fine;
-    const double n = (double)s->e->sampled, bits = fit_model(counts, &s->now) / n;
+    const double n = (double)s->e->sampled, bits = fit_model(counts, shapes, &s->now) / n;
     s->now.fine -= rest;
     s->learned = s->last;
     if (s->e->params->objective == VCL_OBJECTIVE_MODEL)
         return bits;
     s->now.lambda = (float)(2 * 0.69314718 * counts->error / n);
-    for (int m = 0; m < VCL_CENTROIDS; m++) {
+    for (int m = 0; m < VCL_CENTROIDS && !(s->e->params->disable & VCL_STAGE_CENTROIDS); m++) {
         const double move = counts->shifted[m] >= 64 ? counts->shift[m] / (double)counts->shifted[m] : 0;
         s->now.centroid[m] = (int8_t)fmin(fmax(rint(256 * move), -128), 127);
     }
@@ -182,10 +135,8 @@ static enum vcl_status run_setting(struct tensor_search *s, const struct setting
     e->frame.fine = limit_fine(setting->fine + rest_of(s, x));
     memcpy(e->frame.centroid, setting->centroid, VCL_CENTROIDS);
     e->tables->lambda = setting->lambda;
-    if (e->stats.non_finite == 0)
-        e->frame.flags &= ~(uint32_t)VCL_FLAG_NON_FINITE;
-    if (e->stats.absmax > VCL_INDEX_MAX * (double)e->frame.step)
-        e->frame.flags |= VCL_FLAG_NON_FINITE;
+    if (!vcl_tensor_tables_steps(&e->frame, e->tables))
+        return vcl_env_fail(e->env, VCL_E_RATE, "values are too large to be coded with these column weights");
     vcl_tensor_tables_make(&e->frame, 0, e->tables);
     s->last = x;
     return vcl_encoder_pass(e, trial);
@@ -236,7 +187,7 @@ static double guess_ratio(enum vcl_objective objective, double bits)
 static double guess_x(const struct tensor_search *s)
 {
     const struct vcl_params *const p = s->e->params;
-    const double deviation = 0.5 * log2(s->e->stats.energy / (double)s->e->frame.values);
+    const double deviation = 0.5 * log2(s->e->stats.energy / (double)s->measured);
     if (p->goal == VCL_GOAL_BITS)
         return s->deviation - guess_ratio(p->objective, p->target);
     return deviation + 0.5 * log2(1 / 0.27) - p->target / 6.0206; /* error: 0.27 squared half-steps */
@@ -253,10 +204,10 @@ static enum vcl_status calibrate(struct tensor_search *s, double *x)
         return status;
     const double before = cost_of(&s->e->counts, s->now.shape, s->e->frame.fine) / (double)s->e->sampled;
     const double saved = before - learn(s);
+    double move = (trial.snr - s->e->params->target - 0.06) / 6.0206;
     if (s->e->params->goal == VCL_GOAL_BITS)
-        *x += (trial.bits - saved - s->e->params->target * 0.994) / (trial.bits > 1.5 ? 0.99 : 0.85);
-    else
-        *x += (trial.snr - s->e->params->target - 0.06) / 6.0206;
+        move = (trial.bits - saved - s->e->params->target * 0.994) / (trial.bits > 1.5 ? 0.99 : 0.85);
+    *x = fmax(*x + fmin(fmax(move, -6), 6), s->least); /* far off, the line is none */
     return VCL_OK;
 }
 
@@ -268,26 +219,53 @@ static const struct setting *find_tried(const struct tensor_search *s, double x)
     return &s->tried[i];
 }
 
-enum vcl_status vcl_search_tensor(struct vcl_encoder *e, int *found, unsigned *flags)
+/* The mean of log2 of what a class stands for: the rows' deviation, less what the columns' classes take. */
+static double mean_deviation(const struct vcl_encoder *e)
 {
-    struct tensor_search s = { .e = e };
+    double sum = 0;
+    for (uint64_t c = 0; c < e->frame.plan.cols; c++)
+        sum += e->tables->col_class[c];
+    return e->stats.log_deviation / (double)e->sampled + sum / (double)e->frame.plan.cols / 4;
+}
+
+/* Values too large for an index are listed, coefficients cannot be. */
+static double least_x(const struct vcl_encoder *e)
+{
+    const int listed = !(e->frame.flags & VCL_FLAG_ROTATED) && !vcl_tensor_restores(&e->frame);
+    return listed || e->stats.absmax == 0 ? -200 : log2((double)e->stats.absmax / VCL_INDEX_MAX);
+}
+
+/* The settings that a sample teaches, and where the search should start.  A guess far off taught about
+ * another rate. */
+static enum vcl_status learn_from_sample(struct tensor_search *s, double *x)
+{
+    enum { ROUNDS = 4 };
+    enum vcl_status status = VCL_OK;
+    s->e->probing = 1;
+    for (int i = 0; i < ROUNDS && !status; i++) {
+        const double before = *x;
+        status = calibrate(s, x);
+        if (i > 0 && fabs(*x - before) < 0.05)
+            break;
+    }
+    s->e->probing = 0;
+    s->e->coder.counting = 0;
+    return status;
+}
+
+enum vcl_status vcl_search_tensor(struct vcl_encoder *e, int *found)
+{
+    struct tensor_search s = { .e = e, .measured = e->sampled };
     struct vcl_rate_result result = { 0 };
-    (void)flags;
-    s.deviation = e->stats.energy > 0 ? e->stats.log_deviation / (double)e->frame.values : 0;
+    s.deviation = e->stats.energy > 0 ? mean_deviation(e) : 0;
     s.now.lambda = e->params->objective == VCL_OBJECTIVE_MSE ? 0.375f : 0; /* 2 ln 2 x 0.27 */
-    enum vcl_status status = choose_columns(&s);
-    if (status)
-        return status;
     e->tables->row_unit = exp2(-2 * s.deviation);
-    double x = e->stats.energy > 0 ? guess_x(&s) : 0;
-    e->probing = e->frame.plan.tiles > VCL_PROBE_ABOVE;
-    const double guess = x;
-    status = calibrate(&s, &x);
-    if (!status && (e->probing || fabs(x - guess) > 0.15)) /* a guess far off taught about another rate */
-        status = calibrate(&s, &x);
-    e->probing = 0;
-    const struct vcl_rate_search search = { e->params->goal, e->params->target, x - 20, x + 20, x, &s,
-                                            run_trial };
+    s.least = least_x(e);
+    double x = e->stats.energy > 0 ? fmax(guess_x(&s), s.least) : 0;
+    enum vcl_status status = learn_from_sample(&s, &x);
+    const struct vcl_rate_search search = {
+        e->params->goal, e->params->target, fmax(x - 20, s.least), x + 20, x, &s, run_trial
+    };
     if (!status)
         status = vcl_rate_run(&search, &result);
     *found = result.found;

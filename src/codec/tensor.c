@@ -5,6 +5,7 @@
  * matrix-vector product, and an encoder can feed errors back from column to column. */
 #include "tensor.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -12,6 +13,7 @@
 #include "base/dtype.h"
 #include "codec/lanes.h"
 #include "codec/scale.h"
+#include "codec/sums.h"
 #include "codec/trellis.h"
 
 static size_t padded_rows(const struct vcl_frame *frame, uint32_t rows)
@@ -64,7 +66,10 @@ struct vcl_tensor_tables *vcl_tensor_tables_create(const struct vcl_mem *mem,
     tables->col_class = vcl_alloc(mem, cols, 1);
     tables->col_weight = vcl_alloc(mem, cols, sizeof *tables->col_weight);
     tables->col_mean = vcl_alloc(mem, cols, sizeof *tables->col_mean);
-    if (tables->col_class && tables->col_weight && tables->col_mean) {
+    tables->col_exponent = vcl_alloc(mem, cols, 1);
+    tables->col_step = vcl_alloc(mem, cols, sizeof *tables->col_step);
+    if (tables->col_class && tables->col_weight && tables->col_mean && tables->col_exponent
+        && tables->col_step) {
         for (size_t c = 0; c < cols; c++)
             tables->col_weight[c] = 1;
         return tables;
@@ -80,34 +85,114 @@ void vcl_tensor_tables_destroy(const struct vcl_mem *mem, struct vcl_tensor_tabl
     vcl_free(mem, tables->col_class);
     vcl_free(mem, tables->col_weight);
     vcl_free(mem, tables->col_mean);
+    vcl_free(mem, tables->col_exponent);
+    vcl_free(mem, tables->col_step);
     vcl_free(mem, tables);
+}
+
+/* ---- side data of the columns ----------------------------------------------------------------- */
+
+size_t vcl_tensor_side_bound(uint64_t cols) { return 2 * vcl_scales_bound((size_t)cols) + 2 * (size_t)cols; }
+
+static int any_class(const struct vcl_tensor_tables *tables, size_t cols)
+{
+    int any = 0;
+    for (size_t c = 0; c < cols; c++)
+        any |= tables->col_class[c];
+    return any != 0;
+}
+
+size_t vcl_tensor_side_write(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
+                             uint8_t *dst)
+{
+    const size_t cols = (size_t)frame->plan.cols;
+    size_t n = 0;
+    if (frame->flags & VCL_FLAG_COL_STEPS || any_class(tables, cols))
+        n = vcl_scales_write(tables->col_class, cols, 1, dst);
+    if (frame->flags & VCL_FLAG_COL_STEPS)
+        n += vcl_scales_write(tables->col_exponent, cols, 1, dst + n);
+    for (size_t c = 0; frame->flags & VCL_FLAG_COL_MEANS && c < cols; c++, n += 2)
+        vcl_store16(dst + n, (uint16_t)(vcl_float_bits(tables->col_mean[c]) >> 16));
+    return n;
+}
+
+static int read_means(const uint8_t *src, size_t cols, float *mean)
+{
+    int finite = 1;
+    for (size_t c = 0; c < cols; c++) {
+        mean[c] = vcl_float_from_bits((uint32_t)vcl_load16(src + 2 * c) << 16);
+        finite &= isfinite(mean[c]) != 0;
+    }
+    return finite;
 }
 
 int vcl_tensor_tables_read(const struct vcl_frame *frame, struct vcl_tensor_tables *tables)
 {
     const size_t cols = (size_t)frame->plan.cols, means = frame->flags & VCL_FLAG_COL_MEANS ? 2 * cols : 0;
+    const int steps = (frame->flags & VCL_FLAG_COL_STEPS) != 0;
     if (frame->side_bytes < means)
         return 0;
-    const size_t classes = frame->side_bytes - means;
-    if (classes > 0 && vcl_scales_read(frame->side, classes, tables->col_class, cols) != classes)
-        return 0;
-    for (size_t c = 0; means > 0 && c < cols; c++) {
-        tables->col_mean[c] = vcl_float_from_bits((uint32_t)vcl_load16(frame->side + classes + 2 * c) << 16);
-        if (!isfinite(tables->col_mean[c]))
+    const size_t lists = frame->side_bytes - means;
+    size_t n = 0, used = 0;
+    for (int list = 0; list < (steps ? 2 : lists > 0); list++, n += used) {
+        used = vcl_scales_read(frame->side + n, lists - n, list ? tables->col_exponent : tables->col_class,
+                               cols, 1);
+        if (used == 0)
             return 0;
     }
-    return 1;
+    return n == lists && (means == 0 || read_means(frame->side + n, cols, tables->col_mean))
+        && vcl_tensor_tables_steps(frame, tables);
 }
 
-void vcl_tensor_add_means(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
-                          struct vcl_rect rect, float sign, float *x)
+/* 2^(exponent/4) */
+static float step_factor(int exponent)
 {
-    if (!(frame->flags & VCL_FLAG_COL_MEANS))
-        return;
+    static const float fractions[] = { 1, 0x1.306fep+0f, 0x1.6a09e6p+0f, 0x1.ae89fap+0f };
+    return ldexpf(fractions[exponent & 3], exponent >> 2);
+}
+
+int vcl_tensor_tables_steps(const struct vcl_frame *frame, struct vcl_tensor_tables *tables)
+{
+    int possible = 1;
+    tables->least_step = FLT_MAX;
+    for (uint64_t c = 0; c < frame->plan.cols; c++) {
+        const int exponent = tables->col_exponent[c];
+        tables->col_step[c] = exponent ? frame->step * step_factor(exponent) : frame->step;
+        possible &=
+            exponent >= -VCL_EXPONENT_MAX && exponent <= VCL_EXPONENT_MAX && isfinite(tables->col_step[c]);
+        tables->least_step = fminf(tables->least_step, tables->col_step[c]);
+    }
+    return possible;
+}
+
+/* ---- prediction and transform ------------------------------------------------------------------ */
+
+static void add_means(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
+                      struct vcl_rect rect, float sign, float *x)
+{
     const float *const mean = tables->col_mean + rect.col;
-    for (uint32_t r = 0; r < rect.rows; r++)
+    for (uint32_t r = 0; frame->flags & VCL_FLAG_COL_MEANS && r < rect.rows; r++)
         for (uint32_t c = 0; c < rect.cols; c++)
             x[(size_t)r * rect.cols + c] += sign * mean[c];
+}
+
+void vcl_tensor_prepare(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
+                        struct vcl_rect rect, float *x)
+{
+    add_means(frame, tables, rect, -1, x);
+    vcl_transform_tile(frame->transform, x, rect.rows, rect.cols);
+    for (uint32_t c = 0; frame->flags & VCL_FLAG_COL_STEPS && c < rect.cols; c++) {
+        const float factor = step_factor(-tables->col_exponent[rect.col + c]);
+        for (uint32_t r = 0; r < rect.rows; r++)
+            x[(size_t)r * rect.cols + c] *= factor;
+    }
+}
+
+void vcl_tensor_restore(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
+                        struct vcl_rect rect, float *x)
+{
+    vcl_transform_tile_back(frame->transform, x, rect.rows, rect.cols);
+    add_means(frame, tables, rect, 1, x);
 }
 
 void vcl_tensor_counts_add(struct vcl_tensor_counts *sum, const struct vcl_tensor_counts *counts)
@@ -166,28 +251,25 @@ static struct vcl_lanes lanes_of(const struct vcl_frame *frame, const struct vcl
                                .slots = tables->slots[0] };
 }
 
+size_t vcl_tensor_start_bytes(const struct vcl_frame *frame)
+{
+    const size_t list = frame->flags & VCL_FLAG_NON_FINITE ? 4 : 0;
+    return list + 2 + 4 + 4 * (size_t)frame->lanes; /* row classes, count of escapes, states */
+}
+
 size_t vcl_tensor_bound(const struct vcl_frame *frame, uint32_t rows, uint32_t cols)
 {
     const struct vcl_lanes lanes = { .shift = frame->shift, .rows = rows, .cols = cols };
     return vcl_scales_bound(rows) + vcl_lanes_bound(&lanes);
 }
 
-/* ---- scale ----------------------------------------------------------------------------------- */
-
-/* Sixteen sums side by side: the same additions on every CPU, whatever its vectors' width. */
-static double weighted_energy(const float *x, const double *weight, size_t n)
+/* Rows of one frequency are alike. */
+static uint32_t row_period(const struct vcl_frame *frame)
 {
-    double sums[16] = { 0 }, sum = 0;
-    size_t i = 0;
-    for (; i + 16 <= n; i += 16)
-        for (size_t k = 0; k < 16; k++)
-            sums[k] += (double)x[i + k] * x[i + k] * weight[i + k];
-    for (; i < n; i++)
-        sums[i % 16] += (double)x[i] * x[i] * weight[i];
-    for (size_t k = 0; k < 16; k++)
-        sum += sums[k];
-    return sum;
+    return frame->transform.down ? 1u << frame->transform.down : 1;
 }
+
+/* ---- scale ----------------------------------------------------------------------------------- */
 
 static int8_t clamp_class(int class) { return (int8_t)(class < -64 ? -64 : class > 64 ? 64 : class); }
 
@@ -204,20 +286,21 @@ static int8_t row_class_of(const struct vcl_tensor_tables *tables, double varian
 /* Rows' classes from their energy over what the columns' classes promise; one for all where more classes
  * cost more than they save. */
 static void choose_row_classes(const struct vcl_tensor_tables *tables, struct vcl_rect rect, const float *x,
-                               int8_t *class, uint8_t *scratch)
+                               uint32_t period, int8_t *class, uint8_t *scratch)
 {
     double sum = 0, log_sum = 0;
     for (uint32_t r = 0; r < rect.rows; r++) {
         const float *const row = x + (size_t)r * rect.cols;
-        const double variance = weighted_energy(row, tables->col_weight + rect.col, rect.cols) / rect.cols;
+        const double variance =
+            vcl_weighted_energy(row, tables->col_weight + rect.col, rect.cols) / rect.cols;
         class[r] = row_class_of(tables, variance);
         sum += variance;
         log_sum += variance > 0 ? log2(variance) : -100;
     }
     const double each = 0.5 * (log2(sum / rect.rows) - log_sum / rect.rows) - ROUNDING_LOSS;
     const double saved = each * rect.rows * rect.cols;
-    const double cost = 8 * (double)vcl_scales_write(class, rect.rows, scratch);
-    if (!(saved > cost))
+    const double cost = 8 * (double)vcl_scales_write(class, rect.rows, period, scratch);
+    if (!(saved > cost) || tables->one_row_class)
         memset(class, row_class_of(tables, sum / rect.rows), rect.rows);
 }
 
@@ -279,9 +362,12 @@ static void count_stripe(const struct vcl_stripe *stripe, const float *u, const 
             counts->shifted[m] += sums.shifted[m + 1][i];
 }
 
-static struct vcl_points points_of(const struct vcl_frame *frame, enum vcl_dtype dtype)
+static struct vcl_points points_of(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
+                                   struct vcl_rect rect, enum vcl_dtype dtype)
 {
-    struct vcl_points points = { .step = frame->step, .limit = vcl_dtype_max(dtype), .dtype = dtype };
+    struct vcl_points points = { .steps = tables->col_step + rect.col,
+                                 .limit = vcl_dtype_max(dtype),
+                                 .dtype = dtype };
     for (int m = 1; m <= VCL_CENTROIDS; m++)
         points.offset[m] = (float)frame->centroid[m - 1] / 256;
     return points;
@@ -292,10 +378,10 @@ size_t vcl_tensor_encode(const struct vcl_frame *frame, const struct vcl_tensor_
                          enum vcl_dtype dtype, void *y, struct vcl_tensor_counts *counts)
 {
     const struct vcl_kernels *const kernels = tables->kernels;
-    const struct vcl_points points = points_of(frame, dtype);
+    const struct vcl_points points = points_of(frame, tables, rect, dtype);
     const size_t size = vcl_dtype_bits(dtype) / 8;
     const struct vcl_scaling scaling = { 1 / frame->step, VCL_INDEX_MAX };
-    choose_row_classes(tables, rect, x, work->row_class, dst);
+    choose_row_classes(tables, rect, x, row_period(frame), work->row_class, dst);
     const struct vcl_lanes lanes = lanes_of(frame, tables, rect, work);
     for (uint32_t row = 0; row < rect.rows; row += (uint32_t)frame->lanes) {
         const size_t at = (size_t)row * rect.cols;
@@ -306,9 +392,10 @@ size_t vcl_tensor_encode(const struct vcl_frame *frame, const struct vcl_tensor_
         kernels->search(&stripe, work->u, work->scratch, work->j + at);
         if (counts)
             count_stripe(&stripe, work->u, work->j + at, counts);
-        kernels->store_rows(&stripe, &points, work->j + at, rect.cols, (uint8_t *)y + at * size, rect.cols);
+        kernels->store_rows(&stripe, &points, work->j + at, 0, rect.cols, (uint8_t *)y + at * size,
+                            rect.cols);
     }
-    const size_t n = vcl_scales_write(work->row_class, rect.rows, dst);
+    const size_t n = vcl_scales_write(work->row_class, rect.rows, row_period(frame), dst);
     return n + vcl_lanes_encode(&lanes, work->j, dst + n);
 }
 
@@ -323,7 +410,7 @@ static void decode_stripe(const struct vcl_lanes *lanes, const struct vcl_points
     for (uint32_t c = 0; c < lanes->cols && !r->damaged; c += CHUNK) {
         const uint32_t count = lanes->cols - c < CHUNK ? lanes->cols - c : CHUNK;
         lanes->kernels->decode_columns(&stripe, r, c, count, j);
-        lanes->kernels->store_rows(&stripe, points, j, count, dst + c * size, lanes->cols);
+        lanes->kernels->store_rows(&stripe, points, j, c, count, dst + c * size, lanes->cols);
     }
 }
 
@@ -331,10 +418,10 @@ int vcl_tensor_decode(const struct vcl_frame *frame, const struct vcl_tensor_tab
                       struct vcl_rect rect, const uint8_t *src, size_t bytes, struct vcl_tensor_work *work,
                       enum vcl_dtype dtype, void *dst)
 {
-    const size_t n = vcl_scales_read(src, bytes, work->row_class, rect.rows);
+    const size_t n = vcl_scales_read(src, bytes, work->row_class, rect.rows, row_period(frame));
     const size_t row_bytes = rect.cols * (size_t)(vcl_dtype_bits(dtype) / 8);
     const struct vcl_lanes lanes = lanes_of(frame, tables, rect, work);
-    const struct vcl_points points = points_of(frame, dtype);
+    const struct vcl_points points = points_of(frame, tables, rect, dtype);
     struct vcl_lanes_reader r;
     if (n == 0 || n > bytes || !vcl_lanes_open(&lanes, src + n, bytes - n, &r))
         return 0;

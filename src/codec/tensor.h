@@ -20,8 +20,13 @@ struct vcl_tensor_tables {
     float lambda;                                     /* encoding: squared half-steps a bit is worth */
     double row_unit;                                  /* encoding: 1 / variance of a row of class row_base */
     int row_base;
-    float *col_mean;    /* cols of them; what the upper half of an f32 can hold */
-    int8_t *col_class;  /* cols of them */
+    int one_row_class; /* encoding: the same for all rows of a tile */
+    /* cols of each */
+    float *col_mean; /* what the upper half of an f32 can hold */
+    int8_t *col_class;
+    int8_t *col_exponent; /* of the column's step, in quarter octaves */
+    float *col_step;
+    float least_step;   /* of col_step */
     double *col_weight; /* encoding: 1 / variance the column's class stands for */
 };
 
@@ -54,12 +59,30 @@ struct vcl_tensor_tables *vcl_tensor_tables_create(const struct vcl_mem *mem,
 void vcl_tensor_tables_destroy(const struct vcl_mem *mem, struct vcl_tensor_tables *tables);
 /* Probabilities from the frame's shape and fine. */
 void vcl_tensor_tables_make(const struct vcl_frame *frame, int decoding, struct vcl_tensor_tables *tables);
-/* The columns' classes and means from the frame's side bytes; 0 if they are damaged. */
+/* The side bytes that tables (to which frame's flags) make; returns how many, at most
+ * vcl_tensor_side_bound. */
+size_t vcl_tensor_side_write(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
+                             uint8_t *dst);
+size_t vcl_tensor_side_bound(uint64_t cols);
+/* The columns' classes, steps and means from the frame's side bytes; 0 if they are damaged. */
 int vcl_tensor_tables_read(const struct vcl_frame *frame, struct vcl_tensor_tables *tables);
+/* The columns' steps from the frame's step and their exponents; 0 if one is not finite. */
+int vcl_tensor_tables_steps(const struct vcl_frame *frame, struct vcl_tensor_tables *tables);
 
-/* Adds the columns' means times `sign` (1 or -1) to a tile's values; nothing without VCL_FLAG_COL_MEANS. */
-void vcl_tensor_add_means(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
-                          struct vcl_rect rect, float sign, float *x);
+/* The stages before the quantiser on a tile's values, in place: columns' means off, transform, columns to one
+ * step.  And what is left to do with decoded values: transform back, means on. */
+void vcl_tensor_prepare(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
+                        struct vcl_rect rect, float *x);
+void vcl_tensor_restore(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
+                        struct vcl_rect rect, float *x);
+/* Does vcl_tensor_restore do anything? */
+static inline int vcl_tensor_restores(const struct vcl_frame *frame)
+{
+    return frame->flags & VCL_FLAG_COL_MEANS || frame->transform.down || frame->transform.along;
+}
+
+/* Bytes every tile starts with, whatever it holds. */
+size_t vcl_tensor_start_bytes(const struct vcl_frame *frame);
 
 /* Most bytes a tile takes. */
 size_t vcl_tensor_bound(const struct vcl_frame *frame, uint32_t rows, uint32_t cols);

@@ -11,6 +11,7 @@
 #include "base/dtype.h"
 #include "codec/picture.h"
 #include "codec/rotate.h"
+#include "codec/sums.h"
 
 #include <float.h>
 #include <math.h>
@@ -38,7 +39,8 @@ static size_t raw_bytes(const struct vcl_frame *frame, uint64_t n)
 /* The tensor codec writes values in their dtype where nothing comes after it. */
 static int is_direct(const struct vcl_frame *frame)
 {
-    return frame->codec == VCL_CODEC_TENSOR && !(frame->flags & (VCL_FLAG_ROTATED | VCL_FLAG_COL_MEANS));
+    return frame->codec == VCL_CODEC_TENSOR && !(frame->flags & VCL_FLAG_ROTATED)
+        && !vcl_tensor_restores(frame);
 }
 
 /* Room for a tile's stored bytes while encoding.  Three bytes a sample and a page is beyond any H.26x
@@ -81,9 +83,10 @@ static int create_float_buffers(const struct vcl_mem *mem, const struct vcl_fram
     if (encoding && !video) {
         work->counts = vcl_alloc(mem, 1, sizeof *work->counts);
         work->col_energy = vcl_alloc(mem, cols, sizeof *work->col_energy);
+        work->col_sum = vcl_alloc(mem, cols, sizeof *work->col_sum);
     }
     return work->x && (!video || (work->scales && work->samples)) && (!encoding || (work->y && work->decoded))
-        && (!encoding || video || (work->counts && work->col_energy));
+        && (!encoding || video || (work->counts && work->col_energy && work->col_sum));
 }
 
 static int create_lossless(const struct vcl_mem *mem, const struct vcl_frame *frame, int encoding,
@@ -114,10 +117,12 @@ enum vcl_status vcl_tile_work_create(const struct vcl_mem *mem, const struct vcl
     work->room = room ? room : vcl_tile_room(frame);
     work->raw = vcl_alloc(mem, raw_bytes(frame, work->values), 1);
     work->stored = vcl_alloc(mem, work->room, 1);
+    if (frame->flags & VCL_FLAG_TRANSPOSED)
+        work->lines = vcl_alloc(mem, (size_t)rows * VCL_TRANSPOSED_LINES, value_bytes(frame));
     const int others = vcl_codec_is_exact(frame->codec)
                          ? create_lossless(mem, frame, room == 0, work)
                          : create_float_buffers(mem, frame, rows, cols, samples, room == 0, work);
-    if (work->raw && work->stored && others)
+    if (work->raw && work->stored && others && (work->lines || !(frame->flags & VCL_FLAG_TRANSPOSED)))
         return VCL_OK;
     vcl_tile_work_destroy(mem, work);
     return VCL_E_MEMORY;
@@ -125,6 +130,7 @@ enum vcl_status vcl_tile_work_create(const struct vcl_mem *mem, const struct vcl
 
 void vcl_tile_work_destroy(const struct vcl_mem *mem, struct vcl_tile_work *work)
 {
+    vcl_free(mem, work->lines);
     vcl_free(mem, work->raw);
     vcl_free(mem, work->decoded);
     vcl_free(mem, work->stored);
@@ -134,6 +140,7 @@ void vcl_tile_work_destroy(const struct vcl_mem *mem, struct vcl_tile_work *work
     vcl_free(mem, work->samples);
     vcl_free(mem, work->counts);
     vcl_free(mem, work->col_energy);
+    vcl_free(mem, work->col_sum);
     vcl_tensor_work_destroy(mem, &work->tensor);
     vcl_lossless_destroy(mem, work->lossless);
     memset(work, 0, sizeof *work);
@@ -144,9 +151,11 @@ void vcl_tile_work_destroy(const struct vcl_mem *mem, struct vcl_tile_work *work
 /* Non-finite values, and for the tensor codec those beyond its largest index. */
 static int is_set_aside(float x, float limit) { return !(fabsf(x) <= limit); }
 
-static float limit_of(const struct vcl_frame *frame)
+static float limit_of(const struct vcl_frame *frame, const struct vcl_tile_coder *coder)
 {
-    const float limit = frame->codec == VCL_CODEC_TENSOR ? VCL_INDEX_MAX * frame->step : FLT_MAX;
+    if (frame->codec != VCL_CODEC_TENSOR)
+        return FLT_MAX;
+    const float limit = VCL_INDEX_MAX * coder->tables->least_step;
     return limit <= FLT_MAX ? limit : FLT_MAX;
 }
 
@@ -227,67 +236,28 @@ static size_t load_values(const struct vcl_frame *frame, const struct vcl_tile_c
     const size_t list = take_aside(frame, limit, work->raw, work->x, n, dst, aside);
     if (frame->flags & VCL_FLAG_ROTATED)
         vcl_rotate(work->x, rect.rows, rect.cols, frame->seed);
-    vcl_tensor_add_means(frame, coder->tables, rect, -1, work->x);
+    if (frame->codec == VCL_CODEC_TENSOR)
+        vcl_tensor_prepare(frame, coder->tables, rect, work->x);
     return list;
 }
 
-enum { SIDE_BY_SIDE = 16 }; /* sums: the same additions on every CPU, whatever its vectors' width */
-
-static float row_absmax(const float *x, size_t n)
-{
-    float max[SIDE_BY_SIDE] = { 0 };
-    size_t i = 0;
-    for (; i + SIDE_BY_SIDE <= n; i += SIDE_BY_SIDE)
-        for (size_t k = 0; k < SIDE_BY_SIDE; k++)
-            max[k] = fabsf(x[i + k]) > max[k] ? fabsf(x[i + k]) : max[k];
-    for (; i < n; i++)
-        max[0] = fabsf(x[i]) > max[0] ? fabsf(x[i]) : max[0];
-    for (size_t k = 1; k < SIDE_BY_SIDE; k++)
-        max[0] = max[k] > max[0] ? max[k] : max[0];
-    return max[0];
-}
-
-static double energy(const float *x, size_t n)
-{
-    double sum[SIDE_BY_SIDE] = { 0 };
-    size_t i = 0;
-    for (; i + SIDE_BY_SIDE <= n; i += SIDE_BY_SIDE)
-        for (size_t k = 0; k < SIDE_BY_SIDE; k++)
-            sum[k] += (double)x[i + k] * x[i + k];
-    for (; i < n; i++)
-        sum[0] += (double)x[i] * x[i];
-    for (size_t k = 1; k < SIDE_BY_SIDE; k++)
-        sum[0] += sum[k];
-    return sum[0];
-}
-
-/* The columns' energy relative to their rows', from which the columns' classes follow. */
+/* The columns' energy relative to their rows', from which the columns' classes follow; the columns' sums. */
 static void measure_cols(struct vcl_rect rect, struct vcl_tile_work *work, struct vcl_tile_stats *stats)
 {
     memset(work->col_energy, 0, rect.cols * sizeof *work->col_energy);
+    memset(work->col_sum, 0, rect.cols * sizeof *work->col_sum);
     for (uint32_t r = 0; r < rect.rows; r++) {
         const float *const row = work->x + (size_t)r * rect.cols;
-        const double e = energy(row, rect.cols);
+        const double e = vcl_energy(row, rect.cols);
         if (e == 0)
             continue;
         const double weight = rect.cols / e;
         stats->log_deviation += 0.5 * log2(e / rect.cols) * rect.cols;
-        for (uint32_t c = 0; c < rect.cols; c++)
+        for (uint32_t c = 0; c < rect.cols; c++) {
             work->col_energy[c] += (double)row[c] * row[c] * weight;
+            work->col_sum[c] += row[c];
+        }
     }
-}
-
-/* Sums of the columns to work->col_energy, and the energy of all. */
-void vcl_tile_sum_cols(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
-                       struct vcl_rect rect, struct vcl_tile_work *work)
-{
-    uint64_t aside;
-    load_values(frame, coder, FLT_MAX, rect, work, NULL, &aside);
-    memset(work->col_energy, 0, rect.cols * sizeof *work->col_energy);
-    for (uint32_t r = 0; r < rect.rows; r++)
-        for (uint32_t c = 0; c < rect.cols; c++)
-            work->col_energy[c] += work->x[(size_t)r * rect.cols + c];
-    work->stats.energy = energy(work->x, (size_t)rect.rows * rect.cols);
 }
 
 /* A rotation of values near FLT_MAX overflows. */
@@ -308,8 +278,8 @@ enum vcl_status vcl_tile_measure(const struct vcl_frame *frame, const struct vcl
     if (!all_finite(work->x, (size_t)rect.rows * rect.cols))
         return fail(work, VCL_E_RATE, TOO_LARGE);
     for (uint32_t r = 0; r < rect.rows; r++) {
-        const float *const row = work->x + (size_t)r * rect.cols, absmax = row_absmax(row, rect.cols);
-        const double e = energy(row, rect.cols), range = frame->flags & VCL_FLAG_ROW_SCALES ? absmax : 1;
+        const float *const row = work->x + (size_t)r * rect.cols, absmax = vcl_absmax(row, rect.cols);
+        const double e = vcl_energy(row, rect.cols), range = frame->flags & VCL_FLAG_ROW_SCALES ? absmax : 1;
         stats->energy += e;
         stats->scaled_energy += range > 0 ? e / (range * range) : 0;
         stats->absmax = absmax > stats->absmax ? absmax : stats->absmax;
@@ -322,7 +292,7 @@ enum vcl_status vcl_tile_measure(const struct vcl_frame *frame, const struct vcl
 static enum vcl_status put_row_scales(float step, struct vcl_rect rect, struct vcl_tile_work *work)
 {
     for (uint32_t r = 0; r < rect.rows; r++) {
-        const uint16_t scale = vcl_row_scale(row_absmax(work->x + (size_t)r * rect.cols, rect.cols));
+        const uint16_t scale = vcl_row_scale(vcl_absmax(work->x + (size_t)r * rect.cols, rect.cols));
         vcl_store16(work->stored + work->size, scale);
         work->size += 2;
         work->scales[r] = vcl_row_scale_value(scale);
@@ -410,7 +380,7 @@ static enum vcl_status encode_values(const struct vcl_frame *frame, const struct
             vcl_tensor_encode(frame, coder->tables, rect, work->x, &work->tensor, work->stored + work->size,
                               is_direct(frame) ? frame->tensor.dtype : VCL_DTYPE_F32,
                               is_direct(frame) ? (void *)work->decoded : work->y, counts);
-        vcl_tensor_add_means(frame, coder->tables, rect, 1, work->y);
+        vcl_tensor_restore(frame, coder->tables, rect, work->y);
         return VCL_OK;
     }
     if (frame->flags & VCL_FLAG_ROW_SCALES)
@@ -425,8 +395,9 @@ static enum vcl_status encode_lossy(const struct vcl_frame *frame, const struct 
     const int listed = (frame->flags & VCL_FLAG_NON_FINITE) != 0;
     uint64_t aside;
     const size_t list =
-        load_values(frame, coder, limit_of(frame), rect, work, listed ? work->stored : NULL, &aside);
+        load_values(frame, coder, limit_of(frame, coder), rect, work, listed ? work->stored : NULL, &aside);
     work->size = listed ? list : 0;
+    work->stats.non_finite = aside;
     const enum vcl_status status = encode_values(frame, coder, rect, work);
     if (status)
         return status;
@@ -436,7 +407,7 @@ static enum vcl_status encode_lossy(const struct vcl_frame *frame, const struct 
     vcl_compare(frame->tensor.dtype, work->raw, work->decoded, n, &work->sums);
     if (work->sums.mismatches || !isfinite(work->sums.signal))
         return fail(work, VCL_E_RATE, TOO_LARGE);
-    if (!is_sane(&work->sums))
+    if (vcl_codec_is_video(frame->codec) && !is_sane(&work->sums))
         return fail(work, VCL_E_BACKEND, "the decoder's picture is not what was encoded");
     work->stored_hash = vcl_hash32(work->stored, work->size);
     work->decoded_hash = vcl_hash32(work->decoded, n * value_bytes(frame));
@@ -527,7 +498,7 @@ static enum vcl_status decode_lossy(const struct vcl_frame *frame, const struct 
                                 is_direct(frame) ? (void *)work->raw : work->x))
         status = fail(work, VCL_E_FORMAT, "stored bytes are no stream of the tensor codec");
     else
-        vcl_tensor_add_means(frame, coder->tables, rect, 1, work->x);
+        vcl_tensor_restore(frame, coder->tables, rect, work->x);
     return status ? status : finish_values(frame, rect, work->x, work->raw, work);
 }
 

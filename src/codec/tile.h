@@ -9,6 +9,11 @@
 #include "codec/tensor.h"
 #include "video/video.h"
 
+enum {
+    VCL_TRANSFORMS = 9,       /* that are tried, the first being none */
+    VCL_TRANSPOSED_LINES = 16 /* columns of the coded matrix read or written at a time */
+};
+
 /* What all tiles of one tensor share while coding. */
 struct vcl_tile_coder {
     const struct vcl_kernels *kernels;
@@ -21,7 +26,7 @@ struct vcl_tile_coder {
 
 /* What the encoder must know of a tensor before it chooses a step. */
 struct vcl_tile_stats {
-    uint64_t non_finite;
+    uint64_t non_finite;  /* or too large to have an index */
     double energy;        /* sum of x^2 over finite values */
     double scaled_energy; /* sum of (x / range)^2, range the row's where there are row scales, else 1 */
     double log_deviation; /* tensor codec: sum over values of log2 of their row's deviation */
@@ -30,6 +35,7 @@ struct vcl_tile_stats {
 
 /* Buffers for one tile at a time, one of these per thread. */
 struct vcl_tile_work {
+    uint8_t *lines;    /* transposed: VCL_TRANSPOSED_LINES columns */
     uint8_t *raw;      /* the tile's values in the tensor's dtype; decoding leaves them here */
     uint8_t *decoded;  /* encoding: what a decoder will give */
     uint8_t *stored;   /* the tile's bytes in the frame */
@@ -40,8 +46,9 @@ struct vcl_tile_work {
     struct vcl_lossless *lossless;
     struct vcl_tensor_work tensor;
     struct vcl_tensor_counts *counts; /* encoding: of the tile just coded */
-    double *col_energy;               /* measuring: by column of the tile */
-    struct vcl_tile_stats stats;
+    double *col_energy, *col_sum;     /* measuring: by column of the tile */
+    struct vcl_tile_stats stats;      /* measuring; encoding: non_finite */
+    double gain[VCL_TRANSFORMS];      /* analysing: bits all values would save, by candidate */
     struct vcl_error_sums sums;
     uint32_t stored_hash, decoded_hash;
     enum vcl_status status;
@@ -56,13 +63,10 @@ enum vcl_status vcl_tile_work_create(const struct vcl_mem *mem, const struct vcl
                                      struct vcl_tile_work *work);
 void vcl_tile_work_destroy(const struct vcl_mem *mem, struct vcl_tile_work *work);
 
-/* work->raw to statistics (frame: dtype, flags, seed). */
+/* work->raw to statistics and, for the tensor codec, its values as the quantiser gets them in work->x. */
 enum vcl_status vcl_tile_measure(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
                                  struct vcl_rect rect, struct vcl_tile_work *work,
                                  struct vcl_tile_stats *stats);
-/* work->raw to the sums of its columns in work->col_energy and its energy in work->stats. */
-void vcl_tile_sum_cols(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
-                       struct vcl_rect rect, struct vcl_tile_work *work);
 /* work->raw to work->stored, with both hashes and the error against what a fresh decoder makes of it. */
 enum vcl_status vcl_tile_encode(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
                                 struct vcl_rect rect, struct vcl_tile_work *work);

@@ -86,9 +86,9 @@ struct vcl_kernels {
     /* A stripe's rows of x, `stride` values apart, to u[column][lane]; lanes without a row become 0. */
     void (*load_rows)(const struct vcl_stripe *t, const struct vcl_scaling *scaling, const float *x,
                       size_t stride, float *u);
-    /* `count` columns of indices to values, in rows `stride` values apart. */
+    /* Indices of `count` columns from column `first` on to values, in rows `stride` values apart. */
     void (*store_rows)(const struct vcl_stripe *t, const struct vcl_points *points, const int16_t *j,
-                       uint32_t count, void *dst, size_t stride);
+                       uint32_t first, uint32_t count, void *dst, size_t stride);
 
     /* The path of least squared error and cost through a stripe; scratch: vcl_trellis_scratch. */
     void (*search)(const struct vcl_stripe *t, const float *u, uint32_t *scratch, int16_t *j);

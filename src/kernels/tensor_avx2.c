@@ -334,10 +334,11 @@ TARGET void vcl_load_rows_avx2(const struct vcl_stripe *t, const struct vcl_scal
 }
 
 struct points {
-    __m256 low, high, step, most, least; /* offsets of 0 to 7 and of 8 */
+    __m256 low, high, most, least; /* offsets of 0 to 7 and of 8 */
 };
 
-INLINE __m256 values_of(__m256i j, const struct points *points)
+/* In half-steps. */
+INLINE __m256 points_of(__m256i j, const struct points *points)
 {
     const __m256i size = _mm256_abs_epi32(j);
     const __m256 below = _mm256_permutevar8x32_ps(points->low, size);
@@ -346,8 +347,12 @@ INLINE __m256 values_of(__m256i j, const struct points *points)
     const __m256 near = _mm256_castsi256_ps(_mm256_cmpgt_epi32(set1(VCL_OFFSETS), size));
     const __m256 move = _mm256_and_ps(near, _mm256_blendv_ps(below, above, eight));
     const __m256 sign = _mm256_castsi256_ps(_mm256_and_si256(j, set1(1u << 31)));
-    const __m256 x = _mm256_add_ps(_mm256_cvtepi32_ps(j), _mm256_xor_ps(move, sign));
-    return _mm256_max_ps(_mm256_min_ps(_mm256_mul_ps(x, points->step), points->most), points->least);
+    return _mm256_add_ps(_mm256_cvtepi32_ps(j), _mm256_xor_ps(move, sign));
+}
+
+INLINE __m256 values_of(__m256 x, __m256 steps, const struct points *points)
+{
+    return _mm256_max_ps(_mm256_min_ps(_mm256_mul_ps(x, steps), points->most), points->least);
 }
 
 /* Finite values, rounded to nearest, ties to even. */
@@ -369,42 +374,43 @@ INLINE void store_row(enum vcl_dtype dtype, void *dst, size_t at, __m256 x)
 }
 
 INLINE void store_rows(const struct vcl_stripe *t, const struct vcl_points *how, enum vcl_dtype dtype,
-                       const int16_t *j, uint32_t count, void *dst, size_t stride)
+                       const int16_t *j, uint32_t first, uint32_t count, void *dst, size_t stride)
 {
     const struct points points = { _mm256_loadu_ps(how->offset), _mm256_loadu_ps(how->offset + WIDTH),
-                                   _mm256_set1_ps(how->step), _mm256_set1_ps(how->limit),
-                                   _mm256_set1_ps(-how->limit) };
+                                   _mm256_set1_ps(how->limit), _mm256_set1_ps(-how->limit) };
     for (uint32_t c = 0; c < count; c += WIDTH)
         for (int v = 0; WIDTH * v < t->active; v++) {
             const int16_t *const from = j + (size_t)c * VCL_STRIPE_LANES + WIDTH * v;
+            const __m256 steps = _mm256_loadu_ps(how->steps + first + c);
             __m256 r[WIDTH];
             UNROLL
             for (int l = 0; l < WIDTH; l++)
-                r[l] = values_of(
+                r[l] = points_of(
                     _mm256_cvtepi16_epi32(_mm_loadu_si128((const void *)(from + l * VCL_STRIPE_LANES))),
                     &points);
             transpose(r);
             UNROLL
             for (int l = 0; l < WIDTH; l++)
                 if (WIDTH * v + l < t->active)
-                    store_row(dtype, dst, (size_t)(WIDTH * v + l) * stride + c, r[l]);
+                    store_row(dtype, dst, (size_t)(WIDTH * v + l) * stride + c,
+                              values_of(r[l], steps, &points));
         }
 }
 
 TARGET void vcl_store_rows_avx2(const struct vcl_stripe *t, const struct vcl_points *points, const int16_t *j,
-                                uint32_t count, void *dst, size_t stride)
+                                uint32_t first, uint32_t count, void *dst, size_t stride)
 {
     const enum vcl_dtype dtype = points->dtype;
     const int wide = dtype != VCL_DTYPE_F32 && dtype != VCL_DTYPE_F16 && dtype != VCL_DTYPE_BF16;
     const uint32_t whole = t->lanes != VCL_STRIPE_LANES || wide ? 0 : count / WIDTH * WIDTH;
     const size_t size = dtype == VCL_DTYPE_F32 ? 4 : 2;
     if (dtype == VCL_DTYPE_F32)
-        store_rows(t, points, VCL_DTYPE_F32, j, whole, dst, stride);
+        store_rows(t, points, VCL_DTYPE_F32, j, first, whole, dst, stride);
     else if (dtype == VCL_DTYPE_F16)
-        store_rows(t, points, VCL_DTYPE_F16, j, whole, dst, stride);
+        store_rows(t, points, VCL_DTYPE_F16, j, first, whole, dst, stride);
     else
-        store_rows(t, points, VCL_DTYPE_BF16, j, whole, dst, stride);
-    vcl_store_rows_c(t, points, j + (size_t)whole * VCL_STRIPE_LANES, count - whole,
+        store_rows(t, points, VCL_DTYPE_BF16, j, first, whole, dst, stride);
+    vcl_store_rows_c(t, points, j + (size_t)whole * VCL_STRIPE_LANES, first + whole, count - whole,
                      (uint8_t *)dst + whole * size, stride);
 }
 

@@ -323,17 +323,22 @@ TARGET void vcl_load_rows_avx512(const struct vcl_stripe *t, const struct vcl_sc
 }
 
 struct points {
-    __m512 offsets, step, most, least;
+    __m512 offsets, most, least;
 };
 
-INLINE __m512 values_of(__m512i j, const struct points *points)
+/* In half-steps. */
+INLINE __m512 points_of(__m512i j, const struct points *points)
 {
     const __m512i size = _mm512_abs_epi32(j);
     const __mmask16 near = _mm512_cmplt_epi32_mask(size, set1(VCL_OFFSETS));
     const __m512 move = _mm512_maskz_permutexvar_ps(near, size, points->offsets);
     const __m512 p = _mm512_cvtepi32_ps(j), moved = _mm512_add_ps(p, move);
-    const __m512 x = _mm512_mask_sub_ps(moved, _mm512_movepi32_mask(j), p, move);
-    return _mm512_max_ps(_mm512_min_ps(_mm512_mul_ps(x, points->step), points->most), points->least);
+    return _mm512_mask_sub_ps(moved, _mm512_movepi32_mask(j), p, move);
+}
+
+INLINE __m512 values_of(__m512 x, __m512 steps, const struct points *points)
+{
+    return _mm512_max_ps(_mm512_min_ps(_mm512_mul_ps(x, steps), points->most), points->least);
 }
 
 /* Finite values, rounded to nearest, ties to even. */
@@ -356,43 +361,45 @@ INLINE void store_row(enum vcl_dtype dtype, void *dst, size_t at, __mmask16 mask
 }
 
 INLINE void store_rows(const struct vcl_stripe *t, const struct vcl_points *how, enum vcl_dtype dtype,
-                       const int16_t *j, uint32_t count, void *dst, size_t stride)
+                       const int16_t *j, uint32_t first, uint32_t count, void *dst, size_t stride)
 {
-    const struct points points = { _mm512_loadu_ps(how->offset), _mm512_set1_ps(how->step),
-                                   _mm512_set1_ps(how->limit), _mm512_set1_ps(-how->limit) };
+    const struct points points = { _mm512_loadu_ps(how->offset), _mm512_set1_ps(how->limit),
+                                   _mm512_set1_ps(-how->limit) };
     for (uint32_t c = 0; c < count; c += WIDTH)
         for (int v = 0; WIDTH * v < t->active; v++) {
             const __mmask16 mask = columns_mask(count - c);
             const uint32_t last = (count - c < WIDTH ? count - c : WIDTH) - 1;
             const int16_t *const from = j + (size_t)c * VCL_STRIPE_LANES + WIDTH * v;
+            const __m512 steps = _mm512_maskz_loadu_ps(mask, how->steps + first + c);
             __m512 r[WIDTH];
             UNROLL
             for (uint32_t l = 0; l < WIDTH; l++) {
                 const uint32_t column = l < last ? l : last;
                 const __m256i half = _mm256_loadu_si256((const void *)(from + column * VCL_STRIPE_LANES));
-                r[l] = values_of(_mm512_cvtepi16_epi32(half), &points);
+                r[l] = points_of(_mm512_cvtepi16_epi32(half), &points);
             }
             transpose(r);
             UNROLL
             for (int l = 0; l < WIDTH; l++)
                 if (WIDTH * v + l < t->active)
-                    store_row(dtype, dst, (size_t)(WIDTH * v + l) * stride + c, mask, r[l]);
+                    store_row(dtype, dst, (size_t)(WIDTH * v + l) * stride + c, mask,
+                              values_of(r[l], steps, &points));
         }
 }
 
 TARGET void vcl_store_rows_avx512(const struct vcl_stripe *t, const struct vcl_points *points,
-                                  const int16_t *j, uint32_t count, void *dst, size_t stride)
+                                  const int16_t *j, uint32_t first, uint32_t count, void *dst, size_t stride)
 {
     if (t->lanes != VCL_STRIPE_LANES)
-        vcl_store_rows_c(t, points, j, count, dst, stride);
+        vcl_store_rows_c(t, points, j, first, count, dst, stride);
     else if (points->dtype == VCL_DTYPE_F32)
-        store_rows(t, points, VCL_DTYPE_F32, j, count, dst, stride);
+        store_rows(t, points, VCL_DTYPE_F32, j, first, count, dst, stride);
     else if (points->dtype == VCL_DTYPE_F16)
-        store_rows(t, points, VCL_DTYPE_F16, j, count, dst, stride);
+        store_rows(t, points, VCL_DTYPE_F16, j, first, count, dst, stride);
     else if (points->dtype == VCL_DTYPE_BF16)
-        store_rows(t, points, VCL_DTYPE_BF16, j, count, dst, stride);
+        store_rows(t, points, VCL_DTYPE_BF16, j, first, count, dst, stride);
     else
-        vcl_store_rows_c(t, points, j, count, dst, stride);
+        vcl_store_rows_c(t, points, j, first, count, dst, stride);
 }
 
 #endif

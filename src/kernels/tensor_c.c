@@ -178,9 +178,9 @@ void vcl_load_rows_c(const struct vcl_stripe *t, const struct vcl_scaling *scali
 
 /* Columns of values, a block of lanes at a time. */
 static void find_values(const struct vcl_stripe *t, const struct vcl_points *points, const int16_t *j,
-                        uint32_t count, float value[][VCL_STRIPE_LANES])
+                        uint32_t first, uint32_t count, float value[][VCL_STRIPE_LANES])
 {
-    const float step = points->step, limit = points->limit;
+    const float limit = points->limit;
     float offset[2 * VCL_OFFSETS];
     for (int m = 0; m < VCL_OFFSETS; m++) {
         offset[VCL_OFFSETS + m] = points->offset[m];
@@ -190,20 +190,20 @@ static void find_values(const struct vcl_stripe *t, const struct vcl_points *poi
         for (int l = 0; l < t->lanes; l++) {
             const int low = j[l] < -VCL_OFFSETS ? -VCL_OFFSETS : j[l];
             const int at = low >= VCL_OFFSETS ? VCL_OFFSETS - 1 : low;
-            const float x = ((float)j[l] + offset[VCL_OFFSETS + at]) * step;
+            const float x = ((float)j[l] + offset[VCL_OFFSETS + at]) * points->steps[first + c];
             value[c][l] = x > limit ? limit : x < -limit ? -limit : x;
         }
 }
 
 void vcl_store_rows_c(const struct vcl_stripe *t, const struct vcl_points *points, const int16_t *j,
-                      uint32_t count, void *dst, size_t stride)
+                      uint32_t first, uint32_t count, void *dst, size_t stride)
 {
     enum { BLOCK = 32 };
     const size_t size = vcl_dtype_bits(points->dtype) / 8;
     float value[BLOCK][VCL_STRIPE_LANES], row[BLOCK];
     for (uint32_t c = 0; c < count; c += BLOCK) {
         const uint32_t n = count - c < BLOCK ? count - c : BLOCK;
-        find_values(t, points, j + (size_t)c * (size_t)t->lanes, n, value);
+        find_values(t, points, j + (size_t)c * (size_t)t->lanes, first + c, n, value);
         for (int l = 0; l < t->active; l++) {
             for (uint32_t i = 0; i < n; i++)
                 row[i] = value[i][l];

@@ -84,11 +84,12 @@ struct vcl_lanes_writer {
     uint32_t state[VCL_STRIPE_LANES];
 };
 
-/* How j becomes a value: j moved away from 0 by offset[|j|] (0 for 0 and for the last), times step,
- * kept within limit, in dtype. */
+/* How j becomes a value: j moved away from 0 by offset[|j|] (0 for 0 and for the last), times its column's
+ * step, kept within limit, in dtype. */
 struct vcl_points {
     float offset[VCL_OFFSETS];
-    float step, limit;
+    const float *steps;
+    float limit;
     enum vcl_dtype dtype;
 };
 
@@ -104,7 +105,7 @@ struct vcl_scaling {
     void vcl_load_rows_##L(const struct vcl_stripe *t, const struct vcl_scaling *scaling, const float *x,  \
                            size_t stride, float *u);                                                       \
     void vcl_store_rows_##L(const struct vcl_stripe *t, const struct vcl_points *points, const int16_t *j, \
-                            uint32_t count, void *dst, size_t stride);                                     \
+                            uint32_t first, uint32_t count, void *dst, size_t stride);                     \
     void vcl_search_##L(const struct vcl_stripe *t, const float *u, uint32_t *scratch, int16_t *j);
 
 VCL_TENSOR_LEVEL(c)

@@ -1,10 +1,10 @@
 /* tensor_search_c.c - the trellis search in portable C: the definition.
  *
- * Viterbi's algorithm, every lane a path of its own.  The states come in butterflies: two that differ in what a
- * branch turns over lead to two that do so too.  Of every column scratch keeps one word for each subset of
- * points, j mod 4, and one for each state, with a bit for each lane: whether the point nearest to zero was the
- * better one, and by which branch the state was reached.  All arithmetic is plain float in a fixed order, so
- * that every CPU finds the same path. */
+ * Viterbi's algorithm, every lane a path of its own.  The states come in butterflies: two that differ in
+ * what a branch turns over lead to two that do so too.  Of every column scratch keeps one word for each
+ * subset of points, j mod 4, and one for each state, with a bit for each lane: whether the point nearest
+ * to zero was the better one, and by which branch the state was reached.  All arithmetic is plain float in
+ * a fixed order, so that every CPU finds the same path. */
 #include "kernels/tensor_loops.h"
 
 #include <string.h>

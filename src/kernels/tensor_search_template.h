@@ -1,9 +1,9 @@
 /* tensor_search_template.h - the trellis search in vectors, included once per level of CPU.
  *
- * In: floats, integers and masks of WIDTH lanes (vf, vi, vm) with what is done to them, KERNEL(name), TARGET.
- * The lanes of one vector run through all columns before the next vector's, so that the costs of eight states
- * stay in registers.  tensor_search_c.c is the definition: every lane does the same float operations in the same
- * order. */
+ * In: floats, integers and masks of WIDTH lanes (vf, vi, vm) with what is done to them, KERNEL(name),
+ * TARGET. The lanes of one vector run through all columns before the next vector's, so that the costs of
+ * eight states stay in registers.  tensor_search_c.c is the definition: every lane does the same float
+ * operations in the same order. */
 #include "kernels/tensor_loops.h"
 
 #include <string.h>
@@ -56,7 +56,8 @@ INLINE vf look_up(const struct vcl_stripe *t, vi table, vf point)
     return f_gather(t->costs, i_add(table, i_add(i_mul(g, i_set(VCL_MODEL_SYMBOLS)), symbol)));
 }
 
-/* What the best point of every subset costs; its words get the bits of the lanes whose best is the inner one. */
+/* What the best point of every subset costs; its words get the bits of the lanes whose best is the inner
+ * one. */
 INLINE void find_points(const struct vcl_stripe *t, vf u, vi table, int vector, enum weighing weighing,
                         vf best[4], uint32_t *words)
 {

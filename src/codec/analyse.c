@@ -1,0 +1,314 @@
+/* analyse.c - what a sample of a tensor tells before anything is coded.
+ *
+ * In: some stripes, evenly spread.  Out: decisions for the whole frame, each by the bits it saves: a
+ * transform, the columns' means, the columns' classes; and steps of the columns where the caller gave
+ * weights.  A whole pass over the tensor is made only where the sample says that something is to be gained
+ * by it.  Decisions rest on sums in a fixed order and on integers, so that every machine takes the same. */
+#include <math.h>
+#include <string.h>
+
+#include "base/common.h"
+#include "codec/encoder.h"
+#include "codec/scale.h"
+#include "codec/sums.h"
+
+/* ---- transform ------------------------------------------------------------------------------- */
+
+/* Lengths of 4 and 16 lie between these in what they gain (docs/design.md). */
+static const struct vcl_transform candidates[VCL_TRANSFORMS] = { { 0, 0 }, { 3, 0 }, { 5, 0 },
+                                                                 { 0, 3 }, { 0, 5 }, { 3, 3 },
+                                                                 { 3, 5 }, { 5, 3 }, { 5, 5 } };
+
+/* How many rows or columns have each class. */
+enum { SPREAD = 160 };
+struct histogram {
+    uint32_t count[2 * SPREAD + 1];
+};
+
+static void count_class(struct histogram *h, int class)
+{
+    h->count[class < -SPREAD ? 0 : class > SPREAD ? 2 * SPREAD : class + SPREAD]++;
+}
+
+/* Classes of rows and columns of a unit, as the codec would give them: relative to `unit`, its mean
+ * variance. */
+static void count_classes(const float *x, struct vcl_rect rect, double unit, double *col,
+                          struct histogram *rows, struct histogram *cols)
+{
+    memset(rows, 0, sizeof *rows);
+    memset(cols, 0, sizeof *cols);
+    memset(col, 0, rect.cols * sizeof *col);
+    for (uint32_t r = 0; r < rect.rows; r++) {
+        const float *const row = x + (size_t)r * rect.cols;
+        const double e = vcl_energy(row, rect.cols) / rect.cols;
+        count_class(rows, vcl_scale_class(e / unit));
+        for (uint32_t c = 0; e > 0 && c < rect.cols; c++)
+            col[c] += (double)row[c] * row[c] / e;
+    }
+    for (uint32_t c = 0; c < rect.cols; c++)
+        count_class(cols, vcl_scale_class(col[c] / rect.rows));
+}
+
+/* Bits that values of these classes take where the error's is `floor`: a quarter of a bit for each class
+ * above. */
+static double bits_above(const struct histogram *rows, const struct histogram *cols, int floor)
+{
+    double sum = 0;
+    for (int i = 0; i <= 2 * SPREAD; i++)
+        for (int j = 0; rows->count[i] && j <= 2 * SPREAD; j++)
+            if (cols->count[j] && i + j - 2 * SPREAD > floor)
+                sum += 0.25 * rows->count[i] * cols->count[j] * (i + j - 2 * SPREAD - floor);
+    return sum;
+}
+
+/* The highest floor at which at least so many bits are needed. */
+static int floor_for(const struct histogram *rows, const struct histogram *cols, double bits)
+{
+    int low = -2 * SPREAD, high = 2 * SPREAD;
+    while (low < high) {
+        const int middle = (low + high + 1) >> 1;
+        if (bits_above(rows, cols, middle) >= bits)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return low;
+}
+
+/* Mean over the vectors of x, `count` of `length` values, of the square of their correlation with
+ * themselves one place on, less what chance gives.  step: between a vector's values; next: between
+ * vectors. */
+static double smoothness(const float *x, uint32_t count, uint32_t length, size_t next, size_t step)
+{
+    double sum = 0;
+    for (uint32_t v = 0; v < count; v++) {
+        const float *const at = x + v * next;
+        double product = 0, energy = (double)at[0] * at[0];
+        for (uint32_t i = 1; i < length; i++) {
+            product += (double)at[i * step] * at[(i - 1) * step];
+            energy += (double)at[i * step] * at[i * step];
+        }
+        sum += energy > 0 ? product * product / (energy * energy) : 0;
+    }
+    return sum / count - 1.0 / length;
+}
+
+/* What a transform must promise to be tried, and to be taken: bits a value. */
+#define SMOOTH 0.02
+#define WORTHWHILE 0.02
+
+/* Bits the unit in work->x would save with every candidate at the rate asked for. */
+static void try_transforms(const struct vcl_encoder *e, struct vcl_rect rect, struct vcl_tile_work *work)
+{
+    const struct vcl_params *const p = e->params;
+    const double n = (double)rect.rows * rect.cols, unit = vcl_energy(work->x, (size_t)n) / n;
+    const double bits = (p->goal == VCL_GOAL_BITS ? p->target : fmax(p->target / 6.0206, 0.25)) * n;
+    struct histogram rows, cols;
+    const int down = smoothness(work->x, rect.cols, rect.rows, 1, rect.cols) > SMOOTH;
+    const int along = smoothness(work->x, rect.rows, rect.cols, rect.cols, 1) > SMOOTH;
+    memset(work->gain, 0, sizeof work->gain);
+    if (!(unit > 0) || !(down || along))
+        return;
+    count_classes(work->x, rect, unit, work->col_energy, &rows, &cols);
+    const int floor = floor_for(&rows, &cols, bits);
+    const double plain = bits_above(&rows, &cols, floor);
+    for (int i = 1; i < VCL_TRANSFORMS; i++) {
+        const struct vcl_transform t = candidates[i];
+        if ((t.down && !down) || (t.along && !along))
+            continue;
+        memcpy(work->y, work->x, (size_t)n * sizeof *work->y);
+        vcl_transform_tile(t, work->y, rect.rows, rect.cols);
+        count_classes(work->y, rect, unit, work->col_energy, &rows, &cols);
+        work->gain[i] = plain - bits_above(&rows, &cols, floor);
+    }
+}
+
+static enum vcl_status try_unit(void *user, uint64_t unit, struct vcl_tile_work *work)
+{
+    const struct vcl_encoder *const e = user;
+    const struct vcl_rect rect = vcl_plan_unit(&e->frame.plan, unit);
+    enum vcl_status status = vcl_encoder_read(e, rect, work);
+    if (!status)
+        status = vcl_tile_measure(&e->frame, &e->coder, rect, work, &work->stats);
+    if (!status)
+        try_transforms(e, rect, work);
+    return status;
+}
+
+static enum vcl_status add_gains(void *user, uint64_t unit, struct vcl_tile_work *work)
+{
+    struct vcl_encoder *const e = user;
+    const struct vcl_rect rect = vcl_plan_unit(&e->frame.plan, unit);
+    e->sampled += (uint64_t)rect.rows * rect.cols;
+    for (int i = 0; i < VCL_TRANSFORMS; i++)
+        e->gain[i] += work->gain[i];
+    return VCL_OK;
+}
+
+static enum vcl_status choose_transform(struct vcl_encoder *e)
+{
+    if (e->params->disable & VCL_STAGE_TRANSFORM || e->params->rotate || e->params->col_weight
+        || e->params->feedback)
+        return VCL_OK;
+    e->sampled = 0;
+    const enum vcl_status status = vcl_encoder_walk_sample(e, try_unit, add_gains);
+    int best = 0;
+    for (int i = 1; i < VCL_TRANSFORMS; i++)
+        if (e->gain[i] > e->gain[best] && e->gain[i] > WORTHWHILE * (double)e->sampled)
+            best = i;
+    e->frame.transform = candidates[best];
+    return status;
+}
+
+/* ---- columns --------------------------------------------------------------------------------- */
+
+static enum vcl_status measure_sample(struct vcl_encoder *e)
+{
+    e->probing = 1;
+    const enum vcl_status status = vcl_encoder_measure(e);
+    e->probing = 0;
+    return status;
+}
+
+/* Measured rows of a column, and values. */
+static double measured_rows(const struct vcl_encoder *e)
+{
+    return (double)e->sampled / (double)e->frame.plan.cols;
+}
+
+/* Do the means, from which chance's part is taken, save more than the 16 bits each costs?  A transform
+ * down the columns has them in one frequency already. */
+static int means_pay(const struct vcl_encoder *e)
+{
+    const uint64_t cols = e->frame.plan.cols;
+    const double rows = measured_rows(e), energy = e->stats.energy;
+    double taken = 0;
+    if (e->frame.transform.down || e->params->disable & VCL_STAGE_MEANS || rows < 2)
+        return 0;
+    for (uint64_t c = 0; c < cols; c++)
+        taken += e->col_sum[c] * e->col_sum[c] / rows;
+    taken -= (energy - taken) / (rows - 1);
+    const double left = energy - taken;
+    const double saved = left > 0 ? 0.5 * log2(energy / left) * (double)e->frame.values : 0;
+    return saved > 20 * (double)cols + 64;
+}
+
+/* Takes the means off where that saves bits: keys, embeddings. */
+static enum vcl_status choose_means(struct vcl_encoder *e)
+{
+    enum vcl_status status = VCL_OK;
+    if (!means_pay(e))
+        return VCL_OK;
+    if (!vcl_encoder_samples_all(e))
+        status = vcl_encoder_measure(e);
+    if (status || !means_pay(e))
+        return status ? status : measure_sample(e);
+    for (uint64_t c = 0; c < e->frame.plan.cols; c++) {
+        const uint32_t bits = vcl_float_bits((float)(e->col_sum[c] / measured_rows(e)));
+        e->tables->col_mean[c] = vcl_float_from_bits(bits & 0xffff0000); /* towards zero: never infinite */
+    }
+    e->frame.flags |= VCL_FLAG_COL_MEANS;
+    return measure_sample(e);
+}
+
+/* Bits a value that the columns' classes save, from the measured energies; chance's part taken off. */
+static double classes_save(const struct vcl_encoder *e, int8_t *class)
+{
+    const uint64_t cols = e->frame.plan.cols;
+    const double rows = measured_rows(e);
+    double sum = 0;
+    for (uint64_t c = 0; c < cols; c++) {
+        const int measured = vcl_scale_class(e->col_energy[c] / rows);
+        class[c] = (int8_t)(measured < -40 ? -40 : measured > 40 ? 40 : measured);
+        sum += class[c];
+    }
+    return -sum / (double)cols / 4 - 0.72 / rows;
+}
+
+/* A class' variance is 2^(class/2); 2^(1/2) is written out so that no libm is asked. */
+static double class_weight(int class)
+{
+    return ldexp(class & 1 ? 0.70710678118654752440 : 1.0, -(class >> 1));
+}
+
+static int classes_pay(struct vcl_encoder *e)
+{
+    const size_t cols = (size_t)e->frame.plan.cols;
+    const double saved = classes_save(e, e->tables->col_class) * (double)e->frame.values;
+    return saved > 8 * (double)vcl_scales_write(e->tables->col_class, cols, 1, e->side) + 64;
+}
+
+/* Classes of the columns where they save more than they cost. */
+static enum vcl_status choose_classes(struct vcl_encoder *e)
+{
+    const size_t cols = (size_t)e->frame.plan.cols;
+    enum vcl_status status = VCL_OK;
+    int pay = !(e->params->disable & VCL_STAGE_COL_CLASSES) && classes_pay(e);
+    if (pay && !vcl_encoder_samples_all(e)) {
+        status = vcl_encoder_measure(e);
+        pay = !status && classes_pay(e);
+    }
+    if (!pay)
+        memset(e->tables->col_class, 0, cols);
+    for (size_t c = 0; c < cols; c++)
+        e->tables->col_weight[c] = class_weight(e->tables->col_class[c]);
+    return status;
+}
+
+/* ---- steps ----------------------------------------------------------------------------------- */
+
+/* Half a class for each octave of weight, in quarter octaves of the step: -(log2 weight) / 2, rounded,
+ * around their mean. */
+static void choose_steps(struct vcl_encoder *e)
+{
+    const float *const weight = e->params->col_weight;
+    const uint64_t cols = e->frame.plan.cols;
+    int64_t sum = 0;
+    if (!weight)
+        return;
+    for (uint64_t c = 0; c < cols; c++)
+        sum += vcl_scale_class(weight[c]);
+    const int64_t mean = (sum + (sum > 0 ? 1 : -1) * (int64_t)(cols / 2)) / (int64_t)cols;
+    for (uint64_t c = 0; c < cols; c++) {
+        const int64_t exponent = mean - vcl_scale_class(weight[c]);
+        e->tables->col_exponent[c] = (int8_t)(exponent < -VCL_EXPONENT_MAX  ? -VCL_EXPONENT_MAX
+                                              : exponent > VCL_EXPONENT_MAX ? VCL_EXPONENT_MAX
+                                                                            : exponent);
+    }
+    e->frame.flags |= VCL_FLAG_COL_STEPS;
+}
+
+/* ---- the whole ------------------------------------------------------------------------------- */
+
+static enum vcl_status write_side(struct vcl_encoder *e)
+{
+    e->frame.side = e->side;
+    e->frame.side_bytes = (uint32_t)vcl_tensor_side_write(&e->frame, e->tables, e->side);
+    const uint64_t bytes = vcl_frame_header_bytes(&e->frame);
+    e->frame.header_bytes = (uint32_t)bytes;
+    return bytes <= VCL_FRAME_HEADER_MAX
+             ? VCL_OK
+             : vcl_env_fail(e->env, VCL_E_LIMIT, "too many tiles or columns for one frame");
+}
+
+enum vcl_status vcl_analyse(struct vcl_encoder *e)
+{
+    e->frame.flags &= ~(uint32_t)VCL_FLAG_NON_FINITE; /* until a pass meets such values */
+    e->tables->one_row_class = (e->params->disable & VCL_STAGE_ROW_CLASSES) != 0;
+    e->side = vcl_alloc(e->env->mem, vcl_tensor_side_bound(e->frame.plan.cols), 1);
+    if (!e->side)
+        return vcl_env_fail(e->env, VCL_E_MEMORY, "no memory for the columns' classes");
+    choose_steps(e);
+    enum vcl_status status = choose_transform(e);
+    if (!status)
+        status = measure_sample(e);
+    if (!status && e->stats.energy == 0) /* a sample of zeros tells nothing */
+        status = vcl_encoder_measure(e);
+    if (e->stats.non_finite > 0)
+        e->frame.flags |= VCL_FLAG_NON_FINITE;
+    if (!status)
+        status = choose_means(e);
+    if (!status)
+        status = choose_classes(e);
+    return status ? status : write_side(e);
+}
