@@ -137,7 +137,7 @@ static int extract_stream(struct extract *extract)
     const uint64_t from = extract->first * row;
     const uint64_t to = extract->count == UINT64_MAX ? values->bytes : from + extract->count * row;
     const size_t step = vcl_values_step(values);
-    struct vcl_sink sink = { stdout, stream_write };
+    struct vcl_sink sink = { .user = stdout, .write = stream_write };
     struct vcl_converter converter = { values->tensor.dtype, extract->entry.tensor.dtype, sink };
     unsigned char *buffer = vcl_zeros(step, 1);
     int code = VCL_EXIT_OK;

@@ -33,7 +33,7 @@ static int window_write(void *user, uint64_t offset, const void *src, size_t byt
 
 struct vcl_sink vcl_window_sink(struct vcl_window *window)
 {
-    return (struct vcl_sink){ window, window_write };
+    return (struct vcl_sink){ .user = window, .write = window_write };
 }
 
 static int convert_write(void *user, uint64_t offset, const void *src, size_t bytes)
@@ -58,7 +58,7 @@ static int convert_write(void *user, uint64_t offset, const void *src, size_t by
 
 struct vcl_sink vcl_converter_sink(struct vcl_converter *converter)
 {
-    return (struct vcl_sink){ converter, convert_write };
+    return (struct vcl_sink){ .user = converter, .write = convert_write };
 }
 
 /* ---- values ---------------------------------------------------------------------------------- */

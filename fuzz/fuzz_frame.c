@@ -54,8 +54,8 @@ static int write_memory(void *user, uint64_t offset, const void *src, size_t n)
 static enum vcl_status decode_rows(struct vcl_context *ctx, struct memory *frame, uint64_t first,
                                    uint64_t count, struct memory *values)
 {
-    const struct vcl_source source = { frame, read_memory };
-    const struct vcl_sink sink = { values, write_memory };
+    const struct vcl_source source = { .user = frame, .read = read_memory };
+    const struct vcl_sink sink = { .user = values, .write = write_memory };
     return vcl_decode(ctx, &source, frame->n, first, count, NULL, &sink);
 }
 

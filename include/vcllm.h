@@ -263,10 +263,14 @@ VCL_API enum vcl_status vcl_coded_shape(const struct vcl_tensor *tensor, int tra
 struct vcl_source {
     void *user;
     int (*read)(void *user, uint64_t offset, void *dst, size_t bytes);
+    const void *base; /* NULL, or where offset 0 lies in memory: values may be taken from there unread */
 };
 struct vcl_sink {
     void *user;
     int (*write)(void *user, uint64_t offset, const void *src, size_t bytes);
+    void *
+        base; /* NULL, or where offset 0 lies in memory: decoding may put values there unwritten, and may have
+                 * put others there where it fails */
 };
 
 enum {

@@ -40,6 +40,9 @@ void vcl_options_init(struct vcl_options *options)
     *options = (struct vcl_options){ .size = sizeof *options, .threads = 1 };
 }
 
+/* Bytes of freed buffers that a context keeps for its next call: about a tile's. */
+#define SPARES_PER_THREAD ((size_t)24 << 20)
+
 static unsigned thread_count(unsigned asked)
 {
     enum { MOST = 1024 };
@@ -68,7 +71,7 @@ enum vcl_status vcl_context_create(const struct vcl_options *options, struct vcl
     if (!out || options->size < sizeof *options || !options->allocate != !options->release)
         return VCL_E_ARGUMENT;
     if (options->allocate)
-        mem = (struct vcl_mem){ options->user, options->allocate, options->release };
+        mem = (struct vcl_mem){ options->user, options->allocate, options->release, NULL };
     struct vcl_context *ctx = vcl_alloc(&mem, 1, sizeof *ctx);
     if (!ctx)
         return VCL_E_MEMORY;
@@ -76,7 +79,8 @@ enum vcl_status vcl_context_create(const struct vcl_options *options, struct vcl
     ctx->options = *options;
     ctx->kernels = vcl_kernels_for(vcl_cpu_level());
     ctx->pool = vcl_pool_create(&ctx->mem, thread_count(options->threads));
-    if (!ctx->pool || !copy_module_dir(ctx, options->module_dir)) {
+    if (!ctx->pool || !copy_module_dir(ctx, options->module_dir)
+        || !vcl_mem_keep(&ctx->mem, SPARES_PER_THREAD * thread_count(options->threads))) {
         vcl_context_destroy(ctx);
         return VCL_E_MEMORY;
     }
@@ -88,10 +92,11 @@ void vcl_context_destroy(struct vcl_context *ctx)
 {
     if (!ctx)
         return;
-    const struct vcl_mem mem = ctx->mem;
     vcl_pool_destroy(ctx->pool);
     vcl_video_unload(&ctx->module);
-    vcl_free(&mem, ctx->module_dir);
+    vcl_free(&ctx->mem, ctx->module_dir);
+    vcl_mem_drop(&ctx->mem);
+    const struct vcl_mem mem = ctx->mem;
     vcl_free(&mem, ctx);
 }
 
@@ -253,8 +258,8 @@ enum vcl_status vcl_encode_buffer(struct vcl_context *ctx, const struct vcl_tens
     if (!tensor || !bytes || !frame || vcl_tensor_size(tensor, NULL, &size) || (size > 0 && !values))
         return fail(ctx, VCL_E_ARGUMENT, "a NULL argument or an impossible tensor");
     struct buffer from = { (uint8_t *)(uintptr_t)values, size }, to = { frame, *bytes }; /* only read from */
-    const struct vcl_source source = { &from, read_buffer };
-    const struct vcl_sink sink = { &to, write_buffer };
+    const struct vcl_source source = { &from, read_buffer, values };
+    const struct vcl_sink sink = { &to, write_buffer, NULL };
     report = report ? report : &unasked;
     const enum vcl_status status = vcl_encode(ctx, tensor, &source, params, &sink, report);
     if (status)
@@ -408,8 +413,8 @@ enum vcl_status vcl_decode_buffer(struct vcl_context *ctx, const void *frame, si
         return fail(ctx, VCL_E_ARGUMENT, "a NULL argument");
     struct buffer from = { (uint8_t *)(uintptr_t)frame, bytes },
                   to = { values, room }; /* from is only read */
-    const struct vcl_source source = { &from, read_buffer };
-    const struct vcl_sink sink = { &to, write_buffer };
+    const struct vcl_source source = { &from, read_buffer, frame };
+    const struct vcl_sink sink = { &to, write_buffer, values };
     if (vcl_peek(frame, bytes, &info, NULL, NULL) == VCL_OK
         && vcl_tensor_size(&info.tensor, NULL, &size) == VCL_OK && (size > room || (size > 0 && !values)))
         return fail(ctx, VCL_E_SPACE, "the values do not fit their buffer");

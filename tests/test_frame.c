@@ -224,15 +224,15 @@ static void check_rows(enum vcl_codec codec, uint64_t rows, uint64_t cols)
     for (uint64_t first = 0; first <= rows; first += rows / 3 + 1)
         for (uint64_t count = 0; first + count <= rows; count += rows / 5 + 1) {
             struct counted c = { frame, bytes, 0 };
-            const struct vcl_source source = { &c, counted_read };
-            const struct vcl_sink sink = { some, plain_write };
+            const struct vcl_source source = { .user = &c, .read = counted_read };
+            const struct vcl_sink sink = { .user = some, .write = plain_write };
             assert_int_equal(vcl_decode(ctx, &source, bytes, first, count, NULL, &sink), VCL_OK);
             assert_memory_equal(some, all + first * cols * 2, count * cols * 2);
             if (count * 8 < rows && n > 4 << 20)
                 assert_true(c.read < bytes / 2);
         }
     struct counted c = { frame, bytes, 0 };
-    const struct vcl_source source = { &c, counted_read };
+    const struct vcl_source source = { .user = &c, .read = counted_read };
     assert_int_equal(vcl_decode(ctx, &source, bytes, rows, 1, NULL, NULL), VCL_E_ARGUMENT);
     assert_int_equal(vcl_decode(ctx, &source, bytes, 1, UINT64_MAX, NULL, NULL), VCL_OK);
     free(some);

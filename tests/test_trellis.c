@@ -5,6 +5,7 @@
 #include "codec/trellis.h"
 #include "random.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -19,8 +20,7 @@ struct sample {
     struct vcl_stripe stripe;
     uint32_t codes[VCL_MODEL_CLASSES][2 * VCL_MODEL_SYMBOLS];
     uint32_t slots[VCL_MODEL_CLASSES][2 * VCL_MODEL_TOTAL];
-    float costs[VCL_MODEL_CLASSES][2 * VCL_MODEL_SYMBOLS];
-    float windows[VCL_MODEL_CLASSES][VCL_WINDOWS][8];
+    struct vcl_bend bends[VCL_MODEL_CLASSES];
     int8_t *col_class;
     float *x; /* active rows of cols values */
 };
@@ -39,15 +39,12 @@ static void make_tables(struct sample *s, float lambda)
         vcl_model_make(class % 8, class, 0, &model);
         vcl_model_codes(&model, s->codes[class]);
         vcl_model_slots(&model, s->slots[class]);
-        vcl_model_costs(&model, s->costs[class]);
-        for (int i = 0; i < 2 * VCL_MODEL_SYMBOLS; i++)
-            s->costs[class][i] *= lambda;
-        vcl_trellis_windows(s->costs[class], s->windows[class]);
+        s->bends[class] = vcl_trellis_bend(&model, (class - VCL_MODEL_UNIT) >> 2, lambda, s->stripe.shift);
+        assert_true(isfinite(s->bends[class].a) && s->bends[class].b > -0.5f && s->bends[class].shrink > 0);
     }
     s->stripe.codes = s->codes[0];
     s->stripe.slots = s->slots[0];
-    s->stripe.costs = lambda > 0 ? s->costs[0] : NULL;
-    s->stripe.windows = s->windows[0][0];
+    s->stripe.bends = s->bends;
 }
 
 /* Values whose deviation is mostly what their classes promise; some far beyond. */

@@ -68,11 +68,11 @@ WRITE = CFUNCTYPE(c_int, c_void_p, c_uint64, c_void_p, c_size_t)
 
 
 class SourceStruct(Structure):
-    _fields_ = [("user", c_void_p), ("read", READ)]
+    _fields_ = [("user", c_void_p), ("read", READ), ("base", c_void_p)]
 
 
 class SinkStruct(Structure):
-    _fields_ = [("user", c_void_p), ("write", WRITE)]
+    _fields_ = [("user", c_void_p), ("write", WRITE), ("base", c_void_p)]
 
 
 # ---- functions ---------------------------------------------------------------------------------------------------

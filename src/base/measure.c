@@ -2,6 +2,7 @@
  * words for a status. */
 #include "base/common.h"
 #include "base/dtype.h"
+#include "base/loops.h"
 
 #include <float.h>
 #include <math.h>
@@ -72,79 +73,12 @@ enum vcl_status vcl_convert(enum vcl_dtype from, const void *src, enum vcl_dtype
     return VCL_OK;
 }
 
-static void add_pair(double x, double y, struct vcl_error_sums *sums)
-{
-    const double e = fabs(x - y);
-    if (isfinite(x) && isfinite(y)) {
-        sums->values++;
-        sums->signal += x * x;
-        sums->error += e * e;
-        sums->max_error = e > sums->max_error ? e : sums->max_error;
-    } else if (!(isnan(x) && isnan(y)) && !(x == y)) {
-        sums->mismatches++;
-    }
-}
-
-/* Sums side by side: the same additions on every CPU, whatever its vectors' width. */
-static void add_finite(const float x[CHUNK], const float y[CHUNK], struct vcl_error_sums *sums)
-{
-    enum { LANES = 8 };
-    double signal[LANES] = { 0 }, error[LANES] = { 0 }, max[LANES] = { 0 };
-    for (size_t i = 0; i < CHUNK; i += LANES)
-        for (size_t k = 0; k < LANES; k++) {
-            const double a = x[i + k], e = fabs(a - y[i + k]);
-            signal[k] += a * a;
-            error[k] += e * e;
-            max[k] = e > max[k] ? e : max[k];
-        }
-    sums->values += CHUNK;
-    for (size_t k = 0; k < LANES; k++) {
-        sums->signal += signal[k];
-        sums->error += error[k];
-        sums->max_error = max[k] > sums->max_error ? max[k] : sums->max_error;
-    }
-}
-
-static int all_finite(const float x[CHUNK], const float y[CHUNK])
-{
-    uint32_t any = 0;
-    for (size_t i = 0; i < CHUNK; i++)
-        any |= !(fabsf(x[i]) <= FLT_MAX) | !(fabsf(y[i]) <= FLT_MAX);
-    return !any;
-}
-
-static double load_f64(const uint8_t *p)
-{
-    const uint64_t u = vcl_load64(p);
-    double d;
-    memcpy(&d, &u, 8);
-    return d;
-}
-
 enum vcl_status vcl_compare(enum vcl_dtype dtype, const void *x, const void *y, size_t n,
                             struct vcl_error_sums *sums)
 {
-    const size_t size = vcl_dtype_bits(dtype) / 8;
-    const uint8_t *a = x, *b = y;
-    float fa[CHUNK], fb[CHUNK];
     if (!vcl_dtype_is_float(dtype))
         return VCL_E_ARGUMENT;
-    for (size_t i = 0; i < n; i += CHUNK, a += CHUNK * size, b += CHUNK * size) {
-        const size_t count = n - i < CHUNK ? n - i : CHUNK;
-        if (dtype == VCL_DTYPE_F64) {
-            for (size_t j = 0; j < count; j++)
-                add_pair(load_f64(a + 8 * j), load_f64(b + 8 * j), sums);
-            continue;
-        }
-        vcl_to_f32(dtype, a, fa, count);
-        vcl_to_f32(dtype, b, fb, count);
-        if (count == CHUNK && all_finite(fa, fb)) {
-            add_finite(fa, fb, sums);
-            continue;
-        }
-        for (size_t j = 0; j < count; j++)
-            add_pair(fa[j], fb[j], sums);
-    }
+    vcl_loop_compare(dtype, x, y, n, sums);
     return VCL_OK;
 }
 

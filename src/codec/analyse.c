@@ -10,7 +10,6 @@
 #include "base/common.h"
 #include "codec/encoder.h"
 #include "codec/scale.h"
-#include "codec/sums.h"
 
 /* ---- transform ------------------------------------------------------------------------------- */
 
@@ -32,15 +31,15 @@ static void count_class(struct histogram *h, int class)
 
 /* Classes of rows and columns of a unit, as the codec would give them: relative to `unit`, its mean
  * variance. */
-static void count_classes(const float *x, struct vcl_rect rect, double unit, double *col,
-                          struct histogram *rows, struct histogram *cols)
+static void count_classes(const struct vcl_kernels *kernels, const float *x, struct vcl_rect rect,
+                          double unit, double *col, struct histogram *rows, struct histogram *cols)
 {
     memset(rows, 0, sizeof *rows);
     memset(cols, 0, sizeof *cols);
     memset(col, 0, rect.cols * sizeof *col);
     for (uint32_t r = 0; r < rect.rows; r++) {
         const float *const row = x + (size_t)r * rect.cols;
-        const double e = vcl_energy(row, rect.cols) / rect.cols;
+        const double e = kernels->energy(row, NULL, rect.cols) / rect.cols;
         count_class(rows, vcl_scale_class(e / unit));
         for (uint32_t c = 0; e > 0 && c < rect.cols; c++)
             col[c] += (double)row[c] * row[c] / e;
@@ -101,7 +100,8 @@ static double smoothness(const float *x, uint32_t count, uint32_t length, size_t
 static void try_transforms(const struct vcl_encoder *e, struct vcl_rect rect, struct vcl_tile_work *work)
 {
     const struct vcl_params *const p = e->params;
-    const double n = (double)rect.rows * rect.cols, unit = vcl_energy(work->x, (size_t)n) / n;
+    const struct vcl_kernels *const kernels = e->env->kernels;
+    const double n = (double)rect.rows * rect.cols, unit = kernels->energy(work->x, NULL, (size_t)n) / n;
     const double bits = (p->goal == VCL_GOAL_BITS ? p->target : fmax(p->target / 6.0206, 0.25)) * n;
     struct histogram rows, cols;
     const int down = smoothness(work->x, rect.cols, rect.rows, 1, rect.cols) > SMOOTH;
@@ -109,7 +109,7 @@ static void try_transforms(const struct vcl_encoder *e, struct vcl_rect rect, st
     memset(work->gain, 0, sizeof work->gain);
     if (!(unit > 0) || !(down || along))
         return;
-    count_classes(work->x, rect, unit, work->col_energy, &rows, &cols);
+    count_classes(kernels, work->x, rect, unit, work->col_energy, &rows, &cols);
     const int floor = floor_for(&rows, &cols, bits);
     const double plain = bits_above(&rows, &cols, floor);
     for (int i = 1; i < VCL_TRANSFORMS; i++) {
@@ -118,7 +118,7 @@ static void try_transforms(const struct vcl_encoder *e, struct vcl_rect rect, st
             continue;
         memcpy(work->y, work->x, (size_t)n * sizeof *work->y);
         vcl_transform_tile(t, work->y, rect.rows, rect.cols);
-        count_classes(work->y, rect, unit, work->col_energy, &rows, &cols);
+        count_classes(kernels, work->y, rect, unit, work->col_energy, &rows, &cols);
         work->gain[i] = plain - bits_above(&rows, &cols, floor);
     }
 }

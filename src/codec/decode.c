@@ -97,6 +97,16 @@ static enum vcl_status write_tile(const struct decoder *d, struct vcl_rect rect,
     return status;
 }
 
+/* Has the tile decoded where its values are wanted, if that is memory and they lie together there. */
+static int lend_target(const struct decoder *d, struct vcl_rect rect, struct vcl_tile_work *work)
+{
+    const uint64_t first = rect.row * d->frame->plan.cols, count = (uint64_t)rect.rows * rect.cols;
+    const int lent = d->sink && d->sink->base && !is_transposed(d) && rect.cols == d->frame->plan.cols
+                  && first >= d->begin && first + count <= d->end;
+    work->raw = lent ? (uint8_t *)d->sink->base + bytes_of(d, first - d->begin) : work->own;
+    return lent;
+}
+
 static enum vcl_status decode_tile(void *user, uint64_t tile, struct vcl_tile_work *work)
 {
     const struct decoder *const d = user;
@@ -112,8 +122,9 @@ static enum vcl_status decode_tile(void *user, uint64_t tile, struct vcl_tile_wo
                  work->size, (unsigned long long)d->offsets[tile]);
         return VCL_E_IO;
     }
+    const int lent = lend_target(d, rect, work);
     const enum vcl_status status = vcl_tile_decode(d->frame, &d->coder, rect, work);
-    return status || !d->sink ? status : write_tile(d, rect, work);
+    return status || lent || !d->sink ? status : write_tile(d, rect, work);
 }
 
 /* Offsets of all tiles and the largest stored size among first to last - 1; 0 if that is more than any

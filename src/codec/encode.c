@@ -52,9 +52,15 @@ enum vcl_status vcl_encoder_read(const struct vcl_encoder *e, struct vcl_rect re
                                  struct vcl_tile_work *work)
 {
     const uint64_t bits = vcl_dtype_bits(e->frame.tensor.dtype), cols = e->frame.plan.cols;
+    const int whole_rows = rect.cols == cols;
+    work->raw = work->own;
     if (e->frame.flags & VCL_FLAG_TRANSPOSED)
         return read_transposed(e, rect, work);
-    const int whole_rows = rect.cols == cols;
+    if (whole_rows && e->source->base) { /* only read from */
+        const uint64_t first = rect.row * cols;
+        work->raw = (uint8_t *)(uintptr_t)e->source->base + first / 8 * bits + first % 8 * bits / 8;
+        return VCL_OK;
+    }
     return read_lines(e, rect.row * cols + rect.col, cols, whole_rows ? 1 : rect.rows,
                       (size_t)(rect.cols * bits / 8) * (whole_rows ? rect.rows : 1), work->raw, work);
 }

@@ -95,8 +95,8 @@ struct vcl_lossless *vcl_lossless_create(const struct vcl_mem *mem, enum vcl_dty
     work->fold = fold_of(dtype);
     work->has_exponent_byte = dtype == VCL_DTYPE_BF16 || dtype == VCL_DTYPE_F32 || dtype == VCL_DTYPE_C64;
     if (encoding) {
-        work->planes = vcl_alloc(mem, bytes, 1);
-        work->words = vcl_alloc(mem, bytes / width + WORDS_ROOM, 1);
+        work->planes = vcl_alloc_raw(mem, bytes, 1);
+        work->words = vcl_alloc_raw(mem, bytes / width + WORDS_ROOM, 1);
         work->sums = vcl_alloc(mem, blocks, sizeof *work->sums);
         work->classes = vcl_alloc(mem, blocks, 1);
     } else {

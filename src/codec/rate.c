@@ -60,7 +60,7 @@ static double secant(const struct point *a, const struct point *b)
 {
     if (isnan(b->x) || fabs(a->x - b->x) < 1e-3)
         return -0.9;
-    return fmin(fmax((a->h - b->h) / (a->x - b->x), -1.6), -0.15);
+    return fmin(fmax((a->h - b->h) / (a->x - b->x), -4), -0.15);
 }
 
 static int is_better(const struct vcl_rate_search *search, const struct vcl_trial *trial,

@@ -15,7 +15,8 @@ enum { TRIED = 32 };
 
 struct setting {
     double x;
-    int shape, fine; /* fine without what the step adds (rest_of) */
+    int shape;
+    int width; /* of the model against what the classes say, in sixteenths of an octave */
     int8_t centroid[VCL_CENTROIDS];
     float lambda;
 };
@@ -55,23 +56,23 @@ static double cost_of(const struct vcl_tensor_counts *counts, int shape, int fin
 }
 
 /* Shape and width that fit the counts best, found one after the other and once more. */
-static double fit_model(const struct vcl_tensor_counts *counts, int shapes, struct setting *setting)
+static double fit_model(const struct vcl_tensor_counts *counts, int shapes, int *best_shape, int *best_fine)
 {
-    double best = cost_of(counts, setting->shape, setting->fine);
+    double best = cost_of(counts, *best_shape, *best_fine);
     for (int round = 0; round < 2; round++) {
         for (int shape = 0; shape < shapes; shape++) {
-            const double cost = cost_of(counts, shape, setting->fine);
+            const double cost = cost_of(counts, shape, *best_fine);
             if (cost < best)
-                best = cost, setting->shape = shape;
+                best = cost, *best_shape = shape;
         }
         for (int step = 4; step > 0; step /= 2)
             for (int sign = -1; sign <= 1; sign += 2)
-                for (int fine = setting->fine + sign * step; fine >= -VCL_FINE_MAX && fine <= VCL_FINE_MAX;
+                for (int fine = *best_fine + sign * step; fine >= -VCL_FINE_MAX && fine <= VCL_FINE_MAX;
                      fine += sign * step) {
-                    const double cost = cost_of(counts, setting->shape, fine);
+                    const double cost = cost_of(counts, *best_shape, fine);
                     if (cost >= best)
                         break;
-                    best = cost, setting->fine = fine;
+                    best = cost, *best_fine = fine;
                 }
     }
     return best;
@@ -81,11 +82,10 @@ static double fit_model(const struct vcl_tensor_counts *counts, int shapes, stru
 static double learn(struct tensor_search *s)
 {
     const struct vcl_tensor_counts *const counts = &s->e->counts;
-    const int rest = s->e->frame.fine - s->now.fine;
     const int shapes = s->e->params->disable & VCL_STAGE_MODEL ? 1 : VCL_SHAPES;
-    s->now.fine = s->e->frame.fine;
-    const double n = (double)s->e->sampled, bits = fit_model(counts, shapes, &s->now) / n;
-    s->now.fine -= rest;
+    int fine = s->e->frame.fine;
+    const double n = (double)s->e->sampled, bits = fit_model(counts, shapes, &s->now.shape, &fine) / n;
+    s->now.width += fine - s->e->frame.fine;
     s->learned = s->last;
     if (s->e->params->objective == VCL_OBJECTIVE_MODEL)
         return bits;
@@ -106,33 +106,23 @@ static float step_of(double x)
     return vcl_float_from_bits(vcl_float_bits(step) & 0xfffff000);
 }
 
-/* The step is free, classes are a quarter of an octave apart: sixteenths of an octave that the class of the
- * mean deviation leaves over.  They go to the model's width, so that rows keep their classes to each other
- * whatever the step, and the rate is a smooth function of it. */
-static int rest_of(const struct tensor_search *s, double x)
-{
-    const double class = 4 * (s->deviation - x);
-    return (int)rint(4 * (class - rint(class)));
-}
-
-static int limit_fine(int fine)
-{
-    return fine < -VCL_FINE_MAX ? -VCL_FINE_MAX : fine > VCL_FINE_MAX ? VCL_FINE_MAX : fine;
-}
-
 static enum vcl_status run_setting(struct tensor_search *s, const struct setting *setting,
                                    struct vcl_trial *trial)
 {
     struct vcl_encoder *const e = s->e;
-    const double x = setting->x;
-    const double class = VCL_MODEL_UNIT + 4 * (s->deviation - x), most = VCL_MODEL_CLASSES - 3;
+    const double x = setting->x, most = VCL_MODEL_CLASSES - 3;
+    /* The step is free, classes are a quarter of an octave apart: `fine` takes the sixteenths that are
+     * left of the mean deviation, so that rows keep their classes to each other and the rate is a smooth
+     * function of the step. */
+    const double width = rint(16 * (s->deviation - x)) + setting->width,
+                 class = rint(width / 4) + VCL_MODEL_UNIT;
     e->frame.step = step_of(x);
     if (!(e->frame.step >= FLT_MIN && e->frame.step <= FLT_MAX))
         return vcl_env_fail(e->env, VCL_E_RATE, "values are too small or too large to be coded lossily");
     e->frame.shift = (unsigned)fmin(fmax(ceil((class - most) / 4), 0), VCL_SHIFT_MAX);
-    e->tables->row_base = (int)rint(class) - 4 * (int)e->frame.shift;
+    e->tables->row_base = (int)class - 4 * (int)e->frame.shift;
+    e->frame.fine = (int)(width - 4 * rint(width / 4));
     e->frame.shape = setting->shape;
-    e->frame.fine = limit_fine(setting->fine + rest_of(s, x));
     memcpy(e->frame.centroid, setting->centroid, VCL_CENTROIDS);
     e->tables->lambda = setting->lambda;
     if (!vcl_tensor_tables_steps(&e->frame, e->tables))
@@ -202,7 +192,7 @@ static enum vcl_status calibrate(struct tensor_search *s, double *x)
     const enum vcl_status status = run_setting(s, &s->now, &trial);
     if (status)
         return status;
-    const double before = cost_of(&s->e->counts, s->now.shape, s->e->frame.fine) / (double)s->e->sampled;
+    const double before = cost_of(&s->e->counts, s->e->frame.shape, s->e->frame.fine) / (double)s->e->sampled;
     const double saved = before - learn(s);
     double move = (trial.snr - s->e->params->target - 0.06) / 6.0206;
     if (s->e->params->goal == VCL_GOAL_BITS)

@@ -13,7 +13,6 @@
 #include "base/dtype.h"
 #include "codec/lanes.h"
 #include "codec/scale.h"
-#include "codec/sums.h"
 #include "codec/trellis.h"
 
 static size_t padded_rows(const struct vcl_frame *frame, uint32_t rows)
@@ -33,11 +32,11 @@ enum vcl_status vcl_tensor_work_create(const struct vcl_mem *mem, const struct v
     const size_t stripe = (size_t)frame->lanes * cols;
     memset(work, 0, sizeof *work);
     if (encoding) {
-        work->u = vcl_alloc(mem, stripe, sizeof *work->u);
-        work->scratch = vcl_alloc(mem, vcl_trellis_scratch(frame->states, cols), 1);
+        work->u = vcl_alloc_raw(mem, stripe, sizeof *work->u);
+        work->scratch = vcl_alloc_raw(mem, vcl_trellis_scratch(frame->states, cols), 1);
     }
-    work->j = vcl_alloc(mem, encoding ? padded_rows(frame, rows) * cols : CHUNK * VCL_STRIPE_LANES,
-                        sizeof *work->j);
+    work->j = vcl_alloc_raw(mem, encoding ? padded_rows(frame, rows) * cols : CHUNK * VCL_STRIPE_LANES,
+                            sizeof *work->j);
     work->row_class = vcl_alloc(mem, rows, 1);
     if (work->j && work->row_class && (!encoding || (work->u && work->scratch)))
         return VCL_OK;
@@ -58,11 +57,15 @@ struct vcl_tensor_tables *vcl_tensor_tables_create(const struct vcl_mem *mem,
                                                    const struct vcl_kernels *kernels,
                                                    const struct vcl_frame *frame)
 {
-    struct vcl_tensor_tables *const tables = vcl_alloc(mem, 1, sizeof *tables);
+    struct vcl_tensor_tables *const tables = vcl_alloc_raw(mem, 1, sizeof *tables);
     const size_t cols = (size_t)frame->plan.cols;
     if (!tables)
         return NULL;
     tables->kernels = kernels;
+    tables->lambda = 0;
+    tables->one_row_class = 0;
+    tables->row_base = 0;
+    tables->row_unit = 1;
     tables->col_class = vcl_alloc(mem, cols, 1);
     tables->col_weight = vcl_alloc(mem, cols, sizeof *tables->col_weight);
     tables->col_mean = vcl_alloc(mem, cols, sizeof *tables->col_mean);
@@ -217,13 +220,8 @@ void vcl_tensor_tables_make(const struct vcl_frame *frame, int decoding, struct 
             continue;
         }
         vcl_model_codes(&model, tables->codes[class]);
-        if (tables->lambda == 0)
-            continue;
-        vcl_model_costs(&model, tables->costs[class]);
-        for (int i = 0; i < 2 * VCL_MODEL_SYMBOLS; i++)
-            tables->costs[class][i] *= tables->lambda;
-        if (frame->shift == 0)
-            vcl_trellis_windows(tables->costs[class], tables->windows[class]);
+        tables->bends[class] = vcl_trellis_bend(&model, (4 * (class - VCL_MODEL_UNIT) + frame->fine) >> 4,
+                                                tables->lambda, frame->shift);
     }
 }
 
@@ -292,7 +290,7 @@ static void choose_row_classes(const struct vcl_tensor_tables *tables, struct vc
     for (uint32_t r = 0; r < rect.rows; r++) {
         const float *const row = x + (size_t)r * rect.cols;
         const double variance =
-            vcl_weighted_energy(row, tables->col_weight + rect.col, rect.cols) / rect.cols;
+            tables->kernels->energy(row, tables->col_weight + rect.col, rect.cols) / rect.cols;
         class[r] = row_class_of(tables, variance);
         sum += variance;
         log_sum += variance > 0 ? log2(variance) : -100;
@@ -386,8 +384,7 @@ size_t vcl_tensor_encode(const struct vcl_frame *frame, const struct vcl_tensor_
     for (uint32_t row = 0; row < rect.rows; row += (uint32_t)frame->lanes) {
         const size_t at = (size_t)row * rect.cols;
         struct vcl_stripe stripe = vcl_lanes_stripe(&lanes, row);
-        stripe.costs = tables->lambda != 0 ? tables->costs[0] : NULL;
-        stripe.windows = tables->windows[0][0];
+        stripe.bends = tables->bends;
         kernels->load_rows(&stripe, &scaling, x + at, rect.cols, work->u);
         kernels->search(&stripe, work->u, work->scratch, work->j + at);
         if (counts)

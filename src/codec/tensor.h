@@ -15,10 +15,9 @@ struct vcl_tensor_tables {
     const struct vcl_kernels *kernels;
     uint32_t slots[VCL_MODEL_CLASSES][2 * VCL_MODEL_TOTAL];   /* decoding only, as vcl_model_slots */
     uint32_t codes[VCL_MODEL_CLASSES][2 * VCL_MODEL_SYMBOLS]; /* encoding only, as vcl_model_codes */
-    float costs[VCL_MODEL_CLASSES][2 * VCL_MODEL_SYMBOLS];    /* encoding: in squared half-steps */
-    float windows[VCL_MODEL_CLASSES][VCL_WINDOWS][8]; /* encoding without shift: vcl_trellis_windows */
-    float lambda;                                     /* encoding: squared half-steps a bit is worth */
-    double row_unit;                                  /* encoding: 1 / variance of a row of class row_base */
+    struct vcl_bend bends[VCL_MODEL_CLASSES];                 /* encoding, as vcl_trellis_bend */
+    float lambda;    /* encoding: squared half-steps a bit is worth */
+    double row_unit; /* encoding: 1 / variance of a row of class row_base */
     int row_base;
     int one_row_class; /* encoding: the same for all rows of a tile */
     /* cols of each */

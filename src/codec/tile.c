@@ -11,7 +11,6 @@
 #include "base/dtype.h"
 #include "codec/picture.h"
 #include "codec/rotate.h"
-#include "codec/sums.h"
 
 #include <float.h>
 #include <math.h>
@@ -69,16 +68,16 @@ static int create_float_buffers(const struct vcl_mem *mem, const struct vcl_fram
                                 size_t cols, size_t samples, int encoding, struct vcl_tile_work *work)
 {
     const int video = vcl_codec_is_video(frame->codec);
-    work->x = vcl_alloc(mem, encoding || !is_direct(frame) ? work->values : 0, sizeof *work->x);
+    work->x = vcl_alloc_raw(mem, encoding || !is_direct(frame) ? work->values : 0, sizeof *work->x);
     if (video) {
         work->scales = vcl_alloc(mem, rows, sizeof *work->scales);
-        work->samples = vcl_alloc(mem, samples, sizeof *work->samples);
+        work->samples = vcl_alloc_raw(mem, samples, sizeof *work->samples);
     } else if (vcl_tensor_work_create(mem, frame, encoding, &work->tensor)) {
         return 0;
     }
     if (encoding) {
-        work->y = vcl_alloc(mem, work->values, sizeof *work->y);
-        work->decoded = vcl_alloc(mem, raw_bytes(frame, work->values), 1);
+        work->y = vcl_alloc_raw(mem, work->values, sizeof *work->y);
+        work->decoded = vcl_alloc_raw(mem, raw_bytes(frame, work->values), 1);
     }
     if (encoding && !video) {
         work->counts = vcl_alloc(mem, 1, sizeof *work->counts);
@@ -115,14 +114,14 @@ enum vcl_status vcl_tile_work_create(const struct vcl_mem *mem, const struct vcl
     memset(work, 0, sizeof *work);
     work->values = (size_t)rows * cols;
     work->room = room ? room : vcl_tile_room(frame);
-    work->raw = vcl_alloc(mem, raw_bytes(frame, work->values), 1);
-    work->stored = vcl_alloc(mem, work->room, 1);
+    work->raw = work->own = vcl_alloc_raw(mem, raw_bytes(frame, work->values), 1);
+    work->stored = vcl_alloc_raw(mem, work->room, 1);
     if (frame->flags & VCL_FLAG_TRANSPOSED)
-        work->lines = vcl_alloc(mem, (size_t)rows * VCL_TRANSPOSED_LINES, value_bytes(frame));
+        work->lines = vcl_alloc_raw(mem, (size_t)rows * VCL_TRANSPOSED_LINES, value_bytes(frame));
     const int others = vcl_codec_is_exact(frame->codec)
                          ? create_lossless(mem, frame, room == 0, work)
                          : create_float_buffers(mem, frame, rows, cols, samples, room == 0, work);
-    if (work->raw && work->stored && others && (work->lines || !(frame->flags & VCL_FLAG_TRANSPOSED)))
+    if (work->own && work->stored && others && (work->lines || !(frame->flags & VCL_FLAG_TRANSPOSED)))
         return VCL_OK;
     vcl_tile_work_destroy(mem, work);
     return VCL_E_MEMORY;
@@ -131,7 +130,7 @@ enum vcl_status vcl_tile_work_create(const struct vcl_mem *mem, const struct vcl
 void vcl_tile_work_destroy(const struct vcl_mem *mem, struct vcl_tile_work *work)
 {
     vcl_free(mem, work->lines);
-    vcl_free(mem, work->raw);
+    vcl_free(mem, work->own);
     vcl_free(mem, work->decoded);
     vcl_free(mem, work->stored);
     vcl_free(mem, work->x);
@@ -232,7 +231,7 @@ static size_t load_values(const struct vcl_frame *frame, const struct vcl_tile_c
                           struct vcl_rect rect, struct vcl_tile_work *work, uint8_t *dst, uint64_t *aside)
 {
     const size_t n = (size_t)rect.rows * rect.cols;
-    vcl_to_f32(frame->tensor.dtype, work->raw, work->x, n);
+    coder->kernels->to_f32(frame->tensor.dtype, work->raw, work->x, n);
     const size_t list = take_aside(frame, limit, work->raw, work->x, n, dst, aside);
     if (frame->flags & VCL_FLAG_ROTATED)
         vcl_rotate(work->x, rect.rows, rect.cols, frame->seed);
@@ -241,14 +240,31 @@ static size_t load_values(const struct vcl_frame *frame, const struct vcl_tile_c
     return list;
 }
 
+enum { SIDE_BY_SIDE = 16 }; /* so that vectors may be of any width */
+
+static float row_absmax(const float *x, size_t n)
+{
+    float max[SIDE_BY_SIDE] = { 0 };
+    size_t i = 0;
+    for (; i + SIDE_BY_SIDE <= n; i += SIDE_BY_SIDE)
+        for (size_t k = 0; k < SIDE_BY_SIDE; k++)
+            max[k] = fabsf(x[i + k]) > max[k] ? fabsf(x[i + k]) : max[k];
+    for (; i < n; i++)
+        max[0] = fabsf(x[i]) > max[0] ? fabsf(x[i]) : max[0];
+    for (size_t k = 1; k < SIDE_BY_SIDE; k++)
+        max[0] = max[k] > max[0] ? max[k] : max[0];
+    return max[0];
+}
+
 /* The columns' energy relative to their rows', from which the columns' classes follow; the columns' sums. */
-static void measure_cols(struct vcl_rect rect, struct vcl_tile_work *work, struct vcl_tile_stats *stats)
+static void measure_cols(const struct vcl_tile_coder *coder, struct vcl_rect rect, struct vcl_tile_work *work,
+                         struct vcl_tile_stats *stats)
 {
     memset(work->col_energy, 0, rect.cols * sizeof *work->col_energy);
     memset(work->col_sum, 0, rect.cols * sizeof *work->col_sum);
     for (uint32_t r = 0; r < rect.rows; r++) {
         const float *const row = work->x + (size_t)r * rect.cols;
-        const double e = vcl_energy(row, rect.cols);
+        const double e = coder->kernels->energy(row, NULL, rect.cols);
         if (e == 0)
             continue;
         const double weight = rect.cols / e;
@@ -278,21 +294,22 @@ enum vcl_status vcl_tile_measure(const struct vcl_frame *frame, const struct vcl
     if (!all_finite(work->x, (size_t)rect.rows * rect.cols))
         return fail(work, VCL_E_RATE, TOO_LARGE);
     for (uint32_t r = 0; r < rect.rows; r++) {
-        const float *const row = work->x + (size_t)r * rect.cols, absmax = vcl_absmax(row, rect.cols);
-        const double e = vcl_energy(row, rect.cols), range = frame->flags & VCL_FLAG_ROW_SCALES ? absmax : 1;
+        const float *const row = work->x + (size_t)r * rect.cols, absmax = row_absmax(row, rect.cols);
+        const double e = coder->kernels->energy(row, NULL, rect.cols),
+                     range = frame->flags & VCL_FLAG_ROW_SCALES ? absmax : 1;
         stats->energy += e;
         stats->scaled_energy += range > 0 ? e / (range * range) : 0;
         stats->absmax = absmax > stats->absmax ? absmax : stats->absmax;
     }
     if (frame->codec == VCL_CODEC_TENSOR)
-        measure_cols(rect, work, stats);
+        measure_cols(coder, rect, work, stats);
     return VCL_OK;
 }
 
 static enum vcl_status put_row_scales(float step, struct vcl_rect rect, struct vcl_tile_work *work)
 {
     for (uint32_t r = 0; r < rect.rows; r++) {
-        const uint16_t scale = vcl_row_scale(vcl_absmax(work->x + (size_t)r * rect.cols, rect.cols));
+        const uint16_t scale = vcl_row_scale(row_absmax(work->x + (size_t)r * rect.cols, rect.cols));
         vcl_store16(work->stored + work->size, scale);
         work->size += 2;
         work->scales[r] = vcl_row_scale_value(scale);
@@ -404,7 +421,7 @@ static enum vcl_status encode_lossy(const struct vcl_frame *frame, const struct 
     if (finish_values(frame, rect, work->y, work->decoded, work))
         return fail(work, VCL_E_RATE, TOO_LARGE);
     memset(&work->sums, 0, sizeof work->sums);
-    vcl_compare(frame->tensor.dtype, work->raw, work->decoded, n, &work->sums);
+    coder->kernels->compare(frame->tensor.dtype, work->raw, work->decoded, n, &work->sums);
     if (work->sums.mismatches || !isfinite(work->sums.signal))
         return fail(work, VCL_E_RATE, TOO_LARGE);
     if (vcl_codec_is_video(frame->codec) && !is_sane(&work->sums))

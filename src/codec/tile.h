@@ -36,7 +36,8 @@ struct vcl_tile_stats {
 /* Buffers for one tile at a time, one of these per thread. */
 struct vcl_tile_work {
     uint8_t *lines;    /* transposed: VCL_TRANSPOSED_LINES columns */
-    uint8_t *raw;      /* the tile's values in the tensor's dtype; decoding leaves them here */
+    uint8_t *raw;      /* the tile's values in the tensor's dtype; decoding leaves them here (own or lent) */
+    uint8_t *own;      /* room for them */
     uint8_t *decoded;  /* encoding: what a decoder will give */
     uint8_t *stored;   /* the tile's bytes in the frame */
     size_t room, size; /* of stored: room for, in use */

@@ -2,12 +2,14 @@
 #ifndef VCL_TRELLIS_H
 #define VCL_TRELLIS_H
 
-#include "kernels/tensor_loops.h"
+#include "codec/model.h"
 
 /* Bytes of scratch kernels->search needs. */
 size_t vcl_trellis_scratch(int v, uint32_t cols);
 
-/* A class' costs, 64 for each union codebook, as the search looks them up (kernels/tensor_loops.h). */
-void vcl_trellis_windows(const float costs[2 * VCL_MODEL_SYMBOLS], float windows[VCL_WINDOWS][8]);
+/* The bits of a class' indices as the search weighs them, a bit being worth lambda squared half-steps: a
+ * parabola through those of the points that are near for a deviation of 2^octave half-steps, a line
+ * through the others'.  `shift` low bits of an index are outside the model. */
+struct vcl_bend vcl_trellis_bend(const struct vcl_model *model, int octave, float lambda, unsigned shift);
 
 #endif

@@ -296,7 +296,7 @@ struct vcl_source vcl_model_source(struct vcl_entry_handle *handle)
 {
     handle->error.status = VCL_OK;
     handle->error.text[0] = 0;
-    return (struct vcl_source){ handle, read_handle };
+    return (struct vcl_source){ .user = handle, .read = read_handle };
 }
 
 /* ---- compressed models ----------------------------------------------------------------------- */

@@ -255,7 +255,10 @@ static int write_sink(void *user, uint64_t offset, const void *src, size_t n)
     return status != VCL_OK;
 }
 
-struct vcl_sink vcl_writer_sink(struct vcl_writer *writer) { return (struct vcl_sink){ writer, write_sink }; }
+struct vcl_sink vcl_writer_sink(struct vcl_writer *writer)
+{
+    return (struct vcl_sink){ .user = writer, .write = write_sink };
+}
 
 static enum vcl_status failed_write(const struct vcl_writer *w, struct vcl_error *error)
 {

@@ -1,7 +1,7 @@
 /* kernels.h - every hot loop behind one struct of pointers, one struct per level of CPU.
  *
  * The portable C functions are the definition; the others give the same results, bit for bit, and differ
- * in time only.  tests/test_lossless.c compares them. */
+ * in time only.  tests/test_lossless.c and test_trellis.c compare them. */
 #ifndef VCL_KERNELS_H
 #define VCL_KERNELS_H
 
@@ -51,6 +51,13 @@ struct vcl_byte_range {
 
 struct vcl_kernels {
     enum vcl_cpu_level level;
+
+    /* n values of a float dtype to f32 (vcl_to_f32); their comparison (vcl_compare); the sum of x^2, times
+     * weight where that is not NULL. */
+    void (*to_f32)(enum vcl_dtype dtype, const void *src, float *dst, size_t n);
+    void (*compare)(enum vcl_dtype dtype, const void *x, const void *y, size_t n,
+                    struct vcl_error_sums *sums);
+    double (*energy)(const float *x, const double *weight, size_t n);
 
     /* n values to and from `width` planes, the most significant byte first. */
     void (*split)(const struct vcl_split *how, const uint8_t *src, size_t n, uint8_t *const *planes);

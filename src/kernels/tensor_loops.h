@@ -19,21 +19,17 @@ enum {
 
 #define VCL_LANE_LOW (1u << 16) /* the least a rANS state can be, and where it starts */
 
-/* Windows: for values whose four nearest points start at `low`, eight costs: of the nearest point of every
- * subset j mod 4 and of its neighbour towards zero.  Values from 0 on, then those below 0. */
-enum {
-    VCL_WINDOW_LOW = 2,   /* row 0: low = -2 */
-    VCL_WINDOW_HIGH = 66, /* from here on all points are escapes */
-    VCL_WINDOW_LOWEST = -70,
-    VCL_WINDOW_NEGATIVE = VCL_WINDOW_LOW + VCL_WINDOW_HIGH + 1 - VCL_WINDOW_LOWEST, /* row of low = 0 */
-    VCL_WINDOWS = VCL_WINDOW_NEGATIVE + 2
-};
-
 /* The symbol of an index: -31 to 30 have their own, all others one of the two escapes, by parity. */
 static inline int vcl_symbol_of(int k) { return k >= -31 && k <= 30 ? k + 32 : (k & 1) * 63; }
 
-/* Whose cost the search takes: beyond the symbols that of the outermost on its side, by parity. */
-static inline int vcl_cost_symbol(int k) { return k < -31 ? k & 1 : k > 30 ? 62 + (k & 1) : k + 32; }
+/* What the search adds to the squared distance of a point p, in half-steps: the less of a |p| + b p^2 and
+ * rise + slope |p|, the bits that the class takes for p times what a bit is worth.  The best of every
+ * fourth point is then the one nearest to u drawn inwards: to (|u| - a/2) times shrink, 1 / (1 + b), or
+ * where the line is lower to |u| - slope/2. */
+struct vcl_bend {
+    float a, b, shrink, rise, slope;
+};
+#define VCL_BEND_LEAST 0.0625f /* of |u|, where that is more: signs stay */
 
 struct vcl_stripe {
     int lanes;  /* 8 or 32 */
@@ -42,11 +38,10 @@ struct vcl_stripe {
     int v;          /* trellis state bits */
     unsigned shift; /* low bits of k kept out of the model */
     int8_t row_class[VCL_STRIPE_LANES];
-    const int8_t *col_class; /* by column; NULL: all 0 */
-    const uint32_t *slots;   /* decoding, by class: vcl_model_slots */
-    const uint32_t *codes;   /* encoding, by class: vcl_model_codes */
-    const float *costs;      /* searching, by class: 128 costs by g and symbol; NULL: only distance counts */
-    const float *windows;    /* searching with costs, shift 0: VCL_WINDOWS x 8 */
+    const int8_t *col_class;      /* by column; NULL: all 0 */
+    const uint32_t *slots;        /* decoding, by class: vcl_model_slots */
+    const uint32_t *codes;        /* encoding, by class: vcl_model_codes */
+    const struct vcl_bend *bends; /* searching, by class */
 };
 
 static inline int vcl_stripe_class(const struct vcl_stripe *t, int lane, uint32_t col)

@@ -23,6 +23,9 @@ INLINE vf f_sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
 INLINE vf f_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
 INLINE vf f_min(vf a, vf b) { return _mm256_min_ps(a, b); }
 INLINE vf f_max(vf a, vf b) { return _mm256_max_ps(a, b); }
+INLINE vf f_abs(vf a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
+/* a, which is not below 0, with b's sign */
+INLINE vf f_with_sign(vf a, vf b) { return _mm256_or_ps(a, _mm256_and_ps(b, _mm256_set1_ps(-0.0f))); }
 INLINE vf f_round(vf a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 INLINE vm f_less(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
 INLINE vm f_less_equal(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_LE_OQ); }
@@ -36,12 +39,9 @@ INLINE vi i_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
 INLINE vi i_mul(vi a, vi b) { return _mm256_mullo_epi32(a, b); }
 INLINE vi i_min(vi a, vi b) { return _mm256_min_epi32(a, b); }
 INLINE vi i_max(vi a, vi b) { return _mm256_max_epi32(a, b); }
-INLINE vi i_and(vi a, vi b) { return _mm256_and_si256(a, b); }
 INLINE vi i_or(vi a, vi b) { return _mm256_or_si256(a, b); }
 INLINE vi i_xor(vi a, vi b) { return _mm256_xor_si256(a, b); }
-INLINE vi i_shift_right(vi a, unsigned n) { return _mm256_sra_epi32(a, _mm_cvtsi32_si128((int)n)); }
 INLINE vi i_from_f(vf a) { return _mm256_cvttps_epi32(a); }
-INLINE vm i_less(vi a, vi b) { return _mm256_castsi256_ps(_mm256_cmpgt_epi32(b, a)); }
 /* a & b == b, where b has one bit */
 INLINE vm i_any(vi a, vi b) { return _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(a, b), b)); }
 INLINE vi i_where(vm where, vi a) { return _mm256_and_si256(_mm256_castps_si256(where), a); }
@@ -69,41 +69,6 @@ INLINE vi select_word(int v, const uint32_t *words, vi state)
     if (v == 3)
         return _mm256_permutevar8x32_epi32(_mm256_loadu_si256((const void *)words), state);
     return _mm256_i32gather_epi32((const int *)words, state, 4);
-}
-
-INLINE vi select_subset(const uint32_t words[4], vi subset)
-{
-    const __m256i all = _mm256_castsi128_si256(_mm_loadu_si128((const void *)words));
-    return _mm256_permutevar8x32_epi32(all, subset);
-}
-
-/* Four rows by four columns within halves. */
-INLINE void transpose4(const vf r[4], vf s[4])
-{
-    const vf a = _mm256_unpacklo_ps(r[0], r[1]), b = _mm256_unpackhi_ps(r[0], r[1]);
-    const vf c = _mm256_unpacklo_ps(r[2], r[3]), d = _mm256_unpackhi_ps(r[2], r[3]);
-    s[0] = _mm256_shuffle_ps(a, c, 0x44);
-    s[1] = _mm256_shuffle_ps(a, c, 0xee);
-    s[2] = _mm256_shuffle_ps(b, d, 0x44);
-    s[3] = _mm256_shuffle_ps(b, d, 0xee);
-}
-
-/* Row `at` for every lane, then columns: eight loads and a transposition beat eight gathers by far. */
-INLINE void load_windows(const float *windows, vi at, vf costs[8])
-{
-    int32_t row[WIDTH];
-    vf r[8], s[8];
-    _mm256_storeu_si256((void *)row, at);
-    UNROLL
-    for (int i = 0; i < 8; i++)
-        r[i] = _mm256_loadu_ps(windows + 8 * (size_t)row[i]);
-    transpose4(r, s);
-    transpose4(r + 4, s + 4);
-    UNROLL
-    for (int i = 0; i < 4; i++) {
-        costs[i] = _mm256_permute2f128_ps(s[i], s[4 + i], 0x20);
-        costs[4 + i] = _mm256_permute2f128_ps(s[i], s[4 + i], 0x31);
-    }
 }
 
 #include "kernels/tensor_search_template.h"

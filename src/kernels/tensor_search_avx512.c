@@ -23,6 +23,9 @@ INLINE vf f_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
 INLINE vf f_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
 INLINE vf f_min(vf a, vf b) { return _mm512_min_ps(a, b); }
 INLINE vf f_max(vf a, vf b) { return _mm512_max_ps(a, b); }
+INLINE vf f_abs(vf a) { return _mm512_abs_ps(a); }
+/* a, which is not below 0, with b's sign */
+INLINE vf f_with_sign(vf a, vf b) { return _mm512_or_ps(a, _mm512_and_ps(b, _mm512_set1_ps(-0.0f))); }
 INLINE vf f_round(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 INLINE vm f_less(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 INLINE vm f_less_equal(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
@@ -36,12 +39,9 @@ INLINE vi i_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
 INLINE vi i_mul(vi a, vi b) { return _mm512_mullo_epi32(a, b); }
 INLINE vi i_min(vi a, vi b) { return _mm512_min_epi32(a, b); }
 INLINE vi i_max(vi a, vi b) { return _mm512_max_epi32(a, b); }
-INLINE vi i_and(vi a, vi b) { return _mm512_and_si512(a, b); }
 INLINE vi i_or(vi a, vi b) { return _mm512_or_si512(a, b); }
 INLINE vi i_xor(vi a, vi b) { return _mm512_xor_si512(a, b); }
-INLINE vi i_shift_right(vi a, unsigned n) { return _mm512_sra_epi32(a, _mm_cvtsi32_si128((int)n)); }
 INLINE vi i_from_f(vf a) { return _mm512_cvttps_epi32(a); }
-INLINE vm i_less(vi a, vi b) { return _mm512_cmplt_epi32_mask(a, b); }
 INLINE vm i_any(vi a, vi b) { return _mm512_test_epi32_mask(a, b); } /* a & b != 0 */
 INLINE vi i_where(vm where, vi a) { return _mm512_maskz_mov_epi32(where, a); }
 INLINE vi i_pick(vm where, vi no, vi yes) { return _mm512_mask_mov_epi32(no, where, yes); }
@@ -70,48 +70,6 @@ INLINE vi select_word(int v, const uint32_t *words, vi state)
         return _mm512_i32gather_epi32(state, words, 4);
     const vi all = _mm512_maskz_loadu_epi32((__mmask16)((1u << (1 << v)) - 1), words);
     return _mm512_permutexvar_epi32(state, all);
-}
-
-INLINE vi select_subset(const uint32_t words[4], vi subset)
-{
-    return _mm512_permutexvar_epi32(subset, _mm512_castsi128_si512(_mm_loadu_si128((const void *)words)));
-}
-
-INLINE vf two_rows(const float *windows, int a, int b)
-{
-    const __m512 low = _mm512_castps256_ps512(_mm256_loadu_ps(windows + 8 * (size_t)a));
-    return _mm512_insertf32x8(low, _mm256_loadu_ps(windows + 8 * (size_t)b), 1);
-}
-
-/* Four rows by four columns within quarters. */
-INLINE void transpose4(const vf r[4], vf s[4])
-{
-    const vf a = _mm512_unpacklo_ps(r[0], r[1]), b = _mm512_unpackhi_ps(r[0], r[1]);
-    const vf c = _mm512_unpacklo_ps(r[2], r[3]), d = _mm512_unpackhi_ps(r[2], r[3]);
-    s[0] = _mm512_shuffle_ps(a, c, 0x44);
-    s[1] = _mm512_shuffle_ps(a, c, 0xee);
-    s[2] = _mm512_shuffle_ps(b, d, 0x44);
-    s[3] = _mm512_shuffle_ps(b, d, 0xee);
-}
-
-/* Row `at` for every lane, then columns: eight loads and a transposition beat eight gathers by far. */
-INLINE void load_windows(const float *windows, vi at, vf costs[8])
-{
-    int32_t row[WIDTH];
-    vf r[8], s[8];
-    _mm512_storeu_si512(row, at);
-    UNROLL
-    for (int i = 0; i < 4; i++) {
-        r[i] = two_rows(windows, row[i], row[4 + i]);
-        r[4 + i] = two_rows(windows, row[8 + i], row[12 + i]);
-    }
-    transpose4(r, s);
-    transpose4(r + 4, s + 4);
-    UNROLL
-    for (int i = 0; i < 4; i++) {
-        costs[i] = _mm512_shuffle_f32x4(s[i], s[4 + i], 0x88);
-        costs[4 + i] = _mm512_shuffle_f32x4(s[i], s[4 + i], 0xdd);
-    }
 }
 
 #include "kernels/tensor_search_template.h"

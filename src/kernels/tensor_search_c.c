@@ -23,34 +23,40 @@ INLINE float nearest(float u, int subset)
     return (float)subset + 4 * round_even((u - (float)subset) * 0.25f);
 }
 
-INLINE float inwards(float u) { return u < 0 ? 4 : -4; }
+INLINE float larger(float x, float y) { return x > y ? x : y; }
 
-static float cost_of(const struct vcl_stripe *t, const float *costs, float point)
+/* What is added for a point of this size. */
+INLINE float bits_of(float size, const struct vcl_bend *bend)
 {
-    const int j = (int)point;
-    return costs[(j & 1) * VCL_MODEL_SYMBOLS + vcl_cost_symbol(j >> (t->shift + 1))];
+    const float curve = bend->a * size + bend->b * (size * size), line = bend->rise + bend->slope * size;
+    return curve < line ? curve : line;
 }
 
-/* What the best point of every subset costs; returns the words that tell which it was. */
-static void find_points(const struct vcl_stripe *t, const float *u, uint32_t col,
-                        float best[4][VCL_STRIPE_LANES], uint32_t inner[4])
+/* Around what the points to look for are nearest (tensor_loops.h). */
+INLINE float drawn(float u, const struct vcl_bend *bend)
 {
-    float near[4][VCL_STRIPE_LANES], far[4][VCL_STRIPE_LANES];
-    for (int q = 0; q < 4; q++)
-        for (int l = 0; l < t->lanes; l++) {
-            const float p = nearest(u[l], q), d = u[l] - p, e = u[l] - (p + inwards(u[l]));
-            near[q][l] = p;
-            best[q][l] = d * d;
-            far[q][l] = e * e;
-        }
-    memset(inner, 0, 4 * sizeof *inner);
-    for (int l = 0; t->costs && l < t->lanes; l++) {
-        const float *const costs = t->costs + vcl_stripe_class(t, l, col) * 2 * VCL_MODEL_SYMBOLS;
+    const float size = u < 0 ? -u : u, least = size * VCL_BEND_LEAST;
+    const float curve = bend->a * size + bend->b * (size * size), line = bend->rise + bend->slope * size;
+    const float near = larger(size - bend->a * 0.5f, least) * bend->shrink;
+    const float v = curve < line ? near : larger(size - bend->slope * 0.5f, least);
+    return u < 0 ? -v : v;
+}
+
+static const struct vcl_bend *bend_of(const struct vcl_stripe *t, int lane, uint32_t col)
+{
+    return t->bends + vcl_stripe_class(t, lane, col);
+}
+
+/* What the best point of every subset costs. */
+static void find_points(const struct vcl_stripe *t, const float *u, uint32_t col,
+                        float best[4][VCL_STRIPE_LANES])
+{
+    for (int l = 0; l < t->lanes; l++) {
+        const struct vcl_bend *const how = bend_of(t, l, col);
+        const float v = drawn(u[l], how);
         for (int q = 0; q < 4; q++) {
-            const float a = best[q][l] + cost_of(t, costs, near[q][l]);
-            const float b = far[q][l] + cost_of(t, costs, near[q][l] + inwards(u[l]));
-            best[q][l] = b < a ? b : a;
-            inner[q] |= (uint32_t)(b < a) << l;
+            const float p = nearest(v, q), d = u[l] - p, size = p < 0 ? -p : p;
+            best[q][l] = d * d + bits_of(size, how);
         }
     }
 }
@@ -118,12 +124,12 @@ static void forward(const struct vcl_stripe *t, const float *u, uint32_t *words,
     float next[(1 << VCL_TRELLIS_BITS_MAX) * VCL_STRIPE_LANES], best[4][VCL_STRIPE_LANES];
     for (int i = 0; i < states * VCL_STRIPE_LANES; i++)
         cost[i] = next[i] = i < VCL_STRIPE_LANES ? 0 : VCL_UNREACHED;
-    for (uint32_t c = 0; c < t->cols; c++, u += t->lanes, words += 4 + states) {
-        find_points(t, u, c, best, words);
+    for (uint32_t c = 0; c < t->cols; c++, u += t->lanes, words += states) {
+        find_points(t, u, c, best);
         if (t->lanes == VCL_STRIPE_LANES)
-            advance(t->v, VCL_STRIPE_LANES, cost, best, next, words + 4);
+            advance(t->v, VCL_STRIPE_LANES, cost, best, next, words);
         else
-            advance(t->v, t->lanes, cost, best, next, words + 4);
+            advance(t->v, t->lanes, cost, best, next, words);
         if (c % VCL_RENORM == VCL_RENORM - 1)
             subtract_least(states, next);
         memcpy(cost, next, (size_t)states * VCL_STRIPE_LANES * sizeof *cost);
@@ -131,11 +137,6 @@ static void forward(const struct vcl_stripe *t, const float *u, uint32_t *words,
 }
 
 /* ---- back ------------------------------------------------------------------------------------ */
-
-static int16_t point_of(float u, int subset, uint32_t inner)
-{
-    return (int16_t)(nearest(u, subset) + (inner ? inwards(u) : 0));
-}
 
 static void trace_back(const struct vcl_stripe *t, const float *u, const uint32_t *words, const float *cost,
                        int lane, int16_t *j)
@@ -148,10 +149,9 @@ static void trace_back(const struct vcl_stripe *t, const float *u, const uint32_
                   ? s
                   : state;
     for (size_t c = t->cols; c-- > 0;) {
-        const uint32_t *const column = words + c * (4 + states);
-        const uint32_t b = column[4 + state] >> lane & 1, g = state >> (t->v - 1), q = 2 * b + g;
+        const uint32_t b = words[c * states + state] >> lane & 1, g = state >> (t->v - 1);
         const size_t at = c * (size_t)t->lanes + (size_t)lane;
-        j[at] = point_of(u[at], (int)q, column[q] >> lane & 1);
+        j[at] = (int16_t)nearest(drawn(u[at], bend_of(t, lane, (uint32_t)c)), (int)(2 * b + g));
         state = 2 * (state ^ (g ? turn : 0) ^ (b ? branch : 0)) + g;
     }
 }
@@ -160,13 +160,10 @@ static void trace_back(const struct vcl_stripe *t, const float *u, const uint32_
 static void search_scalar(const struct vcl_stripe *t, const float *u, int16_t *j)
 {
     float best[4][VCL_STRIPE_LANES];
-    uint32_t inner[4];
     for (uint32_t c = 0; c < t->cols; c++, u += t->lanes, j += t->lanes) {
-        find_points(t, u, c, best, inner);
-        for (int l = 0; l < t->lanes; l++) {
-            const int q = best[2][l] < best[0][l] ? 2 : 0;
-            j[l] = point_of(u[l], q, inner[q] >> l & 1);
-        }
+        find_points(t, u, c, best);
+        for (int l = 0; l < t->lanes; l++)
+            j[l] = (int16_t)nearest(drawn(u[l], bend_of(t, l, c)), best[2][l] < best[0][l] ? 2 : 0);
     }
 }
 

@@ -10,79 +10,50 @@
 
 enum { VECTORS = VCL_STRIPE_LANES / WIDTH };
 
-/* How the search weighs points. */
-enum weighing {
-    BY_DISTANCE,
-    BY_WINDOWS, /* costs from windows */
-    BY_COSTS    /* costs from tables by symbol: where low bits are outside the model */
-};
-
 INLINE vf nearest(vf u, vf subset)
 {
     const vf quarter = f_mul(f_sub(u, subset), f_set(0.25f));
     return f_add(subset, f_mul(f_set(4), f_round(quarter)));
 }
 
-INLINE vf inwards(vf u) { return f_pick(f_less(u, f_set(0)), f_set(-4), f_set(4)); }
+/* The lanes' vcl_bend. */
+struct bends {
+    vf a, b, shrink, rise, slope;
+};
 
-/* Classes of a vector's lanes in this column, times what a class' table holds. */
-INLINE vi find_table(const struct vcl_stripe *t, int vector, uint32_t col, enum weighing weighing)
+INLINE struct bends find_bends(const struct vcl_stripe *t, int vector, uint32_t col)
 {
     const vi sum = i_add(i_load8(t->row_class + WIDTH * vector), i_set(t->col_class ? t->col_class[col] : 0));
     const vi class = i_min(i_max(sum, i_set(0)), i_set(VCL_MODEL_CLASSES - 1));
-    return i_mul(class, i_set(weighing == BY_WINDOWS ? VCL_WINDOWS : 2 * VCL_MODEL_SYMBOLS));
+    const float *const first = &t->bends->a;
+    const vi at = i_mul(class, i_set(sizeof *t->bends / sizeof *first));
+    return (struct bends){ f_gather(first, at), f_gather(first + 1, at), f_gather(first + 2, at),
+                           f_gather(first + 3, at), f_gather(first + 4, at) };
 }
 
-INLINE void add_windows(const struct vcl_stripe *t, vf u, vi table, const vf near[4], vf best[4], vf far[4])
+INLINE vf curve_of(vf size, const struct bends *how)
 {
-    vf costs[8], low = f_min(f_min(near[0], near[1]), f_min(near[2], near[3]));
-    low = f_max(f_min(low, f_set(VCL_WINDOW_HIGH)), f_set(VCL_WINDOW_LOWEST));
-    const vf first = f_pick(f_less(u, f_set(0)), f_set(VCL_WINDOW_LOW), f_set(VCL_WINDOW_NEGATIVE));
-    load_windows(t->windows, i_add(table, i_from_f(f_add(low, first))), costs);
-    UNROLL
-    for (int q = 0; q < 4; q++) {
-        best[q] = f_add(best[q], costs[q]);
-        far[q] = f_add(far[q], costs[4 + q]);
-    }
+    return f_add(f_mul(how->a, size), f_mul(how->b, f_mul(size, size)));
 }
 
-INLINE vf look_up(const struct vcl_stripe *t, vi table, vf point)
+INLINE vf line_of(vf size, const struct bends *how) { return f_add(how->rise, f_mul(how->slope, size)); }
+
+INLINE vf drawn(vf u, const struct bends *how)
 {
-    const vi j = i_from_f(point), k = i_shift_right(j, t->shift + 1);
-    const vi even = i_and(k, i_set(1)), g = i_and(j, i_set(1));
-    vi symbol = i_add(k, i_set(32));
-    symbol = i_pick(i_less(k, i_set(-31)), symbol, even);
-    symbol = i_pick(i_less(i_set(30), k), symbol, i_add(even, i_set(62)));
-    return f_gather(t->costs, i_add(table, i_add(i_mul(g, i_set(VCL_MODEL_SYMBOLS)), symbol)));
+    const vf size = f_abs(u), least = f_mul(size, f_set(VCL_BEND_LEAST)), half = f_set(0.5f);
+    const vf near = f_mul(f_max(f_sub(size, f_mul(how->a, half)), least), how->shrink);
+    const vf far = f_max(f_sub(size, f_mul(how->slope, half)), least);
+    return f_with_sign(f_pick(f_less(curve_of(size, how), line_of(size, how)), far, near), u);
 }
 
-/* What the best point of every subset costs; its words get the bits of the lanes whose best is the inner
- * one. */
-INLINE void find_points(const struct vcl_stripe *t, vf u, vi table, int vector, enum weighing weighing,
-                        vf best[4], uint32_t *words)
+/* What the best point of every subset costs. */
+INLINE void find_points(vf u, const struct bends *how, vf best[4])
 {
-    vf near[4], far[4];
+    const vf v = drawn(u, how);
     UNROLL
     for (int q = 0; q < 4; q++) {
-        near[q] = nearest(u, f_set((float)q));
-        const vf d = f_sub(u, near[q]), e = f_sub(u, f_add(near[q], inwards(u)));
-        best[q] = f_mul(d, d);
-        far[q] = f_mul(e, e);
-    }
-    if (weighing == BY_WINDOWS)
-        add_windows(t, u, table, near, best, far);
-    UNROLL
-    for (int q = 0; q < 4; q++) {
-        if (weighing == BY_COSTS) {
-            best[q] = f_add(best[q], look_up(t, table, near[q]));
-            far[q] = f_add(far[q], look_up(t, table, f_add(near[q], inwards(u))));
-        }
-        if (weighing == BY_DISTANCE) {
-            put_bits(&words[q], vector, 0);
-        } else {
-            put_bits(&words[q], vector, bits_of(f_less(far[q], best[q])));
-            best[q] = f_min(far[q], best[q]);
-        }
+        const vf p = nearest(v, f_set((float)q)), d = f_sub(u, p);
+        best[q] = f_add(f_mul(d, d), f_min(curve_of(f_abs(p), how), line_of(f_abs(p), how)));
     }
 }
 
@@ -144,21 +115,20 @@ INLINE vi best_state(int states, const vf *cost)
 }
 
 /* One vector's lanes through all columns. */
-INLINE vi forward(const struct vcl_stripe *t, int v, enum weighing weighing, const float *u, int vector,
+INLINE vi forward(const struct vcl_stripe *t, int v, int by_column, const float *u, int vector,
                   uint32_t *words, vf *cost, vf *next)
 {
     const int states = 1 << v;
-    vi table = find_table(t, vector, 0, weighing);
+    struct bends how = find_bends(t, vector, 0);
     UNROLL_PAIRS
     for (int s = 0; s < states; s++)
         cost[s] = f_set(s == 0 ? 0 : VCL_UNREACHED);
-    for (uint32_t c = 0; c < t->cols; c++, words += 4 + states) {
+    for (uint32_t c = 0; c < t->cols; c++, words += states) {
         vf best[4];
-        if (weighing != BY_DISTANCE && t->col_class)
-            table = find_table(t, vector, c, weighing);
-        find_points(t, f_load(u + (size_t)c * VCL_STRIPE_LANES + WIDTH * vector), table, vector, weighing,
-                    best, words);
-        advance(v, vector, cost, best, next, words + 4);
+        if (by_column)
+            how = find_bends(t, vector, c);
+        find_points(f_load(u + (size_t)c * VCL_STRIPE_LANES + WIDTH * vector), &how, best);
+        advance(v, vector, cost, best, next, words);
         if (c % VCL_RENORM == VCL_RENORM - 1)
             subtract_least(states, next);
         UNROLL_PAIRS
@@ -171,80 +141,70 @@ INLINE vi forward(const struct vcl_stripe *t, int v, enum weighing weighing, con
 /* ---- back ------------------------------------------------------------------------------------ */
 
 /* All vectors side by side: each is one long chain of dependent steps. */
-INLINE void trace_back(const struct vcl_stripe *t, int v, const float *u, const uint32_t *words,
-                       vi state[VECTORS], int16_t *j)
+INLINE void trace_back(const struct vcl_stripe *t, int v, int by_column, const float *u,
+                       const uint32_t *words, vi state[VECTORS], int16_t *j)
 {
     const vi turn = i_set(vcl_trellis_turns[v][1]), branch = i_set(vcl_trellis_turns[v][0]), one = i_set(1);
     const vi top = i_set(1 << (v - 1)), two = i_set(2);
+    struct bends how[VECTORS];
+    UNROLL
+    for (int n = 0; n < VECTORS; n++)
+        how[n] = find_bends(t, n, 0);
     for (size_t c = t->cols; c-- > 0;) {
-        const uint32_t *const column = words + c * (4 + ((size_t)1 << v));
+        const uint32_t *const column = words + (c << v);
         UNROLL
         for (int n = 0; n < VECTORS; n++) {
             const size_t at = c * VCL_STRIPE_LANES + WIDTH * (size_t)n;
-            const vi bit = lane_bits(n);
-            const vm b = i_any(select_word(v, column + 4, state[n]), bit), g = i_any(state[n], top);
+            const vm b = i_any(select_word(v, column, state[n]), lane_bits(n)), g = i_any(state[n], top);
             const vi q = i_or(i_where(b, two), i_where(g, one));
-            const vm inner = i_any(select_subset(column, q), bit);
             const vi bent = i_xor(i_xor(state[n], i_where(g, turn)), i_where(b, branch));
-            const vf x = f_load(u + at), near = nearest(x, f_from_i(q));
+            if (by_column)
+                how[n] = find_bends(t, n, (uint32_t)c);
             state[n] = i_or(i_add(bent, bent), i_where(g, one));
-            store16(j + at, i_from_f(f_pick(inner, near, f_add(near, inwards(x)))));
+            store16(j + at, i_from_f(nearest(drawn(f_load(u + at), &how[n]), f_from_i(q))));
         }
     }
 }
 
 /* ---- the whole ------------------------------------------------------------------------------- */
 
-INLINE void search_trellis(const struct vcl_stripe *t, enum weighing weighing, const float *u,
+INLINE void search_trellis(const struct vcl_stripe *t, int v, int by_column, const float *u,
                            uint32_t *scratch, int16_t *j)
 {
     vi state[VECTORS];
     for (int n = 0; n < VECTORS; n++) {
         vf cost[8], next[8], many[2][1 << VCL_TRELLIS_BITS_MAX];
-        state[n] = t->v == 3 ? forward(t, 3, weighing, u, n, scratch, cost, next)
-                             : forward(t, t->v, weighing, u, n, scratch, many[0], many[1]);
+        state[n] = v == 3 ? forward(t, 3, by_column, u, n, scratch, cost, next)
+                          : forward(t, v, by_column, u, n, scratch, many[0], many[1]);
     }
-    if (t->v == 3)
-        trace_back(t, 3, u, scratch, state, j);
-    else
-        trace_back(t, t->v, u, scratch, state, j);
+    trace_back(t, v, by_column, u, scratch, state, j);
 }
 
 /* One state, one codebook, of which subsets 0 and 2 are the parts: each value alone. */
-INLINE void search_scalar(const struct vcl_stripe *t, enum weighing weighing, const float *u, int16_t *j)
+INLINE void search_scalar(const struct vcl_stripe *t, const float *u, int16_t *j)
 {
     for (size_t c = 0; c < t->cols; c++)
         for (int n = 0; n < VECTORS; n++) {
             const size_t at = c * VCL_STRIPE_LANES + WIDTH * (size_t)n;
+            const struct bends how = find_bends(t, n, (uint32_t)c);
             const vf x = f_load(u + at);
-            uint32_t words[4] = { 0 };
             vf best[4];
-            find_points(t, x, find_table(t, n, (uint32_t)c, weighing), n, weighing, best, words);
-            const vm odd = f_less(best[2], best[0]);
-            const vi q = i_where(odd, i_set(2));
-            const vm inner = i_any(select_subset(words, q), lane_bits(n));
-            const vf near = nearest(x, f_from_i(q));
-            store16(j + at, i_from_f(f_pick(inner, near, f_add(near, inwards(x)))));
+            find_points(x, &how, best);
+            const vf q = f_pick(f_less(best[2], best[0]), f_set(0), f_set(2));
+            store16(j + at, i_from_f(nearest(drawn(x, &how), q)));
         }
-}
-
-INLINE void search(const struct vcl_stripe *t, enum weighing weighing, const float *u, uint32_t *scratch,
-                   int16_t *j)
-{
-    if (t->v == 0)
-        search_scalar(t, weighing, u, j);
-    else
-        search_trellis(t, weighing, u, scratch, j);
 }
 
 TARGET void KERNEL(search)(const struct vcl_stripe *t, const float *u, uint32_t *scratch, int16_t *j)
 {
     if (t->lanes != VCL_STRIPE_LANES)
         vcl_search_c(t, u, scratch, j);
-    else if (!t->costs)
-        search(t, BY_DISTANCE, u, scratch, j);
-    else if (t->shift)
-        search(t, BY_COSTS, u, scratch, j);
+    else if (t->v == 0)
+        search_scalar(t, u, j);
+    else if (t->v == 3 && !t->col_class)
+        search_trellis(t, 3, 0, u, scratch, j);
+    else if (t->v == 3)
+        search_trellis(t, 3, 1, u, scratch, j);
     else
-        search(t, BY_WINDOWS, u, scratch, j);
+        search_trellis(t, t->v, 1, u, scratch, j);
 }
