@@ -99,6 +99,27 @@ class Tensor(unittest.TestCase):
             self.assertLess(error[1].sum(), 0.5 * error[0].sum())
             self.assertLess(error[1].max(), 3 * np.median(error[1]))
 
+    def test_feedback_lowers_the_error_of_the_product(self):
+        """Would catch feedback of the wrong sign, order or scale: x (W - W')^T must err less, with W' no better itself."""
+        rng = np.random.default_rng(17)
+        columns = 150
+        inputs = rng.standard_normal((2000, 40)) @ rng.standard_normal((40, columns)) + 0.3 * rng.standard_normal((2000, columns))
+        moments = inputs.T @ inputs / 2000
+        flip = np.eye(columns)[::-1]
+        upper = flip @ np.linalg.cholesky(flip @ moments @ flip) @ flip
+        weight = np.ascontiguousarray(np.diag(upper) ** 2, np.float32)
+        feedback = np.ascontiguousarray(np.tril((upper / np.diag(upper)).T, -1), np.float32)
+        for transpose, effort, objective in ((0, 5, "model"), (1, 2, "mse"), (0, 1, "model"), (0, 7, "model")):
+            x = rng.standard_normal((200, columns)).astype(np.float32)
+            y = np.ascontiguousarray(x.T) if transpose else x
+            error = []
+            for settings in ({}, {"feedback": feedback}, {"feedback": feedback, "col_weight": weight}):
+                _, z = self.agree(y, bits=3, transpose=transpose, effort=effort, objective=objective, **settings)
+                e = (y - z).T.astype(np.float64) if transpose else (y - z).astype(np.float64)
+                error.append(np.einsum("ij,jk,ik->", e, moments, e))
+            self.assertLess(error[1], 0.4 * error[0], (transpose, effort))
+            self.assertLess(error[2], 0.7 * error[1], (transpose, effort))
+
     def test_gap_to_the_shannon_bound(self):
         """The figures of docs/results.md: 8 states within 0.095 bit on N(0,1), 256 states within 0.05."""
         x = np.random.default_rng(13).standard_normal((512, 1024)).astype(np.float32)

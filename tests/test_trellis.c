@@ -156,11 +156,50 @@ static void compare_searches(struct sample *s)
     free_searched(c);
 }
 
-/* Fault: a level finds another path than portable C. */
+static struct searched search_fed_back(const struct vcl_kernels *kernels, const struct sample *s,
+                                       const float *matrix, const float *factor)
+{
+    const struct vcl_stripe *const t = &s->stripe;
+    const struct vcl_scaling scaling = { 1.0625f, 30000 };
+    const struct vcl_feedback feedback = { matrix, t->cols, 0, factor, factor + t->cols };
+    struct searched r = { (size_t)t->lanes * t->cols, NULL, NULL };
+    void *const scratch = allocate(vcl_feedback_scratch(t->v, t->cols));
+    r.u = allocate(r.n * sizeof *r.u);
+    r.j = allocate(r.n * sizeof *r.j);
+    kernels->load_rows(t, &scaling, s->x, t->cols, r.u);
+    kernels->search_feedback(t, &feedback, r.u, scratch, r.j);
+    free(scratch);
+    return r;
+}
+
+static void compare_fed_back(struct sample *s)
+{
+    const uint32_t n = s->stripe.cols;
+    float *const matrix = allocate((size_t)n * n * sizeof *matrix), *const factor =
+                                                                        allocate(2 * n * sizeof *factor);
+    uint64_t state = n;
+    for (size_t i = 0; i < (size_t)n * n; i++)
+        matrix[i] = (float)(0.2 * random_normal(&state));
+    for (uint32_t c = 0; c < n; c++)
+        factor[c] = ldexpf(1, (int)(c % 3) - 1), factor[n + c] = 1 / factor[c];
+    const struct searched c = search_fed_back(level(0), s, matrix, factor);
+    for (int i = 1; level(i); i++) {
+        const struct searched r = search_fed_back(level(i), s, matrix, factor);
+        assert_memory_equal(r.u, c.u, c.n * sizeof *c.u);
+        assert_memory_equal(r.j, c.j, c.n * sizeof *c.j);
+        free_searched(r);
+    }
+    free_searched(c);
+    free(matrix);
+    free(factor);
+}
+
+/* Fault: a level finds another path than portable C, with errors fed back or without. */
 static void every_level_finds_the_same_path(void **unused)
 {
     (void)unused;
     for_samples(compare_searches);
+    for_samples(compare_fed_back);
 }
 
 static double path_cost(const struct vcl_stripe *t, const float *u, const unsigned *branches, int16_t *j)

@@ -155,7 +155,7 @@ VCL_INLINE int vcl_all_finite(const float *x, const float *y)
 {
     uint32_t any = 0;
     for (size_t i = 0; i < VCL_LOOP_CHUNK; i++)
-        any |= !(fabsf(x[i]) <= FLT_MAX) | !(fabsf(y[i]) <= FLT_MAX);
+        any |= (uint32_t)(!(fabsf(x[i]) <= FLT_MAX) | !(fabsf(y[i]) <= FLT_MAX));
     return !any;
 }
 

@@ -278,6 +278,19 @@ static void choose_steps(struct vcl_encoder *e)
     e->frame.flags |= VCL_FLAG_COL_STEPS;
 }
 
+static enum vcl_status add_feedback(struct vcl_encoder *e)
+{
+    const struct vcl_mem *const mem = e->env->mem;
+    enum vcl_status status = VCL_OK;
+    if (!e->params->feedback)
+        return VCL_OK;
+    for (size_t i = 0; i < e->walk.slots && !status; i++)
+        status = vcl_tensor_work_add_feedback(mem, &e->frame, &e->walk.works[i].tensor);
+    if (!status)
+        status = vcl_tensor_tables_add_feedback(mem, &e->frame, e->params->feedback, e->tables);
+    return status ? vcl_env_fail(e->env, status, "no memory for the feedback of errors") : VCL_OK;
+}
+
 /* ---- the whole ------------------------------------------------------------------------------- */
 
 static enum vcl_status write_side(struct vcl_encoder *e)
@@ -299,7 +312,9 @@ enum vcl_status vcl_analyse(struct vcl_encoder *e)
     if (!e->side)
         return vcl_env_fail(e->env, VCL_E_MEMORY, "no memory for the columns' classes");
     choose_steps(e);
-    enum vcl_status status = choose_transform(e);
+    enum vcl_status status = add_feedback(e);
+    if (!status)
+        status = choose_transform(e);
     if (!status)
         status = measure_sample(e);
     if (!status && e->stats.energy == 0) /* a sample of zeros tells nothing */

@@ -78,6 +78,12 @@ static double fit_model(const struct vcl_tensor_counts *counts, int shapes, int 
     return best;
 }
 
+/* Errors are fed back from points on the lattice. */
+static int has_centroids(const struct vcl_params *p)
+{
+    return !(p->disable & VCL_STAGE_CENTROIDS) && !p->feedback;
+}
+
 /* Settings of the next pass from the indices of the last; returns the bits a value its symbols would take. */
 static double learn(struct tensor_search *s)
 {
@@ -90,7 +96,7 @@ static double learn(struct tensor_search *s)
     if (s->e->params->objective == VCL_OBJECTIVE_MODEL)
         return bits;
     s->now.lambda = (float)(2 * 0.69314718 * counts->error / n);
-    for (int m = 0; m < VCL_CENTROIDS && !(s->e->params->disable & VCL_STAGE_CENTROIDS); m++) {
+    for (int m = 0; m < VCL_CENTROIDS && has_centroids(s->e->params); m++) {
         const double move = counts->shifted[m] >= 64 ? counts->shift[m] / (double)counts->shifted[m] : 0;
         s->now.centroid[m] = (int8_t)fmin(fmax(rint(256 * move), -128), 127);
     }

@@ -44,11 +44,20 @@ enum vcl_status vcl_tensor_work_create(const struct vcl_mem *mem, const struct v
     return VCL_E_MEMORY;
 }
 
+enum vcl_status vcl_tensor_work_add_feedback(const struct vcl_mem *mem, const struct vcl_frame *frame,
+                                             struct vcl_tensor_work *work)
+{
+    const uint32_t cols = (uint32_t)vcl_min(frame->plan.tile_cols, frame->plan.cols);
+    work->feedback_scratch = vcl_alloc_raw(mem, vcl_feedback_scratch(frame->states, cols), 1);
+    return work->feedback_scratch ? VCL_OK : VCL_E_MEMORY;
+}
+
 void vcl_tensor_work_destroy(const struct vcl_mem *mem, struct vcl_tensor_work *work)
 {
     vcl_free(mem, work->u);
     vcl_free(mem, work->j);
     vcl_free(mem, work->scratch);
+    vcl_free(mem, work->feedback_scratch);
     vcl_free(mem, work->row_class);
     memset(work, 0, sizeof *work);
 }
@@ -66,6 +75,8 @@ struct vcl_tensor_tables *vcl_tensor_tables_create(const struct vcl_mem *mem,
     tables->one_row_class = 0;
     tables->row_base = 0;
     tables->row_unit = 1;
+    tables->feedback = NULL;
+    tables->col_factor = tables->col_inverse = NULL;
     tables->col_class = vcl_alloc(mem, cols, 1);
     tables->col_weight = vcl_alloc(mem, cols, sizeof *tables->col_weight);
     tables->col_mean = vcl_alloc(mem, cols, sizeof *tables->col_mean);
@@ -90,6 +101,8 @@ void vcl_tensor_tables_destroy(const struct vcl_mem *mem, struct vcl_tensor_tabl
     vcl_free(mem, tables->col_mean);
     vcl_free(mem, tables->col_exponent);
     vcl_free(mem, tables->col_step);
+    vcl_free(mem, tables->col_factor);
+    vcl_free(mem, tables->col_inverse);
     vcl_free(mem, tables);
 }
 
@@ -166,6 +179,22 @@ int vcl_tensor_tables_steps(const struct vcl_frame *frame, struct vcl_tensor_tab
         tables->least_step = fminf(tables->least_step, tables->col_step[c]);
     }
     return possible;
+}
+
+enum vcl_status vcl_tensor_tables_add_feedback(const struct vcl_mem *mem, const struct vcl_frame *frame,
+                                               const float *feedback, struct vcl_tensor_tables *tables)
+{
+    const size_t cols = (size_t)frame->plan.cols;
+    tables->feedback = feedback;
+    tables->col_factor = vcl_alloc_raw(mem, cols, sizeof *tables->col_factor);
+    tables->col_inverse = vcl_alloc_raw(mem, cols, sizeof *tables->col_inverse);
+    if (!tables->col_factor || !tables->col_inverse)
+        return VCL_E_MEMORY;
+    for (size_t c = 0; c < cols; c++) {
+        tables->col_factor[c] = step_factor(tables->col_exponent[c]);
+        tables->col_inverse[c] = step_factor(-tables->col_exponent[c]);
+    }
+    return VCL_OK;
 }
 
 /* ---- prediction and transform ------------------------------------------------------------------ */
@@ -371,6 +400,22 @@ static struct vcl_points points_of(const struct vcl_frame *frame, const struct v
     return points;
 }
 
+static void find_path(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
+                      struct vcl_rect rect, const struct vcl_stripe *stripe, struct vcl_tensor_work *work,
+                      int16_t *j)
+{
+    if (!tables->feedback) {
+        tables->kernels->search(stripe, work->u, work->scratch, j);
+        return;
+    }
+    const struct vcl_feedback feedback = { .matrix = tables->feedback,
+                                           .stride = (size_t)frame->plan.cols,
+                                           .first = (size_t)rect.col,
+                                           .factor = tables->col_factor + rect.col,
+                                           .inverse = tables->col_inverse + rect.col };
+    tables->kernels->search_feedback(stripe, &feedback, work->u, work->feedback_scratch, j);
+}
+
 size_t vcl_tensor_encode(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
                          struct vcl_rect rect, const float *x, struct vcl_tensor_work *work, uint8_t *dst,
                          enum vcl_dtype dtype, void *y, struct vcl_tensor_counts *counts)
@@ -386,7 +431,7 @@ size_t vcl_tensor_encode(const struct vcl_frame *frame, const struct vcl_tensor_
         struct vcl_stripe stripe = vcl_lanes_stripe(&lanes, row);
         stripe.bends = tables->bends;
         kernels->load_rows(&stripe, &scaling, x + at, rect.cols, work->u);
-        kernels->search(&stripe, work->u, work->scratch, work->j + at);
+        find_path(frame, tables, rect, &stripe, work, work->j + at);
         if (counts)
             count_stripe(&stripe, work->u, work->j + at, counts);
         kernels->store_rows(&stripe, &points, work->j + at, 0, rect.cols, (uint8_t *)y + at * size,

@@ -25,15 +25,17 @@ struct vcl_tensor_tables {
     int8_t *col_class;
     int8_t *col_exponent; /* of the column's step, in quarter octaves */
     float *col_step;
-    float least_step;   /* of col_step */
-    double *col_weight; /* encoding: 1 / variance the column's class stands for */
+    const float *feedback;           /* encoding: cols x cols (vcllm.h), or NULL */
+    float *col_factor, *col_inverse; /* with feedback: the steps over the frame's, and the reverse */
+    float least_step;                /* of col_step */
+    double *col_weight;              /* encoding: 1 / variance the column's class stands for */
 };
 
 /* One thread's buffers. */
 struct vcl_tensor_work {
     float *u;
     int16_t *j;
-    void *scratch;
+    void *scratch, *feedback_scratch;
     int8_t *row_class;
 };
 
@@ -47,6 +49,9 @@ struct vcl_tensor_counts {
 
 enum vcl_status vcl_tensor_work_create(const struct vcl_mem *mem, const struct vcl_frame *frame, int encoding,
                                        struct vcl_tensor_work *work);
+/* What feedback needs besides. */
+enum vcl_status vcl_tensor_work_add_feedback(const struct vcl_mem *mem, const struct vcl_frame *frame,
+                                             struct vcl_tensor_work *work);
 void vcl_tensor_work_destroy(const struct vcl_mem *mem, struct vcl_tensor_work *work);
 
 void vcl_tensor_counts_add(struct vcl_tensor_counts *sum, const struct vcl_tensor_counts *counts);
@@ -55,6 +60,9 @@ void vcl_tensor_counts_add(struct vcl_tensor_counts *sum, const struct vcl_tenso
 struct vcl_tensor_tables *vcl_tensor_tables_create(const struct vcl_mem *mem,
                                                    const struct vcl_kernels *kernels,
                                                    const struct vcl_frame *frame);
+/* The steps are settled but for the frame's: room and factors for feedback (vcllm.h). */
+enum vcl_status vcl_tensor_tables_add_feedback(const struct vcl_mem *mem, const struct vcl_frame *frame,
+                                               const float *feedback, struct vcl_tensor_tables *tables);
 void vcl_tensor_tables_destroy(const struct vcl_mem *mem, struct vcl_tensor_tables *tables);
 /* Probabilities from the frame's shape and fine. */
 void vcl_tensor_tables_make(const struct vcl_frame *frame, int decoding, struct vcl_tensor_tables *tables);

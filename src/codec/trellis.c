@@ -12,6 +12,13 @@
 
 size_t vcl_trellis_scratch(int v, uint32_t cols) { return ((size_t)cols << v) * 4; }
 
+/* Survivors, errors by column, points and branches of a block. */
+size_t vcl_feedback_scratch(int v, uint32_t cols)
+{
+    return 2 * sizeof(struct vcl_survivors) + (size_t)cols * VCL_STRIPE_LANES * sizeof(float)
+         + ((size_t)VCL_FEEDBACK_BLOCK * VCL_STRIPE_LANES << v) * 3;
+}
+
 /* Solves n equations with a symmetric matrix that is positive definite. */
 static void solve(int n, double m[3][3], double y[3])
 {

@@ -6,6 +6,8 @@
 
 /* Bytes of scratch kernels->search needs. */
 size_t vcl_trellis_scratch(int v, uint32_t cols);
+/* And kernels->search_feedback. */
+size_t vcl_feedback_scratch(int v, uint32_t cols);
 
 /* The bits of a class' indices as the search weighs them, a bit being worth lambda squared half-steps: a
  * parabola through those of the points that are near for a deviation of 2^octave half-steps, a line

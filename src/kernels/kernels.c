@@ -4,14 +4,15 @@
 #include "kernels/lossless_levels.h"
 #include "kernels/values_levels.h"
 
-#define KERNELS(LEVEL, L)                                                                           \
-    {                                                                                               \
-        .level = LEVEL, .split = vcl_split_##L, .join = vcl_join_##L, .pack = vcl_pack_##L,         \
-        .unpack = vcl_unpack_##L, .range = vcl_range_##L, .sum_blocks = vcl_sum_blocks_##L,         \
-        .rans_encode = vcl_rans_encode_##L, .rans_decode = vcl_rans_decode_##L,                     \
-        .decode_columns = vcl_decode_columns_##L, .encode_stripe = vcl_encode_stripe_##L,           \
-        .load_rows = vcl_load_rows_##L, .store_rows = vcl_store_rows_##L, .search = vcl_search_##L, \
-        .to_f32 = vcl_to_f32_##L, .compare = vcl_compare_##L, .energy = vcl_energy_##L              \
+#define KERNELS(LEVEL, L)                                                                                 \
+    {                                                                                                     \
+        .level = LEVEL, .split = vcl_split_##L, .join = vcl_join_##L, .pack = vcl_pack_##L,               \
+        .unpack = vcl_unpack_##L, .range = vcl_range_##L, .sum_blocks = vcl_sum_blocks_##L,               \
+        .rans_encode = vcl_rans_encode_##L, .rans_decode = vcl_rans_decode_##L,                           \
+        .decode_columns = vcl_decode_columns_##L, .encode_stripe = vcl_encode_stripe_##L,                 \
+        .load_rows = vcl_load_rows_##L, .store_rows = vcl_store_rows_##L, .search = vcl_search_##L,       \
+        .search_feedback = vcl_search_feedback_##L, .to_f32 = vcl_to_f32_##L, .compare = vcl_compare_##L, \
+        .energy = vcl_energy_##L                                                                          \
     }
 
 static const struct vcl_kernels kernels[] = {

@@ -99,6 +99,9 @@ struct vcl_kernels {
 
     /* The path of least squared error and cost through a stripe; scratch: vcl_trellis_scratch. */
     void (*search)(const struct vcl_stripe *t, const float *u, uint32_t *scratch, int16_t *j);
+    /* The same with error feedback; u becomes what was aimed at.  scratch: vcl_feedback_scratch. */
+    void (*search_feedback)(const struct vcl_stripe *t, const struct vcl_feedback *feedback, float *u,
+                            void *scratch, int16_t *j);
 };
 
 /* The level must be one the machine has. */

@@ -93,15 +93,36 @@ struct vcl_scaling {
     float scale, limit;
 };
 
-#define VCL_TENSOR_LEVEL(L)                                                                                \
-    void vcl_decode_columns_##L(const struct vcl_stripe *t, struct vcl_lanes_reader *r, uint32_t first,    \
-                                uint32_t count, int16_t *j);                                               \
-    void vcl_encode_stripe_##L(const struct vcl_stripe *t, struct vcl_lanes_writer *w, const int16_t *j);  \
-    void vcl_load_rows_##L(const struct vcl_stripe *t, const struct vcl_scaling *scaling, const float *x,  \
-                           size_t stride, float *u);                                                       \
-    void vcl_store_rows_##L(const struct vcl_stripe *t, const struct vcl_points *points, const int16_t *j, \
-                            uint32_t first, uint32_t count, void *dst, size_t stride);                     \
-    void vcl_search_##L(const struct vcl_stripe *t, const float *u, uint32_t *scratch, int16_t *j);
+/* Error feedback: what the errors of columns, in half-steps times factor, add to later ones: before column
+ * c is coded, inverse[c] times the sum over earlier columns k of the tile of matrix[first + c][first + k]
+ * times k's error. */
+struct vcl_feedback {
+    const float *matrix; /* rows `stride` values apart */
+    size_t stride;
+    size_t first;                  /* column of the matrix that is the tile's first */
+    const float *factor, *inverse; /* by column of the tile: its step over the frame's, and the reverse */
+};
+
+enum { VCL_FEEDBACK_BLOCK = 64 };  /* columns between which survivors are told apart */
+#define VCL_FEEDBACK_LIMIT 30000.f /* half-steps that a target with its feedback may have */
+
+struct vcl_survivors {
+    float cost[1 << VCL_TRELLIS_BITS_MAX][VCL_STRIPE_LANES];
+    float ahead[1 << VCL_TRELLIS_BITS_MAX][VCL_FEEDBACK_BLOCK]
+               [VCL_STRIPE_LANES]; /* what is added, by column */
+};
+
+#define VCL_TENSOR_LEVEL(L)                                                                                 \
+    void vcl_decode_columns_##L(const struct vcl_stripe *t, struct vcl_lanes_reader *r, uint32_t first,     \
+                                uint32_t count, int16_t *j);                                                \
+    void vcl_encode_stripe_##L(const struct vcl_stripe *t, struct vcl_lanes_writer *w, const int16_t *j);   \
+    void vcl_load_rows_##L(const struct vcl_stripe *t, const struct vcl_scaling *scaling, const float *x,   \
+                           size_t stride, float *u);                                                        \
+    void vcl_store_rows_##L(const struct vcl_stripe *t, const struct vcl_points *points, const int16_t *j,  \
+                            uint32_t first, uint32_t count, void *dst, size_t stride);                      \
+    void vcl_search_##L(const struct vcl_stripe *t, const float *u, uint32_t *scratch, int16_t *j);         \
+    void vcl_search_feedback_##L(const struct vcl_stripe *t, const struct vcl_feedback *feedback, float *u, \
+                                 void *scratch, int16_t *j);
 
 VCL_TENSOR_LEVEL(c)
 VCL_TENSOR_LEVEL(avx2)
