@@ -32,7 +32,7 @@ LOSSY = ("F16", "BF16", "F32", "F64")
 
 ALIAS, EXACT, H264, H265, TENSOR, LOSSLESS = range(6)
 VIDEO = (H264, H265)
-ROTATED, ROW_SCALES, NON_FINITE, COL_MEANS, COL_STEPS, TRANSPOSED = 1, 2, 4, 8, 16, 32
+ROTATED, ROW_SCALES, NON_FINITE, COL_MEANS, COL_STEPS, TRANSPOSED, CLASS_MODELS, TABLES = (1 << i for i in range(8))
 HEADER_LIMIT = 100_000_000
 MAX_SIDE = 4096
 FLT_MAX = np.finfo(np.float32).max
@@ -91,7 +91,7 @@ class Frame:
     def _codec_part(self, at):
         known = ROTATED | ROW_SCALES | NON_FINITE if self.codec in VIDEO else 0
         if self.codec == TENSOR:
-            known = ROTATED | NON_FINITE | COL_MEANS | COL_STEPS | TRANSPOSED
+            known = ROTATED | NON_FINITE | COL_MEANS | COL_STEPS | TRANSPOSED | CLASS_MODELS | TABLES
         need(self.flags & ~known == 0, "unknown flag")
         if self.codec == ALIAS:
             (length,), at = self._take("<I", at)
@@ -138,17 +138,22 @@ class Frame:
         (side,), at = self._take("<I", at)
         need(at + side <= self.H - 4, "side bytes")
         if self.values:
-            self._sides(self.data[at:at + side])
-        self.tables = refdec_tensor.slot_tables(slopes, self.fine)
+            self._sides(self.data[at:at + side], slopes)
         return at + side
 
-    def _sides(self, data):
+    def _sides(self, data, shape):
         """The columns' classes, steps and means."""
         self.col_classes, exponents = np.zeros(self.cols, np.int64), np.zeros(self.cols, np.int64)
         self.col_means, means = None, 2 * self.cols if self.flags & COL_MEANS else 0
         need(len(data) >= means, "side bytes")
         lists = data[:len(data) - means]
+        models, tables = [(shape, self.fine)] * 40, {}
         try:
+            if self.flags & CLASS_MODELS:
+                lists = refdec_tensor.read_class_models(lists, self.fine, models)
+            if self.flags & TABLES:
+                lists = refdec_tensor.read_tables(lists, tables)
+            self.tables = refdec_tensor.slot_tables(models, tables)
             if lists or self.flags & COL_STEPS:
                 self.col_classes, used = refdec_tensor.read_classes(lists, self.cols)
                 lists = lists[used:]

@@ -86,15 +86,54 @@ def frequencies(d, t, fine, g):
     return freq
 
 
-def slot_tables(shape, fine):
-    """symbol, frequency and offset in the symbol, for [class][codebook][slot]."""
-    d = distribution(shape)
+def read_class_models(data, fine, models):
+    """Puts (shape, fine) of classes into models; the rest of data."""
+    need(len(data) >= 2 and data[1] >= 1 and data[0] + data[1] <= 40 and len(data) >= 2 + data[1], "class models")
+    for i, m in enumerate(data[2:2 + data[1]]):
+        models[data[0] + i] = m % 8, fine + m // 8 - 16
+    return data[2 + data[1]:]
+
+
+def read_table(data):
+    need(len(data) >= 2 and data[0] <= data[1] <= 63, "table")
+    bits, at = np.unpackbits(np.frombuffer(data, np.uint8, offset=2), bitorder="little"), 0
+
+    def take(n):
+        nonlocal at
+        need(at + n <= len(bits), "table cut off")
+        at += n
+        return int(sum(int(b) << i for i, b in enumerate(bits[at - n:at])))
+
+    freq = [0] * 64
+    for y in range(data[0], data[1] + 1):
+        m = take(4)
+        need(m <= 12, "table's length")
+        freq[y] = (1 << m - 1) + take(m - 1) if m else 0
+    need(sum(freq) == 1024 and max(freq) < 1024, "table's sum")
+    return freq, data[2 + (at + 7) // 8:]
+
+
+def read_tables(data, tables):
+    need(len(data) >= 1 and 1 <= data[0] <= 40, "tables")
+    count, data, last = data[0], data[1:], -1
+    for _ in range(count):
+        need(data and last < data[0] < 40, "table's class")
+        last, data = data[0], data[1:]
+        even, data = read_table(data)
+        odd, data = read_table(data)
+        tables[last] = even, odd
+    return data
+
+
+def slot_tables(models, tables):
+    """symbol, frequency and offset in the symbol, for [class][codebook][slot]; models: (shape, fine) by class."""
+    shapes = {shape: distribution(shape) for shape, _ in models}
     symbol = np.zeros((40, 2, 1024), np.int64)
     freq, rest = np.zeros_like(symbol), np.zeros_like(symbol)
-    for t in range(40):
+    for t, (shape, fine) in enumerate(models):
         for g in range(2):
             at = 0
-            for y, f in enumerate(frequencies(d, t, fine, g)):
+            for y, f in enumerate(tables[t][g] if t in tables else frequencies(shapes[shape], t, fine, g)):
                 symbol[t, g, at:at + f], freq[t, g, at:at + f], rest[t, g, at:at + f] = y, f, np.arange(f)
                 at += f
     return symbol, freq, rest

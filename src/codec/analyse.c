@@ -293,7 +293,7 @@ static enum vcl_status add_feedback(struct vcl_encoder *e)
 
 /* ---- the whole ------------------------------------------------------------------------------- */
 
-static enum vcl_status write_side(struct vcl_encoder *e)
+enum vcl_status vcl_encoder_side(struct vcl_encoder *e)
 {
     e->frame.side = e->side;
     e->frame.side_bytes = (uint32_t)vcl_tensor_side_write(&e->frame, e->tables, e->side);
@@ -325,5 +325,5 @@ enum vcl_status vcl_analyse(struct vcl_encoder *e)
         status = choose_means(e);
     if (!status)
         status = choose_classes(e);
-    return status ? status : write_side(e);
+    return status ? status : vcl_encoder_side(e);
 }

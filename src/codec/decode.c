@@ -204,7 +204,6 @@ static enum vcl_status make_tables(const struct vcl_env *env, struct decoder *d)
         return vcl_env_fail(env, VCL_E_MEMORY, "no memory for the model's tables");
     if (!vcl_tensor_tables_read(d->frame, d->tables))
         return vcl_env_fail(env, VCL_E_FORMAT, "side data of the columns is damaged");
-    vcl_tensor_tables_make(d->frame, 1, d->tables);
     d->coder.tables = d->tables;
     return VCL_OK;
 }

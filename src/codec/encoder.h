@@ -53,6 +53,9 @@ vcl_encoder_walk_sample(struct vcl_encoder *e,
                         enum vcl_status (*work)(void *user, uint64_t unit, struct vcl_tile_work *buffers),
                         enum vcl_status (*done)(void *user, uint64_t unit, struct vcl_tile_work *buffers));
 
+/* Tensor codec: the side bytes from the tables, and the header's length that follows. */
+enum vcl_status vcl_encoder_side(struct vcl_encoder *e);
+
 /* Tensor codec: decides from a sample on means, transform, columns' classes and steps; fills tables and
  * side bytes. */
 enum vcl_status vcl_analyse(struct vcl_encoder *e);

@@ -128,7 +128,7 @@ static uint32_t known_flags(enum vcl_codec codec)
 {
     if (codec == VCL_CODEC_TENSOR)
         return VCL_FLAG_ROTATED | VCL_FLAG_NON_FINITE | VCL_FLAG_COL_MEANS | VCL_FLAG_COL_STEPS
-             | VCL_FLAG_TRANSPOSED;
+             | VCL_FLAG_TRANSPOSED | VCL_FLAG_CLASS_MODELS | VCL_FLAG_TABLES;
     return vcl_codec_is_video(codec) ? VCL_FLAG_ROTATED | VCL_FLAG_ROW_SCALES | VCL_FLAG_NON_FINITE : 0;
 }
 

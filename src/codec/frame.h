@@ -25,7 +25,9 @@ enum {
     VCL_FLAG_NON_FINITE = 4,
     VCL_FLAG_COL_MEANS = 8,
     VCL_FLAG_COL_STEPS = 16,
-    VCL_FLAG_TRANSPOSED = 32 /* the plan is that of the transpose */
+    VCL_FLAG_TRANSPOSED = 32, /* the plan is that of the transpose */
+    VCL_FLAG_CLASS_MODELS = 64,
+    VCL_FLAG_TABLES = 128
 };
 
 struct vcl_frame {
@@ -49,7 +51,7 @@ struct vcl_frame {
     int shape, fine; /* of the model */
     struct vcl_transform transform;
     int8_t centroid[VCL_CENTROIDS];
-    uint32_t side_bytes; /* the columns' classes, steps and means; 0 where there are none */
+    uint32_t side_bytes; /* class models, tables, the columns' classes, steps and means */
     const uint8_t *side;
 };
 

@@ -412,7 +412,7 @@ static const char *open_rans(struct plane *plane, size_t n)
     at += map;
     for (unsigned c = 0; c < 1u << plane->class_bits; c++) {
         uint16_t frequencies[256];
-        const size_t used = vcl_rans_get_table(at, (size_t)(plane->end - at), frequencies);
+        const size_t used = vcl_rans_get_table(at, (size_t)(plane->end - at), VCL_RANS_TOTAL, frequencies);
         if (used == 0)
             return "rANS frequencies are cut off or do not add up";
         vcl_rans_decode_table(frequencies, plane->tables[c]);

@@ -6,6 +6,7 @@
  * indices of a rate-distortion optimised trellis to 0.002 bit (docs/design.md). */
 #include "model.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "model_cdf.h"
@@ -67,17 +68,29 @@ static void fill_codebook(const uint32_t *cdf, int q, int g, uint16_t freq[VCL_M
     freq[largest] = (uint16_t)(freq[largest] + VCL_MODEL_TOTAL - sum);
 }
 
-void vcl_model_make(int shape, int class, int fine, struct vcl_model *model)
+static void add_up(struct vcl_model *model)
 {
-    const int q = 4 * (VCL_MODEL_UNIT - class) - fine;
     for (int g = 0; g < 2; g++) {
         unsigned sum = 0;
-        fill_codebook(model_cdf[shape], q, g, model->freq[g]);
         for (int s = 0; s < VCL_MODEL_SYMBOLS; s++) {
             model->cum[g][s] = (uint16_t)sum;
             sum += model->freq[g][s];
         }
     }
+}
+
+void vcl_model_make(int shape, int class, int fine, struct vcl_model *model)
+{
+    const int q = 4 * (VCL_MODEL_UNIT - class) - fine;
+    for (int g = 0; g < 2; g++)
+        fill_codebook(model_cdf[shape], q, g, model->freq[g]);
+    add_up(model);
+}
+
+void vcl_model_take(const uint16_t freq[2][VCL_MODEL_SYMBOLS], struct vcl_model *model)
+{
+    memcpy(model->freq, freq, sizeof model->freq);
+    add_up(model);
 }
 
 void vcl_model_slots(const struct vcl_model *model, uint32_t entry[2 * VCL_MODEL_TOTAL])
@@ -100,18 +113,12 @@ void vcl_model_codes(const struct vcl_model *model, uint32_t code[2 * VCL_MODEL_
         }
 }
 
-/* log2 of 1 ... 1024 in units of 2^-16, bit by bit: squaring doubles the logarithm. */
-static uint32_t log2_q16(uint32_t v)
+/* log2 of 1 ... 1024 to 10^-6: no libm, whose last bits differ.  2 / ln 2 times the series of atanh. */
+static double log2_of(uint32_t v)
 {
     const int top = 31 - __builtin_clz(v);
-    uint64_t x = (uint64_t)v << 31 >> top; /* 1 ... 2 in units of 2^-31 */
-    uint32_t result = (uint32_t)top;
-    for (int bit = 0; bit < 16; bit++) {
-        x = x * x >> 31;
-        result = result << 1 | (x >> 32 & 1);
-        x >>= x >> 32 & 1;
-    }
-    return result;
+    const double m = ldexp(v, -top), s = (m - 1.4142135623730951) / (m + 1.4142135623730951), t = s * s;
+    return top + 0.5 + 2.8853900817779268 * s * (1 + t * (1.0 / 3 + t * (1.0 / 5 + t / 7)));
 }
 
 void vcl_model_costs(const struct vcl_model *model, float costs[2 * VCL_MODEL_SYMBOLS])
@@ -121,8 +128,7 @@ void vcl_model_costs(const struct vcl_model *model, float costs[2 * VCL_MODEL_SY
         for (int s = 0; s < VCL_MODEL_SYMBOLS; s++) {
             const int escaped = s == 0 || s == 63 || model->freq[g][s] == 0;
             const int coded = !escaped ? s : (s & 1) * 63;
-            const uint32_t log2 = log2_q16(model->freq[g][coded]);
             costs[g * VCL_MODEL_SYMBOLS + s] =
-                (float)(VCL_MODEL_BITS * 65536 - (int)log2) / 65536 + (escaped ? 8 * ESCAPE_BYTES : 0);
+                (float)(VCL_MODEL_BITS - log2_of(model->freq[g][coded])) + (escaped ? 8 * ESCAPE_BYTES : 0);
         }
 }

@@ -14,8 +14,11 @@ struct vcl_model {
     uint16_t cum[2][VCL_MODEL_SYMBOLS];
 };
 
-/* shape: 0 (Gaussian) to 7 (heavy tails); class: 0 to VCL_MODEL_CLASSES - 1; fine: -16 to 16 */
+/* shape: 0 (Gaussian) to 7 (heavy tails); class: 0 to VCL_MODEL_CLASSES - 1; fine: -32 to 31 */
 void vcl_model_make(int shape, int class, int fine, struct vcl_model *model);
+
+/* Of frequencies that are given. */
+void vcl_model_take(const uint16_t freq[2][VCL_MODEL_SYMBOLS], struct vcl_model *model);
 
 /* What the decoder looks up: entry[g << 10 | slot] = frequency | (slot - cum) << 10 | j << 20, where j is the
  * symbol's point, -64 + g or 62 + g for escapes. */

@@ -112,7 +112,7 @@ size_t vcl_rans_put_table(const uint16_t frequencies[256], uint8_t *dst)
     return at;
 }
 
-size_t vcl_rans_get_table(const uint8_t *src, size_t bytes, uint16_t frequencies[256])
+size_t vcl_rans_get_table(const uint8_t *src, size_t bytes, uint32_t total, uint16_t frequencies[256])
 {
     uint32_t pending = 0, sum = 0;
     unsigned bits = 0;
@@ -132,7 +132,7 @@ size_t vcl_rans_get_table(const uint8_t *src, size_t bytes, uint16_t frequencies
         pending >>= used;
         bits -= used;
     }
-    return sum == VCL_RANS_TOTAL ? at - bits / 8 : 0;
+    return sum == total ? at - bits / 8 : 0;
 }
 
 void vcl_rans_encode_table(const uint16_t frequencies[256], uint32_t table[VCL_RANS_ENCODE_ENTRIES])

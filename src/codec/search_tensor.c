@@ -28,30 +28,47 @@ struct tensor_search {
     struct setting now;          /* of the next pass */
     struct setting tried[TRIED]; /* of the passes of the search */
     int passes;
-    double least;   /* x below which indices do not suffice */
-    double learned; /* x of the pass that taught `now` */
-    double last;    /* x of the last pass */
+    int own, own_base; /* classes have models of their own, numbered for this row_base (without shift) */
+    double least;      /* x below which indices do not suffice */
+    double learned;    /* x of the pass that taught `now` */
+    double last;       /* x of the last pass */
 };
 
 /* ---- what a pass teaches ----------------------------------------------------------------------- */
 
-/* Bits all counted symbols take with these probabilities. */
-static double cost_of(const struct vcl_tensor_counts *counts, int shape, int fine)
+static uint64_t total_of(const uint32_t symbols[2 * VCL_MODEL_SYMBOLS])
 {
-    struct vcl_model model;
+    uint64_t sum = 0;
+    for (int i = 0; i < 2 * VCL_MODEL_SYMBOLS; i++)
+        sum += symbols[i];
+    return sum;
+}
+
+/* Bits that a class' symbols take with these probabilities. */
+static double cost_with(const uint32_t symbols[2 * VCL_MODEL_SYMBOLS], const struct vcl_model *model)
+{
     float costs[2 * VCL_MODEL_SYMBOLS];
     double sum = 0;
-    for (int class = 0; class < VCL_MODEL_CLASSES; class ++) {
-        uint64_t any = 0;
-        for (int i = 0; i < 2 * VCL_MODEL_SYMBOLS; i++)
-            any += counts->symbols[class][i];
-        if (any == 0)
-            continue;
-        vcl_model_make(shape, class, fine, &model);
-        vcl_model_costs(&model, costs);
-        for (int i = 0; i < 2 * VCL_MODEL_SYMBOLS; i++)
-            sum += counts->symbols[class][i] * (double)costs[i];
-    }
+    vcl_model_costs(model, costs);
+    for (int i = 0; i < 2 * VCL_MODEL_SYMBOLS; i++)
+        sum += symbols[i] * (double)costs[i];
+    return sum;
+}
+
+static double class_cost(const struct vcl_tensor_counts *counts, int class, int shape, int fine)
+{
+    struct vcl_model model;
+    vcl_model_make(shape, class, fine, &model);
+    return cost_with(counts->symbols[class], &model);
+}
+
+/* Bits all counted symbols take. */
+static double cost_of(const struct vcl_tensor_counts *counts, int shape, int fine)
+{
+    double sum = 0;
+    for (int class = 0; class < VCL_MODEL_CLASSES; class ++)
+        if (total_of(counts->symbols[class]) > 0)
+            sum += class_cost(counts, class, shape, fine);
     return sum;
 }
 
@@ -90,7 +107,8 @@ static double learn(struct tensor_search *s)
     const struct vcl_tensor_counts *const counts = &s->e->counts;
     const int shapes = s->e->params->disable & VCL_STAGE_MODEL ? 1 : VCL_SHAPES;
     int fine = s->e->frame.fine;
-    const double n = (double)s->e->sampled, bits = fit_model(counts, shapes, &s->now.shape, &fine) / n;
+    const double n = (double)s->e->sampled;
+    const double bits = s->own ? 0 : fit_model(counts, shapes, &s->now.shape, &fine) / n;
     s->now.width += fine - s->e->frame.fine;
     s->learned = s->last;
     if (s->e->params->objective == VCL_OBJECTIVE_MODEL)
@@ -112,6 +130,19 @@ static float step_of(double x)
     return vcl_float_from_bits(vcl_float_bits(step) & 0xfffff000);
 }
 
+/* Of the model, in sixteenths of an octave of the half-step. */
+static double width_of(const struct tensor_search *s, double x, const struct setting *setting)
+{
+    return rint(16 * (s->deviation - x)) + setting->width;
+}
+
+/* What a class leaves of it. */
+static int fine_of(const struct tensor_search *s, double x, const struct setting *setting, double class)
+{
+    const double fine = width_of(s, x, setting) - 4 * (class - VCL_MODEL_UNIT);
+    return (int)fmin(fmax(fine, -VCL_FINE_MAX), VCL_FINE_MAX);
+}
+
 static enum vcl_status run_setting(struct tensor_search *s, const struct setting *setting,
                                    struct vcl_trial *trial)
 {
@@ -120,20 +151,19 @@ static enum vcl_status run_setting(struct tensor_search *s, const struct setting
     /* The step is free, classes are a quarter of an octave apart: `fine` takes the sixteenths that are
      * left of the mean deviation, so that rows keep their classes to each other and the rate is a smooth
      * function of the step. */
-    const double width = rint(16 * (s->deviation - x)) + setting->width,
-                 class = rint(width / 4) + VCL_MODEL_UNIT;
+    const double class = s->own ? s->own_base : rint(width_of(s, x, setting) / 4) + VCL_MODEL_UNIT;
     e->frame.step = step_of(x);
     if (!(e->frame.step >= FLT_MIN && e->frame.step <= FLT_MAX))
         return vcl_env_fail(e->env, VCL_E_RATE, "values are too small or too large to be coded lossily");
     e->frame.shift = (unsigned)fmin(fmax(ceil((class - most) / 4), 0), VCL_SHIFT_MAX);
     e->tables->row_base = (int)class - 4 * (int)e->frame.shift;
-    e->frame.fine = (int)(width - 4 * rint(width / 4));
+    e->frame.fine = fine_of(s, x, setting, class);
     e->frame.shape = setting->shape;
     memcpy(e->frame.centroid, setting->centroid, VCL_CENTROIDS);
     e->tables->lambda = setting->lambda;
     if (!vcl_tensor_tables_steps(&e->frame, e->tables))
         return vcl_env_fail(e->env, VCL_E_RATE, "values are too large to be coded with these column weights");
-    vcl_tensor_tables_make(&e->frame, 0, e->tables);
+    vcl_tensor_tables_renew(e->tables);
     s->last = x;
     return vcl_encoder_pass(e, trial);
 }
@@ -148,6 +178,96 @@ static enum vcl_status run_trial(void *user, double x, struct vcl_trial *trial)
     s->e->coder.counting = fabs(x - s->learned) > 0.5; /* the next one might learn from this pass */
     s->tried[s->passes++ % TRIED] = s->now;
     return run_setting(s, &s->now, trial);
+}
+
+/* ---- models of classes ------------------------------------------------------------------------- */
+
+/* A class' best shape and fine near the frame's, found by steps; returns the bits saved. */
+static double fit_class(const struct vcl_tensor_counts *counts, int class, const struct vcl_frame *frame,
+                        struct vcl_class_model *own)
+{
+    enum { MOST = 12 };
+    const double plain = class_cost(counts, class, frame->shape, frame->fine);
+    double best = plain;
+    *own = (struct vcl_class_model){ .shape = (uint8_t)frame->shape };
+    for (int round = 0; round < 2; round++)
+        for (int way = 0; way < 4; way++)
+            for (;;) {
+                const int shape = own->shape + (way == 0) - (way == 1),
+                          fine = own->fine + 2 * ((way == 2) - (way == 3));
+                if (shape < 0 || shape >= VCL_SHAPES || fine < -MOST || fine > MOST)
+                    break;
+                const double cost = class_cost(counts, class, shape, frame->fine + fine);
+                if (cost >= best)
+                    break;
+                best = cost, own->shape = (uint8_t)shape, own->fine = (int8_t)fine;
+            }
+    return plain - best;
+}
+
+/* Frequencies of sum VCL_MODEL_TOTAL in proportion to counts, to which the model's are added as if seen
+ * once in ever so many; escapes have one always, others where it is worth the 0.0014 bit it costs all. */
+static void make_table(const uint32_t counts[VCL_MODEL_SYMBOLS], const uint16_t model[VCL_MODEL_SYMBOLS],
+                       uint16_t freq[VCL_MODEL_SYMBOLS])
+{
+    enum { PRIOR = 32 };
+    double total = PRIOR;
+    int sum = 0, largest = 0;
+    for (int s = 0; s < VCL_MODEL_SYMBOLS; s++)
+        total += counts[s];
+    for (int s = 0; s < VCL_MODEL_SYMBOLS; s++) {
+        const double share =
+            (counts[s] + PRIOR * (double)model[s] / VCL_MODEL_TOTAL) / total * VCL_MODEL_TOTAL;
+        freq[s] = (uint16_t)fmin(rint(share), VCL_MODEL_TOTAL - 2);
+        if (freq[s] == 0 && (s == 0 || s == VCL_MODEL_SYMBOLS - 1 || share > 0.125))
+            freq[s] = 1;
+        sum += freq[s];
+        largest = freq[s] > freq[largest] ? s : largest;
+    }
+    freq[largest] = (uint16_t)(freq[largest] + VCL_MODEL_TOTAL - sum);
+}
+
+/* What a class' own table saves over the model it has, in the whole tensor; less what chance in the sample
+ * may have promised, and the table's bytes. */
+static double table_saves(const struct tensor_search *s, int class, const struct vcl_class_model *own,
+                          double scale, uint16_t freq[2][VCL_MODEL_SYMBOLS])
+{
+    const uint32_t *const symbols = s->e->counts.symbols[class];
+    uint8_t bytes[128];
+    struct vcl_model model, table;
+    size_t size = 1;
+    int used = 0;
+    vcl_model_make(own->shape, class, s->e->frame.fine + own->fine, &model);
+    for (int g = 0; g < 2; g++) {
+        make_table(symbols + g * VCL_MODEL_SYMBOLS, model.freq[g], freq[g]);
+        size += vcl_tensor_put_table(freq[g], bytes);
+    }
+    for (int i = 0; i < 2 * VCL_MODEL_SYMBOLS; i++)
+        used += symbols[i] > 0;
+    vcl_model_take(freq, &table);
+    const double chance = 1.44 * used * (scale - 1);
+    return (cost_with(symbols, &model) - cost_with(symbols, &table)) * scale - chance - 8.0 * (double)size;
+}
+
+/* Models of their own for the classes where a sample says that they pay; returns the bits saved. */
+static double choose_class_models(struct tensor_search *s)
+{
+    struct vcl_encoder *const e = s->e;
+    const double scale = (double)e->frame.values / (double)e->sampled;
+    double saved = -16, tables = 0;
+    for (int class = 0; class < VCL_MODEL_CLASSES; class ++) {
+        struct vcl_class_model *const own = &e->tables->own[class];
+        *own = (struct vcl_class_model){ .shape = (uint8_t)e->frame.shape };
+        if (total_of(e->counts.symbols[class]) == 0)
+            continue;
+        saved += scale * fit_class(&e->counts, class, &e->frame, own) - 8;
+        const double more = table_saves(s, class, own, scale, own->freq);
+        own->tabled = more > 0;
+        tables += more > 0 ? more : 0;
+    }
+    if (saved + tables > 0)
+        e->frame.flags |= VCL_FLAG_CLASS_MODELS | (tables > 0 ? VCL_FLAG_TABLES : 0u);
+    return saved + tables;
 }
 
 /* ---- the search ------------------------------------------------------------------------------ */
@@ -198,13 +318,31 @@ static enum vcl_status calibrate(struct tensor_search *s, double *x)
     const enum vcl_status status = run_setting(s, &s->now, &trial);
     if (status)
         return status;
-    const double before = cost_of(&s->e->counts, s->e->frame.shape, s->e->frame.fine) / (double)s->e->sampled;
+    const double before =
+        s->own ? 0 : cost_of(&s->e->counts, s->e->frame.shape, s->e->frame.fine) / (double)s->e->sampled;
     const double saved = before - learn(s);
     double move = (trial.snr - s->e->params->target - 0.06) / 6.0206;
     if (s->e->params->goal == VCL_GOAL_BITS)
         move = (trial.bits - saved - s->e->params->target * 0.994) / (trial.bits > 1.5 ? 0.99 : 0.85);
     *x = fmax(*x + fmin(fmax(move, -6), 6), s->least); /* far off, the line is none */
     return VCL_OK;
+}
+
+/* Where they save 0.002 bit a value and more they are taken, and the next passes keep classes' numbers. */
+static enum vcl_status own_models(struct tensor_search *s, double *x)
+{
+    struct vcl_encoder *const e = s->e;
+    const double least = 0.002 * (double)e->frame.values;
+    s->own_base = e->tables->row_base + 4 * (int)e->frame.shift;
+    e->frame.shape = s->now.shape; /* as the next pass will have them */
+    e->frame.fine = fine_of(s, s->last, &s->now, s->own_base);
+    if (e->params->disable & VCL_STAGE_MODEL || choose_class_models(s) < least) {
+        e->frame.flags &= ~(uint32_t)(VCL_FLAG_CLASS_MODELS | VCL_FLAG_TABLES);
+        return VCL_OK;
+    }
+    s->own = 1;
+    const enum vcl_status status = vcl_encoder_side(e);
+    return status ? status : calibrate(s, x);
 }
 
 static const struct setting *find_tried(const struct tensor_search *s, double x)
@@ -244,6 +382,8 @@ static enum vcl_status learn_from_sample(struct tensor_search *s, double *x)
         if (i > 0 && fabs(*x - before) < 0.05)
             break;
     }
+    if (!status)
+        status = own_models(s, x);
     s->e->probing = 0;
     s->e->coder.counting = 0;
     return status;

@@ -12,6 +12,7 @@
 #include "base/common.h"
 #include "base/dtype.h"
 #include "codec/lanes.h"
+#include "codec/rans.h"
 #include "codec/scale.h"
 #include "codec/trellis.h"
 
@@ -66,23 +67,23 @@ struct vcl_tensor_tables *vcl_tensor_tables_create(const struct vcl_mem *mem,
                                                    const struct vcl_kernels *kernels,
                                                    const struct vcl_frame *frame)
 {
-    struct vcl_tensor_tables *const tables = vcl_alloc_raw(mem, 1, sizeof *tables);
+    struct vcl_tensor_tables *const tables = vcl_alloc(mem, 1, sizeof *tables);
     const size_t cols = (size_t)frame->plan.cols;
     if (!tables)
         return NULL;
     tables->kernels = kernels;
-    tables->lambda = 0;
-    tables->one_row_class = 0;
-    tables->row_base = 0;
     tables->row_unit = 1;
-    tables->feedback = NULL;
-    tables->col_factor = tables->col_inverse = NULL;
+    tables->classes = vcl_alloc_raw(mem, 1, sizeof *tables->classes);
+    if (tables->classes) {
+        pthread_mutex_init(&tables->classes->lock, NULL);
+        atomic_init(&tables->classes->ready, 0);
+    }
     tables->col_class = vcl_alloc(mem, cols, 1);
     tables->col_weight = vcl_alloc(mem, cols, sizeof *tables->col_weight);
     tables->col_mean = vcl_alloc(mem, cols, sizeof *tables->col_mean);
     tables->col_exponent = vcl_alloc(mem, cols, 1);
     tables->col_step = vcl_alloc(mem, cols, sizeof *tables->col_step);
-    if (tables->col_class && tables->col_weight && tables->col_mean && tables->col_exponent
+    if (tables->classes && tables->col_class && tables->col_weight && tables->col_mean && tables->col_exponent
         && tables->col_step) {
         for (size_t c = 0; c < cols; c++)
             tables->col_weight[c] = 1;
@@ -96,6 +97,9 @@ void vcl_tensor_tables_destroy(const struct vcl_mem *mem, struct vcl_tensor_tabl
 {
     if (!tables)
         return;
+    if (tables->classes)
+        pthread_mutex_destroy(&tables->classes->lock);
+    vcl_free(mem, tables->classes);
     vcl_free(mem, tables->col_class);
     vcl_free(mem, tables->col_weight);
     vcl_free(mem, tables->col_mean);
@@ -118,18 +122,119 @@ static int any_class(const struct vcl_tensor_tables *tables, size_t cols)
     return any != 0;
 }
 
+size_t vcl_tensor_put_table(const uint16_t freq[VCL_MODEL_SYMBOLS], uint8_t *dst)
+{
+    uint16_t wide[256] = { 0 };
+    memcpy(wide, freq, VCL_MODEL_SYMBOLS * sizeof *freq);
+    return vcl_rans_put_table(wide, dst);
+}
+
+static int is_plain(const struct vcl_frame *frame, const struct vcl_class_model *own)
+{
+    return own->shape == frame->shape && own->fine == 0;
+}
+
+/* A class model's byte is its shape and its fine, from -16 to 15. */
+static size_t write_models(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
+                           uint8_t *dst)
+{
+    size_t n = 0;
+    if (frame->flags & VCL_FLAG_CLASS_MODELS) {
+        int first = 0, last = VCL_MODEL_CLASSES - 1;
+        while (first < last && is_plain(frame, &tables->own[first]))
+            first++;
+        while (last > first && is_plain(frame, &tables->own[last]))
+            last--;
+        dst[n++] = (uint8_t)first;
+        dst[n++] = (uint8_t)(last - first + 1);
+        for (int t = first; t <= last; t++)
+            dst[n++] = (uint8_t)(tables->own[t].shape + 8 * (tables->own[t].fine + 16));
+    }
+    if (frame->flags & VCL_FLAG_TABLES) {
+        uint8_t *const count = dst + n++;
+        *count = 0;
+        for (int t = 0; t < VCL_MODEL_CLASSES; t++) {
+            if (!tables->own[t].tabled)
+                continue;
+            ++*count;
+            dst[n++] = (uint8_t)t;
+            for (int g = 0; g < 2; g++)
+                n += vcl_tensor_put_table(tables->own[t].freq[g], dst + n);
+        }
+    }
+    return n;
+}
+
 size_t vcl_tensor_side_write(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
                              uint8_t *dst)
 {
     const size_t cols = (size_t)frame->plan.cols;
-    size_t n = 0;
+    size_t n = write_models(frame, tables, dst);
     if (frame->flags & VCL_FLAG_COL_STEPS || any_class(tables, cols))
-        n = vcl_scales_write(tables->col_class, cols, 1, dst);
+        n += vcl_scales_write(tables->col_class, cols, 1, dst + n);
     if (frame->flags & VCL_FLAG_COL_STEPS)
         n += vcl_scales_write(tables->col_exponent, cols, 1, dst + n);
     for (size_t c = 0; frame->flags & VCL_FLAG_COL_MEANS && c < cols; c++, n += 2)
         vcl_store16(dst + n, (uint16_t)(vcl_float_bits(tables->col_mean[c]) >> 16));
     return n;
+}
+
+static size_t read_class_models(const uint8_t *src, size_t bytes, struct vcl_class_model *own)
+{
+    if (bytes < 2 || src[1] == 0 || src[0] + src[1] > VCL_MODEL_CLASSES || bytes < 2 + (size_t)src[1])
+        return 0;
+    for (unsigned i = 0; i < src[1]; i++) {
+        own[src[0] + i].shape = src[2 + i] % 8;
+        own[src[0] + i].fine = (int8_t)(src[2 + i] / 8 - 16);
+    }
+    return 2 + (size_t)src[1];
+}
+
+static size_t read_table(const uint8_t *src, size_t bytes, uint16_t freq[VCL_MODEL_SYMBOLS])
+{
+    uint16_t wide[256];
+    const size_t used = vcl_rans_get_table(src, bytes, VCL_MODEL_TOTAL, wide);
+    if (used == 0 || src[1] >= VCL_MODEL_SYMBOLS)
+        return 0;
+    memcpy(freq, wide, VCL_MODEL_SYMBOLS * sizeof *freq);
+    for (int s = 0; s < VCL_MODEL_SYMBOLS; s++)
+        if (freq[s] >= VCL_MODEL_TOTAL)
+            return 0;
+    return used;
+}
+
+static size_t read_tables(const uint8_t *src, size_t bytes, struct vcl_class_model *own)
+{
+    size_t n = 1;
+    int last = -1;
+    if (bytes < 1 || src[0] == 0 || src[0] > VCL_MODEL_CLASSES)
+        return 0;
+    for (unsigned i = 0; i < src[0]; i++) {
+        if (n == bytes || src[n] <= last || src[n] >= VCL_MODEL_CLASSES)
+            return 0;
+        last = src[n++];
+        own[last].tabled = 1;
+        for (int g = 0; g < 2; g++) {
+            const size_t used = read_table(src + n, bytes - n, own[last].freq[g]);
+            if (used == 0)
+                return 0;
+            n += used;
+        }
+    }
+    return n;
+}
+
+/* Class models and tables; returns whether they are whole, with the bytes used in *n. */
+static int read_models(const struct vcl_frame *frame, struct vcl_tensor_tables *tables, size_t bytes,
+                       size_t *n)
+{
+    size_t used = 1;
+    *n = 0;
+    if (frame->flags & VCL_FLAG_CLASS_MODELS)
+        *n += used = read_class_models(frame->side, bytes, tables->own);
+    if (used > 0 && frame->flags & VCL_FLAG_TABLES)
+        *n += used = read_tables(frame->side + *n, bytes - *n, tables->own);
+    return used > 0;
 }
 
 static int read_means(const uint8_t *src, size_t cols, float *mean)
@@ -149,8 +254,11 @@ int vcl_tensor_tables_read(const struct vcl_frame *frame, struct vcl_tensor_tabl
     if (frame->side_bytes < means)
         return 0;
     const size_t lists = frame->side_bytes - means;
-    size_t n = 0, used = 0;
-    for (int list = 0; list < (steps ? 2 : lists > 0); list++, n += used) {
+    size_t n, used;
+    vcl_tensor_tables_plain(frame, tables);
+    if (!read_models(frame, tables, lists, &n))
+        return 0;
+    for (int list = 0; list < (steps ? 2 : lists > n); list++, n += used) {
         used = vcl_scales_read(frame->side + n, lists - n, list ? tables->col_exponent : tables->col_class,
                                cols, 1);
         if (used == 0)
@@ -239,19 +347,84 @@ void vcl_tensor_counts_add(struct vcl_tensor_counts *sum, const struct vcl_tenso
     }
 }
 
-void vcl_tensor_tables_make(const struct vcl_frame *frame, int decoding, struct vcl_tensor_tables *tables)
+void vcl_tensor_tables_plain(const struct vcl_frame *frame, struct vcl_tensor_tables *tables)
 {
+    for (int class = 0; class < VCL_MODEL_CLASSES; class ++)
+        tables->own[class] = (struct vcl_class_model){ .shape = (uint8_t)frame->shape };
+}
+
+void vcl_tensor_model(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables, int class,
+                      struct vcl_model *model)
+{
+    const struct vcl_class_model *const own = &tables->own[class];
+    if (frame->flags & VCL_FLAG_TABLES && own->tabled)
+        vcl_model_take(own->freq, model);
+    else if (frame->flags & VCL_FLAG_CLASS_MODELS)
+        vcl_model_make(own->shape, class, frame->fine + own->fine, model);
+    else
+        vcl_model_make(frame->shape, class, frame->fine, model);
+}
+
+void vcl_tensor_tables_renew(struct vcl_tensor_tables *tables) { atomic_store(&tables->classes->ready, 0); }
+
+static void make_class(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables, int decoding,
+                       int class)
+{
+    struct vcl_class_tables *const to = tables->classes;
     struct vcl_model model;
-    for (int class = 0; class < VCL_MODEL_CLASSES; class ++) {
-        vcl_model_make(frame->shape, class, frame->fine, &model);
-        if (decoding) {
-            vcl_model_slots(&model, tables->slots[class]);
-            continue;
-        }
-        vcl_model_codes(&model, tables->codes[class]);
-        tables->bends[class] = vcl_trellis_bend(&model, (4 * (class - VCL_MODEL_UNIT) + frame->fine) >> 4,
-                                                tables->lambda, frame->shift);
+    vcl_tensor_model(frame, tables, class, &model);
+    if (decoding) {
+        vcl_model_slots(&model, to->slots[class]);
+        return;
     }
+    const int octave = (4 * (class - VCL_MODEL_UNIT) + frame->fine) >> 4;
+    vcl_model_codes(&model, to->codes[class]);
+    to->bends[class] = vcl_trellis_bend(&model, octave, tables->lambda, frame->shift);
+}
+
+static void need_classes(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables, int decoding,
+                         uint64_t needed)
+{
+    struct vcl_class_tables *const to = tables->classes;
+    if ((needed & ~atomic_load(&to->ready)) == 0)
+        return;
+    pthread_mutex_lock(&to->lock);
+    for (uint64_t missing = needed & ~atomic_load(&to->ready); missing; missing &= missing - 1)
+        make_class(frame, tables, decoding, __builtin_ctzll(missing));
+    atomic_fetch_or(&to->ready, needed);
+    pthread_mutex_unlock(&to->lock);
+}
+
+static int limit_class(int class)
+{
+    return class < 0 ? 0 : class >= VCL_MODEL_CLASSES ? VCL_MODEL_CLASSES - 1 : class;
+}
+
+/* A bit for every class that a row's and a column's may add up to. */
+static uint64_t classes_of(const struct vcl_lanes *lanes, int least_col, int most_col)
+{
+    uint64_t mask = 0;
+    for (uint32_t r = 0; r < lanes->rows; r++)
+        for (int t = limit_class(lanes->row_class[r] + least_col),
+                 most = limit_class(lanes->row_class[r] + most_col);
+             t <= most; t++)
+            mask |= (uint64_t)1 << t;
+    return mask;
+}
+
+/* Classes 0, of lanes without a row, count too. */
+static void prepare_classes(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
+                            int decoding, const struct vcl_lanes *lanes)
+{
+    int least = 0, most = 0;
+    for (uint32_t c = 0; lanes->col_class && c < lanes->cols; c++) {
+        least = lanes->col_class[c] < least ? lanes->col_class[c] : least;
+        most = lanes->col_class[c] > most ? lanes->col_class[c] : most;
+    }
+    uint64_t needed = classes_of(lanes, least, most);
+    for (int t = limit_class(least); lanes->rows % (uint32_t)lanes->lanes && t <= limit_class(most); t++)
+        needed |= (uint64_t)1 << t;
+    need_classes(frame, tables, decoding, needed);
 }
 
 /* NULL if all are 0, as they mostly are. */
@@ -274,8 +447,8 @@ static struct vcl_lanes lanes_of(const struct vcl_frame *frame, const struct vcl
                                .cols = rect.cols,
                                .row_class = work->row_class,
                                .col_class = classes_or_none(tables->col_class + rect.col, rect.cols),
-                               .codes = tables->codes[0],
-                               .slots = tables->slots[0] };
+                               .codes = tables->classes->codes[0],
+                               .slots = tables->classes->slots[0] };
 }
 
 size_t vcl_tensor_start_bytes(const struct vcl_frame *frame)
@@ -426,10 +599,11 @@ size_t vcl_tensor_encode(const struct vcl_frame *frame, const struct vcl_tensor_
     const struct vcl_scaling scaling = { 1 / frame->step, VCL_INDEX_MAX };
     choose_row_classes(tables, rect, x, row_period(frame), work->row_class, dst);
     const struct vcl_lanes lanes = lanes_of(frame, tables, rect, work);
+    prepare_classes(frame, tables, 0, &lanes);
     for (uint32_t row = 0; row < rect.rows; row += (uint32_t)frame->lanes) {
         const size_t at = (size_t)row * rect.cols;
         struct vcl_stripe stripe = vcl_lanes_stripe(&lanes, row);
-        stripe.bends = tables->bends;
+        stripe.bends = tables->classes->bends;
         kernels->load_rows(&stripe, &scaling, x + at, rect.cols, work->u);
         find_path(frame, tables, rect, &stripe, work, work->j + at);
         if (counts)
@@ -467,6 +641,7 @@ int vcl_tensor_decode(const struct vcl_frame *frame, const struct vcl_tensor_tab
     struct vcl_lanes_reader r;
     if (n == 0 || n > bytes || !vcl_lanes_open(&lanes, src + n, bytes - n, &r))
         return 0;
+    prepare_classes(frame, tables, 1, &lanes);
     for (uint32_t row = 0; row < rect.rows; row += (uint32_t)frame->lanes)
         decode_stripe(&lanes, &points, row, &r, work->j, (uint8_t *)dst + row * row_bytes);
     return vcl_lanes_close(&lanes, &r);

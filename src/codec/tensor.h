@@ -2,6 +2,9 @@
 #ifndef VCL_TENSOR_H
 #define VCL_TENSOR_H
 
+#include <pthread.h>
+#include <stdatomic.h>
+
 #include "base/mem.h"
 #include "codec/frame.h"
 #include "codec/model.h"
@@ -10,14 +13,30 @@
 /* Larger values, in half-steps, are listed with the non-finite ones. */
 enum { VCL_INDEX_MAX = 30000 };
 
+/* A class' own model, where a frame has them: its shape and its fine over the frame's; or its own table. */
+struct vcl_class_model {
+    uint8_t shape;
+    int8_t fine;
+    uint8_t tabled;
+    uint16_t freq[2][VCL_MODEL_SYMBOLS];
+};
+
+/* What the kernels look up, by class; made when a tile first needs a class. */
+struct vcl_class_tables {
+    pthread_mutex_t lock;                                     /* of making */
+    _Atomic uint64_t ready;                                   /* a bit for each class */
+    uint32_t slots[VCL_MODEL_CLASSES][2 * VCL_MODEL_TOTAL];   /* decoding, as vcl_model_slots */
+    uint32_t codes[VCL_MODEL_CLASSES][2 * VCL_MODEL_SYMBOLS]; /* encoding, as vcl_model_codes */
+    struct vcl_bend bends[VCL_MODEL_CLASSES];                 /* encoding, as vcl_trellis_bend */
+};
+
 /* What all tiles of a frame share, besides its header: tables and the columns' classes. */
 struct vcl_tensor_tables {
     const struct vcl_kernels *kernels;
-    uint32_t slots[VCL_MODEL_CLASSES][2 * VCL_MODEL_TOTAL];   /* decoding only, as vcl_model_slots */
-    uint32_t codes[VCL_MODEL_CLASSES][2 * VCL_MODEL_SYMBOLS]; /* encoding only, as vcl_model_codes */
-    struct vcl_bend bends[VCL_MODEL_CLASSES];                 /* encoding, as vcl_trellis_bend */
-    float lambda;    /* encoding: squared half-steps a bit is worth */
-    double row_unit; /* encoding: 1 / variance of a row of class row_base */
+    struct vcl_class_tables *classes;
+    struct vcl_class_model own[VCL_MODEL_CLASSES]; /* with VCL_FLAG_CLASS_MODELS or VCL_FLAG_TABLES */
+    float lambda;                                  /* encoding: squared half-steps a bit is worth */
+    double row_unit;                               /* encoding: 1 / variance of a row of class row_base */
     int row_base;
     int one_row_class; /* encoding: the same for all rows of a tile */
     /* cols of each */
@@ -64,14 +83,21 @@ struct vcl_tensor_tables *vcl_tensor_tables_create(const struct vcl_mem *mem,
 enum vcl_status vcl_tensor_tables_add_feedback(const struct vcl_mem *mem, const struct vcl_frame *frame,
                                                const float *feedback, struct vcl_tensor_tables *tables);
 void vcl_tensor_tables_destroy(const struct vcl_mem *mem, struct vcl_tensor_tables *tables);
-/* Probabilities from the frame's shape and fine. */
-void vcl_tensor_tables_make(const struct vcl_frame *frame, int decoding, struct vcl_tensor_tables *tables);
+/* A class' probabilities, from the frame's shape and fine or its own. */
+void vcl_tensor_model(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables, int class,
+                      struct vcl_model *model);
+/* The frame's model or lambda changed: all classes are made anew. */
+void vcl_tensor_tables_renew(struct vcl_tensor_tables *tables);
+/* A table's bytes; returns how many, 128 at most. */
+size_t vcl_tensor_put_table(const uint16_t freq[VCL_MODEL_SYMBOLS], uint8_t *dst);
+/* Forgets classes' own models. */
+void vcl_tensor_tables_plain(const struct vcl_frame *frame, struct vcl_tensor_tables *tables);
 /* The side bytes that tables (to which frame's flags) make; returns how many, at most
  * vcl_tensor_side_bound. */
 size_t vcl_tensor_side_write(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
                              uint8_t *dst);
 size_t vcl_tensor_side_bound(uint64_t cols);
-/* The columns' classes, steps and means from the frame's side bytes; 0 if they are damaged. */
+/* Everything in the frame's side bytes; 0 if they are damaged. */
 int vcl_tensor_tables_read(const struct vcl_frame *frame, struct vcl_tensor_tables *tables);
 /* The columns' steps from the frame's step and their exponents; 0 if one is not finite. */
 int vcl_tensor_tables_steps(const struct vcl_frame *frame, struct vcl_tensor_tables *tables);
