@@ -1,6 +1,7 @@
 #!/bin/sh
-# Every fuzzer of fuzz/ for some seconds, with libFuzzer and sanitizers, from the golden vectors on.  What they find stays in BUILD/corpus,
-# what crashes them in BUILD.  Without clang and its runtime it only says so.  Usage: fuzz.sh BUILD JOBS SECONDS
+# Every fuzzer of fuzz/ for some seconds, with libFuzzer and sanitizers, from the golden vectors or from seeds.py's inputs on.  What they
+# find stays in BUILD/corpus, what crashes them in BUILD.  Without clang and its runtime it only says so.
+# Usage: fuzz.sh BUILD JOBS SECONDS
 set -e
 build=$1 jobs=$2 seconds=$3
 
@@ -19,11 +20,14 @@ cmake --build "$build" -j "$jobs" >/dev/null
 
 LSAN_OPTIONS=suppressions=$PWD/tests/lsan.supp:print_suppressions=0 VCLLM_MODULE_DIR=$build
 export LSAN_OPTIONS VCLLM_MODULE_DIR
+python3 fuzz/seeds.py "$build/seeds"
 for fuzzer in "$build"/fuzz_*; do
     name=$(basename "$fuzzer")
+    seeds=tests/vectors
+    [ "$name" = fuzz_roundtrip ] && seeds=$build/seeds
     mkdir -p "$build/corpus/$name"
     echo "$name: $seconds seconds"
-    if ! "$fuzzer" -max_total_time="$seconds" -timeout=20 -artifact_prefix="$build/" "$build/corpus/$name" tests/vectors \
+    if ! "$fuzzer" -max_total_time="$seconds" -timeout=20 -artifact_prefix="$build/" "$build/corpus/$name" "$seeds" \
         >"$build/log-$name" 2>&1; then
         tail -n 60 "$build/log-$name"
         exit 1

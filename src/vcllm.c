@@ -308,18 +308,23 @@ static void fill_info(const struct vcl_frame *frame, struct vcl_info *info)
                                .tile_cols = frame->plan.tile_cols,
                                .depth = frame->depth };
     info->rotated = (frame->flags & VCL_FLAG_ROTATED) != 0;
-    if (frame->codec == VCL_CODEC_TENSOR) {
-        info->transposed = (frame->flags & VCL_FLAG_TRANSPOSED) != 0;
-        info->transform_down = frame->transform.down ? 1 << frame->transform.down : 0;
-        info->transform_along = frame->transform.along ? 1 << frame->transform.along : 0;
-        info->states = 1 << frame->states;
-        info->lanes = frame->lanes;
-    }
     info->row_scales = (frame->flags & VCL_FLAG_ROW_SCALES) != 0;
     info->non_finite = (frame->flags & VCL_FLAG_NON_FINITE) != 0;
     info->snr = frame->codec == VCL_CODEC_ALIAS  ? NAN
               : vcl_codec_is_exact(frame->codec) ? INFINITY
                                                  : frame->snr;
+}
+
+/* Only of a frame that was not refused: its fields are in their ranges. */
+static void fill_tensor_info(const struct vcl_frame *frame, struct vcl_info *info)
+{
+    if (frame->codec != VCL_CODEC_TENSOR)
+        return;
+    info->transposed = (frame->flags & VCL_FLAG_TRANSPOSED) != 0;
+    info->transform_down = frame->transform.down ? 1 << frame->transform.down : 0;
+    info->transform_along = frame->transform.along ? 1 << frame->transform.along : 0;
+    info->states = 1 << frame->states;
+    info->lanes = frame->lanes;
 }
 
 enum vcl_status vcl_peek(const void *bytes, size_t n, struct vcl_info *info, const char **target,
@@ -334,6 +339,7 @@ enum vcl_status vcl_peek(const void *bytes, size_t n, struct vcl_info *info, con
     info->fault = fault;
     if (status)
         return status;
+    fill_tensor_info(&frame, info);
     if (target)
         *target = frame.target;
     if (target_length)

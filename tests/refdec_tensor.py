@@ -48,7 +48,8 @@ def read_classes(data, count, period=1):
 # ---- model -----------------------------------------------------------------------------------------------------
 
 def distribution(shape):
-    text = open(HEADER, encoding="ascii").read()
+    with open(HEADER, encoding="ascii") as file:
+        text = file.read()
     numbers = [int(n) for n in re.findall(r"(\d+)u\b", text)]
     return numbers[137 * shape:137 * (shape + 1)]
 
@@ -157,7 +158,7 @@ class Lanes:
         self.x[low] = self.x[low] << 16 | self.words[self.word_at:self.word_at + len(low)]
         self.word_at += len(low)
 
-    def escape(self, parity):
+    def escape(self, parity, h):
         u = 0
         for shift in (0, 7, 14):
             need(self.escape_at < len(self.escapes), "escapes used up")
@@ -166,7 +167,7 @@ class Lanes:
             u |= (byte & 127) << shift
             if byte < 128:
                 z = -(u + 1) // 2 if u & 1 else u // 2
-                need(-8192 <= z < 8192, "escape out of range")
+                need(-8192 <= z << h < 8192, "escape out of range")
                 return 2 * z + parity
         raise Damaged("escape too long")
 
@@ -196,7 +197,7 @@ def decode_points(frame, data, rows, cols, col_classes):
             lanes.refill(n)
             k = y - 32
             for lane in np.flatnonzero((y == 0) | (y == 63)):
-                k[lane] = lanes.escape(int(y[lane]) & 1)
+                k[lane] = lanes.escape(int(y[lane]) & 1, frame.shift)
             if frame.shift:
                 k = (k << frame.shift) + (lanes.x[:n] & ((1 << frame.shift) - 1))
                 lanes.x[:n] >>= frame.shift
@@ -214,7 +215,8 @@ def decode_values(frame, data, rows, cols, col_classes, steps):
     offsets[1:] = np.array(frame.centroids, np.float32) / np.float32(256)
     size = np.abs(j)
     move = np.where(size <= 8, offsets[np.minimum(size, 8)], np.float32(0)).astype(np.float32)
-    return (j.astype(np.float32) + np.where(j < 0, -move, move)) * steps
+    largest = np.finfo(np.float32).max
+    return np.clip((j.astype(np.float32) + np.where(j < 0, -move, move)) * steps, -largest, largest)
 
 
 FRACTIONS = np.array([0x3F800000, 0x3F9837F0, 0x3FB504F3, 0x3FD744FD], np.uint32).view(np.float32)

@@ -16,6 +16,7 @@ import numpy as np
 
 import refdec
 import refenc
+import refenc_tensor
 from driver import Case, run_vcllm
 
 SEED = 20240521
@@ -95,6 +96,15 @@ class HandMade(Same):
         frames.append(("empty", refenc.frame(refdec.LOSSLESS, "F32", (0, 4), struct.pack("<QII", 4, 1, 64))))
         self.check_same(self.write("lossless.safetensors", refenc.container(frames)), "lossless")
 
+    def test_tensor(self):
+        """Codec 4: every field at its ends; classes, escapes, lists and steps that no encoder of ours writes."""
+        rng = np.random.default_rng(SEED)
+        frames = list(tensor_models(rng)) + list(tensor_sides(rng)) + list(tensor_values(rng))
+        frames.append(("empty", refenc.frame(refdec.TENSOR, "F32", (0, 4), refenc_tensor.part(4, 64, 64))))
+        frames.append(("0-d", refenc_tensor.tensor("F64", (), [[-7]])))
+        with np.errstate(all="ignore"):
+            self.check_same(self.write("tensor.safetensors", refenc.container(frames)), "tensor")
+
     def test_streams(self):
         """Codecs, depths, chroma, lossless and lossy; pictures as they stand and wrapped."""
         rng = np.random.default_rng(SEED)
@@ -133,6 +143,70 @@ class HandMade(Same):
 
         part = {"step": 0.01, "seed": 77 if flags & refdec.ROTATED else 0}
         return refenc.video(3, dtype, shape, refenc.samples(rng, shape, 8), side=side, flags=flags, part=part, **tiles)
+
+
+def indices(rng, rows, cols, size=2.0):
+    """As an encoder makes them, and some far beyond."""
+    k = rng.normal(0, size, (rows, cols)).round().astype(int)
+    k.reshape(-1)[rng.integers(0, k.size, 1 + k.size // 50)] = rng.integers(-16384, 16384)
+    return k
+
+
+def tensor_models(rng):
+    sizes = itertools.cycle([(1, 40), (7, 9), (33, 20), (70, 31), (64, 5), (40, 1)])
+    for i, (states, lanes) in enumerate(itertools.product((0, 2, 3, 4, 5, 6, 7, 8), (8, 32))):
+        rows, cols = next(sizes)
+        model = {"states": states, "lanes": lanes, "shift": i * 5 % 9, "shape": i % 8, "fine": (-16, -3, 0, 16)[i % 4]}
+        k = indices(rng, rows, cols, 2 + i)
+        yield f"model {model}", refenc_tensor.tensor(refdec.LOSSY[i % 4], (rows, cols), k, **model)
+    k = indices(rng, 50, 30)
+    yield "all indices at the ends", refenc_tensor.tensor("F32", (8, 8), np.tile([[-16384, 16383]], (8, 4)), states=0)
+    yield "ends by low bits", refenc_tensor.tensor("F32", (8, 8), np.tile([[-16384, 16383]], (8, 4)), states=0, shift=8)
+    yield "tiles of part of a stripe", refenc_tensor.tensor("F16", (50, 30), k, tile_rows=13, tile_cols=7)
+    for classes in (rng.integers(-128, 128, 50), [-128] * 50, [127, -128] * 25, rng.integers(-10, 50, 50)):
+        yield f"row classes {classes[:2]}", refenc_tensor.tensor("F32", (50, 30), k, row_classes=classes)
+
+
+def tensor_sides(rng):
+    k = indices(rng, 24, 40)
+    make = lambda flags=0, model=None, **sides: refenc_tensor.tensor(
+        "F32", (24, 40), k, flags=flags, col_classes=sides.get("col_classes"),
+        fields={"sides": refenc_tensor.sides(**sides), **(model or {})}, tile_cols=19, shift=2)
+    for rice in range(6):
+        yield f"column classes, {rice}", make(col_classes=rng.integers(-20, 21, 40), rice=rice)
+    zeros, exponents, means = np.zeros(40, int), rng.integers(-64, 65, 40), rng.normal(0, 5, 40)
+    yield "column classes of 0", make(col_classes=zeros)
+    yield "steps", make(16, col_classes=zeros, exponents=exponents)
+    yield "means", make(8, means=means)
+    yield "both and classes", make(24, col_classes=rng.integers(-128, 128, 40), exponents=exponents, means=means)
+    yield "steps that vanish", make(16, {"step": 1e-44}, col_classes=zeros, exponents=exponents)
+
+
+def tensor_values(rng):
+    """Transforms, rotation, lists, transposed; values that overflow on the way or at the end."""
+    def lists(number, values):
+        return refenc.runs([(0, 3, b"\0\0\xc0\x7f"), (5, 1, b"\1\2\3\4"), (values - 1, 1, b"\0\0\x80\xff")])
+
+    for i, (down, along) in enumerate(itertools.product((0, 2, 3, 4, 5), repeat=2)):
+        rows, cols, k = 70, 40 + i, indices(rng, 70, 40 + i)
+        centroids = rng.integers(-128, 128, 8).tolist()
+        fields = {"transform": down | along << 4, "step": 0.1 * (i + 1), "centroids": centroids}
+        flags = (0, 32, 4, 36)[i % 4]
+        dims = (cols, rows) if flags & 32 else (rows, cols)
+        yield f"transform {down} {along} flags {flags}", refenc_tensor.tensor(
+            "F32", dims, k, flags=flags, fields=fields, side=lists if flags & 4 else None,
+            row_classes=rng.integers(0, 40, rows), tile_rows=48, tile_cols=33, lanes=32)
+    k = indices(rng, 30, 20)
+    for dtype, flags in itertools.product(refdec.LOSSY, (1, 33, 41)):
+        means = refenc_tensor.sides(means=rng.normal(0, 1, 20)) if flags & 8 else b""
+        yield f"{dtype} flags {flags}", refenc_tensor.tensor(dtype, (20, 30) if flags & 32 else (30, 20), k, flags=flags,
+                                                             fields={"seed": 2 ** 32 - 1, "sides": means}, tile_rows=16)
+    for dtype, step in (("F16", 3000.0), ("BF16", 3e38), ("F32", 3e38), ("F64", 3e38), ("F16", 1e-8), ("F32", 1e-45),
+                        ("F32", 0.0)):
+        yield f"{dtype} step {step}", refenc_tensor.tensor(dtype, (30, 20), k, fields={"step": step})
+    one = np.zeros((4, 4), int)
+    one[0, 0] = 30
+    yield "overflow before the transform", refenc_tensor.tensor("F32", (4, 4), one, fields={"step": 3e38, "transform": 0x22})
 
 
 # ---- frames made by hand that are wrong, every checksum right ----------------------------------------------------
@@ -343,8 +417,128 @@ def hostile_lossless():
     yield "with a flag", refenc.lossless("BF16", (700,), values, tile, flags=1)
 
 
+def hostile_tensor():
+    """Headers and side data; everything is about 20 x 30 values in F32, some of them escapes, unless said."""
+    rng = np.random.default_rng(SEED)
+    k = indices(rng, 20, 30)
+    tile = refenc_tensor.join(refenc_tensor.tile(k))
+    value_hash = refdec.Frame(refenc_tensor.tensor("F32", (20, 30), k)).tiles[0][3]
+
+    def made(content=tile, dtype="F32", dims=(20, 30), cut=(20, 30), cols=30, flags=0, **fields):
+        return refenc.frame(refdec.TENSOR, dtype, dims, refenc_tensor.part(cols, *cut, **fields), [(content, value_hash)],
+                            flags=flags)
+
+    assert made() == refenc_tensor.tensor("F32", (20, 30), k)
+    for dtype in ("I32", "F8_E4M3", "F4", "C64"):
+        yield f"tensor of {dtype}", made(dtype=dtype)
+    for name, values in (("states", (1, 9, 255)), ("lanes", (0, 1, 7, 9, 16, 31, 33, 255)), ("shift", (9, 32, 255)),
+                         ("shape", (8, 255)), ("fine", (-17, 17, -128, 127)), ("zero", (1, 256)), ("seed", (1,)),
+                         ("transform", (1, 6, 15, 16, 96, 240, 255)), ("snr", (float("nan"),)),
+                         ("step", (-1.0, -0.0, float("nan"), float("inf")))):
+        for value in values:
+            yield f"{name} {value}", made(**{name: value})
+    for bit in (1, 6, 16, 31):
+        yield f"tensor with flag bit {bit}", made(flags=1 << bit)
+    yield "rows that become too many lanes", made(dims=(1, 1 << 20), cut=(1, 1 << 20), cols=1 << 20)
+    yield "rows that become too many lanes of 32", made(cut=((1 << 17) - 31, 32), lanes=32)
+    yield "tile of 2^23", made(cut=(1 << 12, 1 << 11))
+    yield "S cut off", made(size=1)
+    yield "S 2^32-1", made(size=2 ** 32 - 1)
+    yield from hostile_columns(made)
+    yield from hostile_tensor_tiles(rng, made, k)
+
+
+def hostile_columns(made):
+    classes, right = [5] + [0] * 29, refenc_tensor.class_list([5] + [0] * 29)
+    means = np.ones(30)
+    for what, data in (("of one byte", b"\0"), ("empty", b"\0\0"), ("a byte short", right[:-1]),
+                       ("a byte long", right + b"\0"), ("of ones", b"\0\0" + b"\xff" * 200),
+                       ("with parameter 6", right[:1] + b"\6" + right[2:]),
+                       ("with parameter 255", right[:1] + b"\xff" + right[2:]),
+                       ("above 127", refenc_tensor.class_list([127] + [128] * 29)),
+                       ("below -128", refenc_tensor.class_list([-128] + [-129] * 29)), ("twice", right * 2)):
+        yield f"column classes {what}", made(sides=data)
+    infinite, nan = means.copy(), means.copy()
+    infinite[29], nan[0] = np.inf, np.nan
+    only = lambda **lists: refenc_tensor.sides(**lists)
+    yield "no means", made(sides=b"", flags=8)
+    yield "means cut off", made(sides=only(means=means)[:-2], flags=8)
+    yield "means and a byte", made(sides=only(means=means) + b"\0", flags=8)
+    yield "infinite mean", made(sides=only(means=infinite), flags=8)
+    yield "NaN for a mean", made(sides=only(means=nan), flags=8)
+    yield "means without the flag", made(sides=only(means=means))
+    yield "no steps", made(sides=b"", flags=16)
+    yield "steps without classes", made(sides=right, flags=16)
+    yield "steps without the flag", made(sides=only(col_classes=classes, exponents=classes))
+    for exponent in (-128, -65, 65, 127):
+        yield f"step exponent {exponent}", made(sides=only(col_classes=classes, exponents=[exponent] * 30), flags=16)
+    yield "infinite step", made(sides=only(col_classes=classes, exponents=[1] * 30), flags=16, step=3e38)
+
+
+def hostile_tensor_tiles(rng, made, k):
+    parts = refenc_tensor.tile(k)
+    good = lambda size=None, **changed: refenc_tensor.join({**parts, **changed}, size)
+    tile, states, words, escapes, rows = good(), parts["states"], parts["words"], parts["escapes"], parts["rows"]
+    changed = lambda numbers, at, new: [*numbers[:at], new, *numbers[at + 1:]]
+    assert len(escapes) > 4 and len(words) > 4
+    for size in (*range(45), len(tile) - 2, len(tile) - 1):
+        yield f"tensor tile cut to {size}", made(tile[:size])
+    for more in (1, 2, 3):
+        yield f"tensor tile with {more} bytes more", made(tile + bytes(more))
+    yield "tensor tile of 2^20 zeros", made(bytes(1 << 20))
+    yield "tensor tile of noise", made(rng.bytes(len(tile)))
+    yield "row classes with parameter 6", made(good(rows=rows[:1] + b"\6" + rows[2:]))
+    yield "row classes of ones", made(good(rows=b"\0\0" + b"\xff" * 100))
+    yield "row classes above 127", made(good(rows=refenc_tensor.class_list([127] + [128] * 19)))
+    yield "row class 26", made(good(rows=refenc_tensor.class_list([26] + [24] * 19)))
+    for size in (0, len(escapes) - 1, len(escapes) + 1, len(tile), 2 ** 31, 2 ** 32 - 1):
+        yield f"{size} bytes of escapes said", made(good(size=size))
+    yield "an escape less", made(good(escapes=escapes[:-2]))
+    yield "an escape more", made(good(escapes=escapes + b"\2"))
+    long = refenc_tensor.tile([[20000 if r == c == 0 else 0 for c in range(30)] for r in range(20)])
+    for what, escape in (("of four bytes", b"\x80\x80\x80\0"), ("8192", refenc_tensor.escape(8192)),
+                         ("-8193", refenc_tensor.escape(-8193)), ("that does not end", b"\x80\x80"),
+                         ("2^21-1", b"\xff\xff\x7f")):
+        yield f"escape {what}", made(refenc_tensor.join({**long, "escapes": escape}))
+    for state in (0, 1, 65535):
+        yield f"lane at {state}", made(good(states=changed(states, 3, state)))
+    for lane in range(8):
+        yield f"another state of lane {lane}", made(good(states=changed(states, lane, states[lane] ^ 1 << 20)))
+    yield "states of 2^32-1", made(good(states=[2 ** 32 - 1] * 8))
+    yield "a word less", made(good(words=words[:-1]))
+    yield "a word more", made(good(words=[*words, 0]))
+    yield "no words", made(good(words=[]))
+    yield "another word", made(good(words=changed(words, 2, words[2] ^ 1)))
+    yield from hostile_lanes(made)
+
+
+def hostile_lanes(made):
+    few = refenc_tensor.tile(np.ones((3, 200), int))         # of 8 lanes, 5 are idle
+    for lane, state in ((3, 65535), (7, 0), (5, 65537)):
+        states = [*few["states"][:lane], state, *few["states"][lane + 1:]]
+        yield f"idle lane {lane} at {state}", made(refenc_tensor.join({**few, "states": states}), dims=(3, 200),
+                                                   cols=200, cut=(3, 200))
+    low = refenc_tensor.tile([[1 << 12] * 30] * 20, shift=3)
+    for z in (1024, -1025, 8191):
+        one = {**low, "escapes": refenc_tensor.escape(z) + low["escapes"][2:]}
+        yield f"escape {z} with 3 low bits", made(refenc_tensor.join(one), shift=3)
+    nan = b"\0\0\xc0\x7f"
+    parts = refenc_tensor.tile(np.ones((20, 30), int))
+    for name, entries in (("out of order", [(9, 1, nan), (3, 1, nan)]), ("overlapping", [(3, 4, nan), (6, 2, nan)]),
+                          ("out of the tile", [(590, 11, nan)]), ("starting beyond the tile", [(600, 1, nan)]),
+                          ("empty", [(3, 0, nan)]), ("of 2^32-1", [(1, 2 ** 32 - 1, nan)])):
+        yield f"tensor runs {name}", made(refenc_tensor.join({**parts, "side": refenc.runs(entries)}), flags=4)
+    for count in (1, 2 ** 31, 2 ** 32 - 1):
+        yield f"{count} tensor runs", made(struct.pack("<I", count) + refenc_tensor.join(parts), flags=4)
+    yield "no list", made(b"\0\0\0", flags=4)
+    large = refenc_tensor.join(refenc_tensor.tile([[15000, -15000] * 15] * 20))
+    yield "NaN from the rotation", made(large, flags=1, step=3e38)
+    yield "NaN from the transform", made(large, transform=0x22, step=3e38)
+
+
 class Hostile(Case):
-    def refused(self, what, victim):
+    def refused(self, what, victim, but=None):
+        """but: what the reason is not."""
         frames = [("good", refenc.exact("F32", (2, 2), bytes(16))), ("good alias", refenc.alias("F32", (2, 2), "good")),
                   ("victim", victim)]
         path, out = self.write("hostile.safetensors", refenc.container(frames)), self.folder / "out.safetensors"
@@ -353,6 +547,8 @@ class Hostile(Case):
             self.assertEqual(run.returncode, 1, f"verify: {run.stderr}")
             self.assertIn("hostile.safetensors", run.stderr)
             self.assertIn("victim", run.stderr)
+            if but:
+                self.assertNotIn(but, run.stderr)
             run = run_vcllm("decompress", path, "-o", out)
             self.assertEqual(run.returncode, 1, f"decompress: {run.stderr}")
             self.assertEqual(os.listdir(self.folder), ["hostile.safetensors"], "left behind")
@@ -371,6 +567,11 @@ class Hostile(Case):
     def test_lossless(self):
         for what, frame in hostile_lossless():
             self.refused(what, frame)
+
+    def test_tensor(self):
+        with np.errstate(all="ignore"):
+            for what, frame in hostile_tensor():
+                self.refused(what, frame, "their checksum")
 
     def test_aliases(self):
         for what, frame in hostile_aliases():

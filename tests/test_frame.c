@@ -425,6 +425,30 @@ static void targets_out_of_reach(void **unused)
     free(frame);
 }
 
+/* Fault: a search that ends without a result leaves something behind for the exact frame that takes its
+ * place. */
+static void failed_searches_fall_back(void **unused)
+{
+    (void)unused;
+    enum { N = 64 * 64 };
+    static const float scales[] = { 1e-36f, 1e-10f, 1, 1e30f };
+    static float x[N], y[N];
+    const struct vcl_tensor tensor = matrix(VCL_DTYPE_F32, 64, 64);
+    for (int i = 0; i < 88; i++) {
+        const struct vcl_params params = params_of(VCL_CODEC_TENSOR, VCL_GOAL_SNR, 95 + i / 4 * 5);
+        struct vcl_report report;
+        size_t bytes;
+        random_fill(x, N, 6, random_normal);
+        for (size_t k = 0; k < N; k++)
+            x[k] *= scales[i % 4];
+        uint8_t *const frame = encode(&tensor, x, &params, &bytes, &report);
+        decode(frame, bytes, y, sizeof y);
+        assert_true(report.codec == VCL_CODEC_TENSOR || memcmp(x, y, sizeof x) == 0);
+        assert_true(report.snr >= params.target);
+        free(frame);
+    }
+}
+
 /* ---- API ------------------------------------------------------------------------------------- */
 
 /* Fault: an alias that does not name its target, or a hostile name taken. */
@@ -627,6 +651,7 @@ int main(void)
         cmocka_unit_test(options_round_trip),
         cmocka_unit_test(odd_tensors),
         cmocka_unit_test(targets_out_of_reach),
+        cmocka_unit_test(failed_searches_fall_back),
         cmocka_unit_test(aliases),
         cmocka_unit_test(arguments_are_checked),
         cmocka_unit_test(missing_module),

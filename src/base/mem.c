@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sanitize.h"
+
 static void *from_malloc(void *user, size_t bytes)
 {
     (void)user;
@@ -32,6 +34,13 @@ struct head {
 _Static_assert(sizeof(struct head) <= ALIGNMENT, "the head fits before the block");
 
 static struct head *head_of(void *block) { return (struct head *)((uint8_t *)block - sizeof(struct head)); }
+
+/* From a block to the end of its allocation. */
+static size_t reach_of(void *block)
+{
+    const struct head *const head = head_of(block);
+    return head->bytes + 2 * ALIGNMENT - (size_t)((uint8_t *)block - (uint8_t *)head->allocation);
+}
 
 /* ---- blocks kept ------------------------------------------------------------------------------- */
 
@@ -65,6 +74,7 @@ static void *find_spare(struct vcl_spares *spares, size_t bytes)
 
 static void give_back(const struct vcl_mem *mem, void *block)
 {
+    vcl_unpoison(block, reach_of(block));
     mem->release(mem->user, head_of(block)->allocation);
 }
 
@@ -78,6 +88,7 @@ static void keep(const struct vcl_mem *mem, void *block)
         give_back(mem, block);
         return;
     }
+    vcl_poison(block, bytes);
     spares->block[spares->count++] = block;
     spares->bytes += bytes;
 }
@@ -116,6 +127,7 @@ static void *allocate(const struct vcl_mem *mem, size_t bytes)
         return NULL;
     uint8_t *const block = allocation + 2 * ALIGNMENT - (uintptr_t)allocation % ALIGNMENT;
     *head_of(block) = (struct head){ allocation, bytes };
+    vcl_poison(block, reach_of(block));
     return block;
 }
 
@@ -132,6 +144,8 @@ void *vcl_alloc_raw(const struct vcl_mem *mem, size_t count, size_t size)
         give_all_back(mem);
         block = allocate(mem, bytes);
     }
+    if (block)
+        vcl_unpoison(block, bytes);
     return block;
 }
 

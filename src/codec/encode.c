@@ -281,6 +281,7 @@ static enum vcl_status encode_exact(struct vcl_encoder *e, enum vcl_codec codec)
     e->frame.codec = codec;
     e->frame.flags = 0;
     e->frame.side_bytes = 0;
+    e->coder.counting = 0; /* a search that failed may have been */
     vcl_plan_flat(e->frame.values, &e->frame.plan);
     enum vcl_status status = prepare(e);
     if (!status)

@@ -219,7 +219,7 @@ static unsigned choose_models(struct vcl_lossless *work, const uint8_t *plane, s
         add_counts(m[2 * c].counts, m[2 * c + 1].counts, m[MAX_CLASSES + c].counts);
     for (unsigned bits = 0; bits <= 2; bits++) {
         uint64_t cost = 8 * class_map_bytes(n, bits);
-        for (struct model *k = m + 8 - (2u << bits); k < m + 8 - (1u << bits); k++) {
+        for (struct model *k = m + (8 - (2u << bits)); k < m + (8 - (1u << bits)); k++) {
             uint8_t table[VCL_RANS_TABLE_BYTES];
             vcl_rans_normalise(k->counts, k->frequencies);
             cost += vcl_rans_cost(k->counts, k->frequencies) + 8 * vcl_rans_put_table(k->frequencies, table);
@@ -236,7 +236,7 @@ static unsigned choose_models(struct vcl_lossless *work, const uint8_t *plane, s
 /* Models of `class_bits`: 7 in all, those of two bits first. */
 static const struct model *models_of(const struct vcl_lossless *work, unsigned class_bits)
 {
-    return work->models + 8 - (2u << class_bits);
+    return work->models + (8 - (2u << class_bits));
 }
 
 static unsigned class_at(const struct vcl_lossless *work, size_t block, unsigned class_bits)

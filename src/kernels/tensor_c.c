@@ -11,17 +11,19 @@
 
 /* ---- decoding -------------------------------------------------------------------------------- */
 
-static int get_escape(struct vcl_lanes_reader *r, int parity)
+/* With the low bits the index is to fit its 16. */
+static int get_escape(struct vcl_lanes_reader *r, unsigned shift, int parity)
 {
+    const int most = 8192 >> shift;
     uint32_t u = 0;
-    for (unsigned shift = 0; shift < 21; shift += 7) {
+    for (unsigned at = 0; at < 21; at += 7) {
         if (r->escapes == r->escapes_end)
             break;
         const uint8_t byte = *r->escapes++;
-        u |= (uint32_t)(byte & 127) << shift;
+        u |= (uint32_t)(byte & 127) << at;
         if (byte < 128) {
             const int half = u & 1 ? -(int)(u / 2) - 1 : (int)(u / 2);
-            if (half >= -8192 && half < 8192)
+            if (half >= -most && half < most)
                 return 2 * half + parity;
             break;
         }
@@ -35,7 +37,7 @@ void vcl_get_escapes(struct vcl_lanes_reader *r, uint32_t mask, unsigned shift, 
     const unsigned below = shift + 1;
     for (; mask; mask &= mask - 1) {
         int16_t *const j = column + __builtin_ctz(mask);
-        const int high = get_escape(r, *j >> below & 1);
+        const int high = get_escape(r, shift, *j >> below & 1);
         *j = (int16_t)((unsigned)high << below | ((unsigned)*j & ((1u << below) - 1)));
     }
 }

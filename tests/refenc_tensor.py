@@ -1,0 +1,124 @@
+"""refenc_tensor.py - the tensor codec's part of refenc.py: docs/format.md, "Codec 4", in the other direction.
+
+A tile is made of indices k as its lists, escapes, states and words, so that a test can spoil each before they are joined.
+"""
+import struct
+
+import numpy as np
+
+import refdec
+import refdec_tensor
+import refenc
+
+LOWEST, TOTAL_BITS = 1 << 16, 10
+
+
+def class_list(classes, rice=0, period=1):
+    number, bit = 0, 0
+    for i in range(1, len(classes)):
+        d = int(classes[i]) - int(classes[i - period if i >= period else i - 1])
+        u = 2 * d if d >= 0 else -2 * d - 1
+        number |= ((1 << (u >> rice)) - 1 | (u & (1 << rice) - 1) << (u >> rice) + 1) << bit
+        bit += (u >> rice) + 1 + rice
+    return struct.pack("<bB", classes[0], rice) + number.to_bytes((bit + 7) // 8, "little")
+
+
+def escape(z):
+    u, out = 2 * z if z >= 0 else -2 * z - 1, b""
+    while u >= 128:
+        out, u = out + bytes([u & 127 | 128]), u >> 7
+    return out + bytes([u])
+
+
+class Coder:
+    """rANS lanes, backwards: what is coded first is decoded last."""
+
+    def __init__(self, lanes, shape, fine):
+        self.states, self.words, self.escapes = [LOWEST] * lanes, [], []
+        self.distribution, self.fine, self.tables = refdec_tensor.distribution(shape), fine, {}
+
+    def push(self, lane, freq, start, bits):
+        x = self.states[lane]
+        if x >= freq << 32 - bits:
+            self.words.append(x & 0xFFFF)
+            x >>= 16
+        self.states[lane] = (x // freq << bits) + x % freq + start
+
+    def put_high(self, lane, high, t, g):
+        if (t, g) not in self.tables:
+            self.tables[t, g] = refdec_tensor.frequencies(self.distribution, t, self.fine, g)
+        freq = self.tables[t, g]
+        y = high + 32
+        if not (1 <= y <= 62 and freq[y]):
+            y = 63 if high & 1 else 0
+            self.escapes.append(escape(high >> 1))
+        self.push(lane, freq[y], sum(freq[:y]), TOTAL_BITS)
+
+
+def codebooks(k, v):
+    """g of every index of a row: what the trellis says before it."""
+    state, out = np.zeros(len(k), np.int64), np.zeros_like(k)
+    for c in range(k.shape[1]):
+        out[:, c] = state & 1
+        state = refdec_tensor.next_state(v, state, k[:, c] & 1)
+    return out
+
+
+def tile(k, *, states=3, lanes=8, shift=0, shape=0, fine=0, down=0, rows=None, cols=None, side=b"", rice=0):
+    """The parts of a tile with these indices; rows and cols: classes, 24 and 0 by default."""
+    k = np.asarray(k, np.int64)
+    rows = [24] * len(k) if rows is None else rows
+    cols = [0] * k.shape[1] if cols is None else cols
+    coder, g = Coder(lanes, shape, fine), codebooks(k, states)
+    for first in reversed(range(0, len(k), lanes)):
+        active = range(first, min(first + lanes, len(k)))
+        for c in reversed(range(k.shape[1])):
+            for r in reversed(active if shift else []):
+                coder.push(r - first, 1, int(k[r, c]) & (1 << shift) - 1, shift)
+            for r in reversed(active):
+                t = min(max(int(rows[r]) + int(cols[c]), 0), 39)
+                coder.put_high(r - first, int(k[r, c]) >> shift, t, int(g[r, c]))
+    return {"side": side, "rows": class_list(rows, rice, 1 << down), "escapes": b"".join(reversed(coder.escapes)),
+            "states": coder.states, "words": coder.words[::-1]}
+
+
+def join(parts, size=None):
+    """The tile's bytes; size: the number of escape bytes that is written."""
+    return (parts["side"] + parts["rows"] + struct.pack("<I", len(parts["escapes"]) if size is None else size)
+            + parts["escapes"] + struct.pack(f"<{len(parts['states'])}I", *parts["states"])
+            + struct.pack(f"<{len(parts['words'])}H", *parts["words"]))
+
+
+def part(cols, tile_rows, tile_cols, *, states=3, lanes=8, shift=0, shape=0, fine=0, transform=0, zero=0,
+         centroids=(0,) * 8, step=1.0, snr=30.0, seed=0, sides=b"", size=None):
+    """The codec part; sides: the columns' lists and means; size: what is said of their length."""
+    return struct.pack("<QIIBBBBbBH8bffII", cols, tile_rows, tile_cols, states, lanes, shift, shape, fine, transform, zero,
+                       *centroids, step, snr, seed, len(sides) if size is None else size) + sides
+
+
+def sides(col_classes=None, exponents=None, means=None, rice=0):
+    lists = [class_list(classes, rice) for classes in (col_classes, exponents) if classes is not None]
+    return b"".join(lists) + (b"" if means is None else (np.asarray(means, "<f4").view("<u4") >> 16).astype("<u2").tobytes())
+
+
+def tensor(dtype, dims, k, *, tile_rows=None, tile_cols=None, flags=0, row_classes=None, col_classes=None, side=None,
+           fields=None, **model):
+    """A frame of the indices k, rows x cols of the coded matrix.  row_classes: of all rows; side(number, values): a tile's
+    list; fields: of part; model: states, lanes, shift, shape, fine.  Hashes are refdec's."""
+    k = np.asarray(k, np.int64)
+    rows, cols = k.shape
+    tile_rows, tile_cols = tile_rows or rows, tile_cols or cols
+    fields, tiles = dict(fields or {}), []
+    down = fields.get("transform", 0) & 15
+    for r in range(0, rows, tile_rows):
+        for c in range(0, cols, tile_cols):
+            block = k[r:r + tile_rows, c:c + tile_cols]
+            parts = tile(block, rows=None if row_classes is None else row_classes[r:r + tile_rows],
+                         cols=None if col_classes is None else col_classes[c:c + tile_cols], down=down,
+                         side=side(len(tiles), block.size) if side else b"", **model)
+            tiles.append((join(parts), block.shape, c))
+    header = part(cols, tile_rows, tile_cols, **{**model, **fields})
+    make = lambda hashes: refenc.frame(refdec.TENSOR, dtype, dims, header, [(t[0], h) for t, h in zip(tiles, hashes)],
+                                       flags=flags)
+    parsed = refdec.Frame(make([0] * len(tiles)))
+    return make([refdec.hash32(refdec.decode_lossy_tile(parsed, stored, *shape, c)) for stored, shape, c in tiles])

@@ -1,0 +1,30 @@
+/* Random tensors with random parameters through the fuzzer's properties (fuzz/fuzz_roundtrip.c): whatever
+ * vcllm.h promises of a frame holds, at every level of CPU and with more threads. */
+#include "random.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* Fault: a promise broken for some dtype, shape, value or parameter.  What is said on stderr tells which. */
+static void promises_hold(void **unused)
+{
+    (void)unused;
+    for (uint64_t seed = 1; seed <= 400; seed++) {
+        uint64_t state = seed * 0x9E3779B97F4A7C15 + 1;
+        uint8_t bytes[160];
+        for (size_t i = 0; i < sizeof bytes; i++)
+            bytes[i] = (uint8_t)(random_bits(&state) >> 32);
+        LLVMFuzzerTestOneInput(bytes, seed % 4 == 0 ? sizeof bytes : seed % 4 == 1 ? 45 : 36);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(promises_hold) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
