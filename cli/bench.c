@@ -373,6 +373,14 @@ static int run_all(struct bench *bench, struct vcl_bench_data *data, size_t coun
     return bench->code ? bench->code : code;
 }
 
+static int uses_video(const struct bench *bench)
+{
+    int uses = 0;
+    for (size_t i = 0; i < bench->codec_count; i++)
+        uses |= bench->codecs[i] != VCL_CODEC_TENSOR;
+    return uses;
+}
+
 static int run_on(struct bench *bench, char **paths, int count, uint64_t values)
 {
     const size_t total = (size_t)count + 2;
@@ -383,7 +391,8 @@ static int run_on(struct bench *bench, char **paths, int count, uint64_t values)
     for (int i = 0; i < count && !code; i++)
         code = vcl_bench_file(&data[i + 2], paths[i], values);
     if (!code) {
-        const enum vcl_status status = vcl_probe(bench->ctx, remember_backend, bench);
+        const enum vcl_status status =
+            uses_video(bench) ? vcl_probe(bench->ctx, remember_backend, bench) : VCL_OK;
         code = status == VCL_OK ? run_all(bench, data, total)
                                 : vcl_tell(status, "%s", vcl_context_message(bench->ctx));
     }

@@ -40,6 +40,7 @@ static json_t *describe_settings(const struct vcl_policy *policy)
     vcl_json_set(object, "lossless", json_boolean(policy->lossless));
     vcl_json_set(object, "effort", json_integer(p->effort));
     vcl_json_set(object, "objective", json_integer(p->objective));
+    vcl_json_set(object, "transpose", json_integer(p->transpose));
     vcl_json_set(object, "rotate", json_integer(p->rotate));
     vcl_json_set(object, "seed", json_integer(p->seed));
     vcl_json_set(object, "row_scales", json_integer(p->row_scales));

@@ -37,6 +37,8 @@ static const char HELP[] =
     "  --effort 1..9        fast to thorough (default 5)\n"
     "  --encoder NAME       libavcodec's encoder, e.g. hevc_nvenc; see 'vcllm codecs'\n"
     "  --decoder NAME       libavcodec's decoder, with which the result is checked\n"
+    "  --transpose          tensor codec: code the matrices' transposes, right for weights stored (in, out)\n"
+    "                       as GPT-2's are\n"
     "  --rotate             spread outliers with a randomised Hadamard transform before coding\n"
     "  --seed N             of the rotation's signs (default 1)\n"
     "  --row-scales         one range per matrix row instead of one per tensor\n"
@@ -82,6 +84,7 @@ static int parse(struct vcl_compress *job, struct asked *asked, int argc, char *
         { "effort", 0, VCL_OPTION_INTEGER, &params->effort, 1, 9, NULL, NULL },
         { "encoder", 0, VCL_OPTION_TEXT, &params->encoder, 0, 0, NULL, NULL },
         { "decoder", 0, VCL_OPTION_TEXT, &params->decoder, 0, 0, NULL, NULL },
+        { "transpose", 0, VCL_OPTION_FLAG, &params->transpose, 0, 0, NULL, NULL },
         { "rotate", 0, VCL_OPTION_FLAG, &params->rotate, 0, 0, NULL, NULL },
         { "seed", 0, VCL_OPTION_NUMBER, &asked->seed, 0, 4294967295.0, NULL, NULL },
         { "row-scales", 0, VCL_OPTION_FLAG, &params->row_scales, 0, 0, NULL, NULL },

@@ -27,6 +27,10 @@ static void add_coding(json_t *object, const struct vcl_info *info)
     vcl_json_set(object, "tile_rows", json_integer(info->tile_rows));
     vcl_json_set(object, "tile_cols", json_integer(info->tile_cols));
     vcl_json_set(object, "depth", json_integer(info->depth));
+    vcl_json_set(object, "states", json_integer(info->states));
+    vcl_json_set(object, "transposed", json_boolean(info->transposed));
+    vcl_json_set(object, "transform_down", json_integer(info->transform_down));
+    vcl_json_set(object, "transform_along", json_integer(info->transform_along));
     vcl_json_set(object, "rotated", json_boolean(info->rotated));
     vcl_json_set(object, "row_scales", json_boolean(info->row_scales));
     vcl_json_set(object, "non_finite", json_boolean(info->non_finite));

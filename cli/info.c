@@ -39,8 +39,12 @@ static void print_details(const struct vcl_info *info)
     printf("  %llu tiles of %u x %u", (unsigned long long)info->tiles, info->tile_rows, info->tile_cols);
     if (info->depth)
         printf(", %d bits", info->depth);
-    printf("%s%s%s", info->rotated ? ", rotated" : "", info->row_scales ? ", row scales" : "",
-           info->non_finite ? ", non-finite values" : "");
+    if (info->states)
+        printf(", %d states", info->states);
+    if (info->transform_down || info->transform_along)
+        printf(", DCT %d x %d", info->transform_down, info->transform_along);
+    printf("%s%s%s%s", info->transposed ? ", transposed" : "", info->rotated ? ", rotated" : "",
+           info->row_scales ? ", row scales" : "", info->non_finite ? ", non-finite values" : "");
 }
 
 static int print_frame(const struct vcl_model *model, const struct vcl_entry *entry, int width, int verbose)

@@ -41,7 +41,7 @@ void vcl_options_init(struct vcl_options *options)
 }
 
 /* Bytes of freed buffers that a context keeps for its next call: about a tile's. */
-#define SPARES_PER_THREAD ((size_t)24 << 20)
+#define SPARES_PER_THREAD ((size_t)40 << 20)
 
 static unsigned thread_count(unsigned asked)
 {

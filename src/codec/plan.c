@@ -91,7 +91,7 @@ void vcl_plan_stripes(const struct vcl_tensor *tensor, uint64_t values, int tran
         plan->cols = rows;
     }
     plan->tile_cols = equal_part(plan->cols, MAX_COLS);
-    const uint64_t most = vcl_round_up(vcl_ceil_div(VCL_TILE_VALUES / 2, plan->tile_cols), 32);
+    const uint64_t most = vcl_round_up(vcl_ceil_div(VCL_TILE_VALUES, plan->tile_cols), 32);
     plan->tile_rows = (uint32_t)vcl_round_up(vcl_ceil_div(plan->rows, vcl_ceil_div(plan->rows, most)), 32);
     set_grid(plan);
 }
