@@ -40,7 +40,7 @@ static void make_tables(struct sample *s, float lambda)
         vcl_model_codes(&model, s->codes[class]);
         vcl_model_slots(&model, s->slots[class]);
         s->bends[class] = vcl_trellis_bend(&model, (class - VCL_MODEL_UNIT) >> 2, lambda, s->stripe.shift);
-        assert_true(isfinite(s->bends[class].a) && s->bends[class].b > -0.5f && s->bends[class].shrink > 0);
+        assert_true(isfinite(s->bends[class].a) && s->bends[class].b >= 0 && s->bends[class].slope >= 0);
     }
     s->stripe.codes = s->codes[0];
     s->stripe.slots = s->slots[0];

@@ -65,7 +65,11 @@ static double fit_both(const struct vcl_model *model, const float *bits, int nea
 {
     double sum = 0;
     fit(model, bits, 0, near, 3, curve);
+    if (curve[2] < 0) /* would fall below the line far out */
+        fit(model, bits, 0, near, 2, curve);
     fit(model, bits, near + 1, FAR, 2, line);
+    if (line[1] < 0)
+        fit(model, bits, near + 1, FAR, 1, line);
     for (int p = 0; p <= FAR; p++) {
         const int g = p & 1, symbol = (p >> 1) + 32;
         const double on_curve = curve[0] + curve[1] * p + curve[2] * p * p, on_line = line[0] + line[1] * p;
@@ -102,10 +106,9 @@ struct vcl_bend vcl_trellis_bend(const struct vcl_model *model, int octave, floa
     vcl_model_costs(model, bits);
     fit_best(model, bits, octave, curve, line);
     const float a = lambda * (float)curve[1] * unit, b = lambda * (float)curve[2] * unit * unit;
-    const float even = b < -0.25f ? -0.25f : b; /* far from where nothing would be drawn but away */
     return (struct vcl_bend){ .a = a,
-                              .b = even,
-                              .shrink = 1 / (1 + even),
+                              .b = b,
+                              .shrink = 1 / (1 + b),
                               .rise = lambda * (float)(line[0] - curve[0]),
                               .slope = lambda * (float)line[1] * unit };
 }
