@@ -68,7 +68,7 @@ void vcl_choice_aim(struct vcl_choice *choice, const struct vcl_tensor *tensor, 
     choice->goal = goal;
     choice->target = target;
     choice->room = choice->bound = vcl_bound(tensor);
-    if (goal == VCL_GOAL_SNR)
+    if (goal != VCL_GOAL_BITS)
         return;
     if ((double)choice->room <= budget) {
         choice->action = VCL_ACTION_EXACT;

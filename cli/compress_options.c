@@ -18,13 +18,15 @@ static const char HELP[] =
     "  --bits B             at most B bits per value, over the tensors that are coded lossily (0.01 to 64)\n"
     "  --size SIZE          at most SIZE for all output shards together: 4GiB, 300MB\n"
     "  --snr DB             at least this signal-to-noise ratio for every tensor coded lossily (-10 to 200)\n"
+    "  --max-error E        no value coded lossily off by more than E (tensor codec)\n"
     "  --lossless           keep every tensor exactly, in fewer bytes where they allow it; decompress gives\n"
     "                       back the input byte for byte\n"
     "\n"
     "Which tensors: by default those with rank 0 or 1, fewer than 4096 values, or a dtype other than F16,\n"
     "BF16, F32 and F64 are kept exactly, whatever their names, and so are modules quantised already.\n"
     "  --rule 'REGEX=WHAT'  for tensors whose name matches (POSIX extended expression, unanchored); WHAT\n"
-    "                       is a number of bits, snr:DB, lossless, or copy: exact, byte for byte as\n"
+    "                       is a number of bits, snr:DB, error:E, lossless, or copy: exact, byte for byte "
+    "as\n"
     "                       they are, where lossless also saves space.\n"
     "                       Split at the last '='; the first rule that matches wins; repeat as you like.\n"
     "                       Dtypes that are no float stay exact under every rule.\n"
@@ -61,7 +63,7 @@ static int run(int argc, char **argv);
 const struct vcl_verb vcl_verb_compress = { "compress", "compress a model", HELP, run };
 
 struct asked { /* options that need a second look */
-    double bits, snr, seed;
+    double bits, snr, error, seed;
     int lossless, codec, objective, depth, chroma;
 };
 
@@ -76,6 +78,7 @@ static int parse(struct vcl_compress *job, struct asked *asked, int argc, char *
         { "bits", 0, VCL_OPTION_NUMBER, &asked->bits, 0.01, 64, NULL, NULL },
         { "size", 0, VCL_OPTION_SIZE, &job->policy.size, 1, 0x1p62, NULL, NULL },
         { "snr", 0, VCL_OPTION_NUMBER, &asked->snr, -10, 200, NULL, NULL },
+        { "max-error", 0, VCL_OPTION_NUMBER, &asked->error, 0x1p-149, 0x1p127, NULL, NULL },
         { "lossless", 0, VCL_OPTION_FLAG, &asked->lossless, 0, 0, NULL, NULL },
         { "rule", 0, VCL_OPTION_EACH, &job->policy.rules, 0, 0, NULL, add_rule },
         { "rules", 0, VCL_OPTION_EACH, &job->policy.rules, 0, 0, NULL, read_rules },
@@ -117,13 +120,16 @@ static int usage(const char *message)
 static int check(struct vcl_compress *job, const struct asked *asked)
 {
     const struct vcl_rules *rules = &job->policy.rules;
-    if (!isnan(asked->bits) + !isnan(asked->snr) + (job->policy.size > 0) + asked->lossless > 1)
-        return usage("only one of --bits, --size, --snr and --lossless can be given");
+    if (!isnan(asked->bits) + !isnan(asked->snr) + !isnan(asked->error) + (job->policy.size > 0)
+            + asked->lossless
+        > 1)
+        return usage("only one of --bits, --size, --snr, --max-error and --lossless can be given");
     if (job->output ? !*job->output : !job->dry_run)
         return usage("-o OUTPUT is missing");
     for (size_t i = 0; i < rules->count && job->policy.size; i++)
-        if (!rules->at[i].exact && rules->at[i].goal == VCL_GOAL_SNR)
-            return usage("--size cannot be combined with a snr: rule, whose size is not known beforehand");
+        if (!rules->at[i].exact && rules->at[i].goal != VCL_GOAL_BITS)
+            return usage(
+                "--size cannot be combined with a snr: or error: rule, whose size is not known beforehand");
     return VCL_EXIT_OK;
 }
 
@@ -132,7 +138,7 @@ static int read_options(struct vcl_compress *job, int argc, char **argv)
     static const int depths[] = { 8, 10, 12 };
     static const enum vcl_codec codecs[] = { VCL_CODEC_TENSOR, VCL_CODEC_H265, VCL_CODEC_H264 };
     struct vcl_params *params = &job->policy.params;
-    struct asked asked = { .bits = NAN, .snr = NAN, .seed = 1, .depth = -1 };
+    struct asked asked = { .bits = NAN, .snr = NAN, .error = NAN, .seed = 1, .depth = -1 };
 
     vcl_params_init(params);
     int code = parse(job, &asked, argc, argv);
@@ -145,8 +151,11 @@ static int read_options(struct vcl_compress *job, int argc, char **argv)
     params->seed = (uint32_t)asked.seed;
     params->depth = asked.depth < 0 ? 0 : depths[asked.depth];
     params->chroma = asked.chroma ? 420 : 400;
-    params->goal = isnan(asked.snr) ? VCL_GOAL_BITS : VCL_GOAL_SNR;
-    params->target = !isnan(asked.snr) ? asked.snr : !isnan(asked.bits) ? asked.bits : 2.9;
+    params->goal = !isnan(asked.snr) ? VCL_GOAL_SNR : !isnan(asked.error) ? VCL_GOAL_ERROR : VCL_GOAL_BITS;
+    params->target = !isnan(asked.snr)   ? asked.snr
+                   : !isnan(asked.error) ? asked.error
+                   : !isnan(asked.bits)  ? asked.bits
+                                         : 2.9;
     job->policy.lossless = asked.lossless;
     vcl_set_quiet(job->quiet);
     return VCL_EXIT_OK;

@@ -114,15 +114,16 @@ static const char *action_name(enum vcl_action action)
 
 static char *explain(const struct vcl_compress *job, const struct vcl_choice *choice)
 {
-    const char *unit = choice->goal == VCL_GOAL_SNR ? "dB" : "bits";
     if (choice->action == VCL_ACTION_ALIAS)
         return vcl_text("same as %s", vcl_model_entry(job->model, choice->same_as)->name);
     if (choice->reason)
         return vcl_text("%s", choice->reason);
     if (choice->rule)
         return vcl_text("rule %s", choice->rule->text);
-    return vcl_text("%s %.4g %s", choice->goal == VCL_GOAL_SNR ? "at least" : "at most", choice->target,
-                    unit);
+    if (choice->goal == VCL_GOAL_ERROR)
+        return vcl_text("largest error %.4g", choice->target);
+    return choice->goal == VCL_GOAL_SNR ? vcl_text("at least %.4g dB", choice->target)
+                                        : vcl_text("at most %.4g bits", choice->target);
 }
 
 static void plan_text(const struct vcl_compress *job, const struct estimate *estimate, uint64_t before,

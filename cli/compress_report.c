@@ -59,11 +59,11 @@ static void warn_header(const struct vcl_model *written)
 
 void vcl_compress_json_choice(json_t *object, const struct vcl_choice *choice)
 {
+    static const char *const names[] = { "target_bits", "target_snr", "target_error" };
     vcl_json_set(object, "rule", choice->rule ? vcl_json_text(choice->rule->text) : json_null());
     vcl_json_set(object, "reason", choice->reason ? vcl_json_text(choice->reason) : json_null());
     if (choice->action == VCL_ACTION_LOSSY)
-        vcl_json_set(object, choice->goal == VCL_GOAL_SNR ? "target_snr" : "target_bits",
-                     vcl_json_real(choice->target));
+        vcl_json_set(object, names[choice->goal], vcl_json_real(choice->target));
 }
 
 struct listing {

@@ -28,7 +28,7 @@ static uint64_t disk_bytes(const struct vcl_choice *choices, size_t first, size_
 {
     uint64_t sum = 0, widest = 0; /* a rejected trial may reach further than the frame that is kept */
     for (size_t i = first; i < last; i++) {
-        if (!all && choices[i].action == VCL_ACTION_LOSSY && choices[i].goal == VCL_GOAL_SNR)
+        if (!all && choices[i].action == VCL_ACTION_LOSSY && choices[i].goal != VCL_GOAL_BITS)
             continue;
         sum += choices[i].bound;
         if (choices[i].room - choices[i].bound > widest)

@@ -15,9 +15,13 @@ static int parse_value(struct vcl_rule *rule, const char *text)
     rule->exact = rule->copy || strcmp(text, "lossless") == 0;
     if (rule->exact)
         return 1;
-    rule->goal = strncmp(text, "snr:", 4) == 0 ? VCL_GOAL_SNR : VCL_GOAL_BITS;
+    rule->goal = strncmp(text, "snr:", 4) == 0   ? VCL_GOAL_SNR
+               : strncmp(text, "error:", 6) == 0 ? VCL_GOAL_ERROR
+                                                 : VCL_GOAL_BITS;
     if (rule->goal == VCL_GOAL_SNR)
         return vcl_parse_number(text + 4, &rule->target) && rule->target >= -10 && rule->target <= 200;
+    if (rule->goal == VCL_GOAL_ERROR)
+        return vcl_parse_number(text + 6, &rule->target) && rule->target > 0;
     return vcl_parse_number(text, &rule->target) && rule->target >= 0.01 && rule->target <= 64;
 }
 
@@ -28,8 +32,10 @@ int vcl_rules_add(struct vcl_rules *rules, const char *text, const char *where)
     char *equals = strrchr(rule.text, '=');
 
     if (!equals || equals == rule.text || !parse_value(&rule, equals + 1)) {
-        vcl_say("%s: '%s' is no rule: REGEX=BITS (0.01 to 64), REGEX=snr:DB, REGEX=lossless or REGEX=copy",
-                where, text);
+        vcl_say(
+            "%s: '%s' is no rule: REGEX=BITS (0.01 to 64), REGEX=snr:DB, REGEX=error:E, REGEX=lossless or "
+            "REGEX=copy",
+            where, text);
         free(rule.text);
         return VCL_EXIT_USAGE;
     }

@@ -194,7 +194,10 @@ VCL_API enum vcl_codec vcl_codec_parse(const char *name);
 enum vcl_goal {
     VCL_GOAL_BITS, /* target = bits per value, 0.01 to 64: never above, and within 2 % below where reachable
                     * with 64k values or more */
-    VCL_GOAL_SNR   /* target = dB, -10 to 200: never below, and close to it */
+    VCL_GOAL_SNR,  /* target = dB, -10 to 200: never below, and close to it.  NMSE is 10^(-dB/10) */
+    VCL_GOAL_ERROR /* target = largest |x - y| over finite values, above 0: never above.  Tensor codec alone; with its
+                    * scalar quantiser and points on the lattice, no transform and no rotation, whatever else is
+                    * asked for */
 };
 
 enum vcl_objective {
@@ -283,6 +286,7 @@ struct vcl_report {
     uint64_t values;
     double bits;          /* per value; 0 for an empty tensor */
     double snr;           /* dB; INFINITY for exact frames */
+    double max_error;     /* largest |x - y| over finite values */
     double trials;        /* whole-tensor encodes it took; a probe of some tiles counts as their share */
     enum vcl_codec codec; /* as written */
     int depth;            /* of the quantised values, 0 for exact frames */

@@ -185,12 +185,16 @@ static const char *params_fault(const struct vcl_tensor *tensor, const struct vc
         return "params.codec must be exact, lossless, h264, h265 or tensor";
     if (!vcl_dtype_is_float(tensor->dtype))
         return "only F16, BF16, F32 and F64 tensors can be coded lossily";
-    if (p->goal != VCL_GOAL_BITS && p->goal != VCL_GOAL_SNR)
+    if (p->goal != VCL_GOAL_BITS && p->goal != VCL_GOAL_SNR && p->goal != VCL_GOAL_ERROR)
         return "params.goal is none of vcl_goal";
     if (p->goal == VCL_GOAL_BITS && !(p->target >= 0.01 && p->target <= 64))
         return "params.target must be 0.01 to 64 bits per value";
     if (p->goal == VCL_GOAL_SNR && !(p->target >= -10 && p->target <= 200))
         return "params.target must be -10 to 200 dB";
+    if (p->goal == VCL_GOAL_ERROR && !(p->target > 0 && p->target <= DBL_MAX))
+        return "params.target must be an error above 0 and finite";
+    if (p->goal == VCL_GOAL_ERROR && (p->codec != VCL_CODEC_TENSOR || p->feedback))
+        return "a largest error can be asked of the tensor codec alone, and not with feedback";
     if (p->objective != VCL_OBJECTIVE_MODEL && p->objective != VCL_OBJECTIVE_MSE)
         return "params.objective is none of vcl_objective";
     if (p->disable > 2 * VCL_STAGE_CENTROIDS - 1)

@@ -37,7 +37,7 @@ FILES = ["weights/gpt2-124m-attn.f16", "encoder/use-lite.f32", "weights/pythia16
 
 class ReportStruct(ctypes.Structure):
     _fields_ = [("frame_bytes", ctypes.c_uint64), ("values", ctypes.c_uint64), ("bits", ctypes.c_double),
-                ("snr", ctypes.c_double), ("trials", ctypes.c_double), ("codec", ctypes.c_int),
+                ("snr", ctypes.c_double), ("max_error", ctypes.c_double), ("trials", ctypes.c_double), ("codec", ctypes.c_int),
                 ("depth", ctypes.c_int), ("flags", ctypes.c_uint)]
 
 
@@ -51,7 +51,7 @@ def load(file, name, part):
 
 def encode(array, codec, bits):
     """The frame and what the library reports of it."""
-    params, report = frames.make_params(codec, bits, None, {"effort": 2}), ReportStruct()
+    params, report = frames.make_params(codec, bits, None, None, {"effort": 2}), ReportStruct()
     data, tensor = values.describe(array, None)
     frame = bytearray(bindings.lib.vcl_bound(ctypes.byref(tensor)))
     size, (target, keep) = ctypes.c_size_t(len(frame)), values.pointer(frame)

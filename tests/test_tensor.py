@@ -76,6 +76,19 @@ class Tensor(unittest.TestCase):
             self.assertGreaterEqual(snr(x, y), target)
             self.assertLess(snr(x, y), target + 0.6)
 
+    def test_largest_error_is_a_bound(self):
+        """Would catch a value off by more than asked for, and steps far finer than it needs."""
+        rng = np.random.default_rng(18)
+        for dtype in DTYPES:
+            for target in (0.5, 0.02):
+                x = (rng.standard_normal((200, 130)) * np.exp(rng.standard_normal((200, 1)))).astype(dtype)
+                x[5, 7] = 1e4
+                for settings in ({}, {"rotate": 1, "objective": "model", "effort": 9}, {"transpose": 1}):
+                    frame, y = self.agree(x, max_error=target, **settings)
+                    error = np.abs(x.astype(np.float64) - y.astype(np.float64)).max()
+                    self.assertLessEqual(error, target)
+                    self.assertGreater(error, 0.7 * target)
+
     def test_smooth_tensors_are_transformed(self):
         """Would catch a DCT that is not tried, not taken, or taken on the wrong axis."""
         rng = np.random.default_rng(15)

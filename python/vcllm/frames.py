@@ -4,7 +4,7 @@ import ctypes
 from .bindings import E_ARGUMENT, Context, Error, InfoStruct, ParamsStruct, lib
 from .values import describe, dtype_name, pointer, present, shape_of
 
-GOAL_BITS, GOAL_SNR = 0, 1
+GOAL_BITS, GOAL_SNR, GOAL_ERROR = range(3)
 OBJECTIVES = {"model": 0, "mse": 1}
 SETTINGS = ("effort", "objective", "rotate", "seed", "row_scales", "depth", "chroma", "disable", "transpose", "encoder",
             "decoder")
@@ -21,16 +21,18 @@ def set_weights(params, name, value):
     setattr(params, name, ctypes.addressof((ctypes.c_char * view.nbytes).from_buffer(params.keep[-1])))
 
 
-def make_params(codec, bits, snr, settings):
+def make_params(codec, bits, snr, max_error, settings):
     params = ParamsStruct()
     lib.vcl_params_init(ctypes.byref(params))
     params.codec = lib.vcl_codec_parse(codec.encode())
     if lib.vcl_codec_name(params.codec) is None or codec == "alias":
         raise Error(E_ARGUMENT, f"no codec '{codec}'")
-    if bits is not None and snr is not None:
-        raise Error(E_ARGUMENT, "bits and snr exclude each other")
+    if sum(goal is not None for goal in (bits, snr, max_error)) > 1:
+        raise Error(E_ARGUMENT, "bits, snr and max_error exclude each other")
     if snr is not None:
         params.goal, params.target = GOAL_SNR, snr
+    elif max_error is not None:
+        params.goal, params.target = GOAL_ERROR, max_error
     elif bits is not None:
         params.goal, params.target = GOAL_BITS, bits
     for name, value in settings.items():
@@ -47,14 +49,14 @@ def make_params(codec, bits, snr, settings):
     return params
 
 
-def encode(array, codec="h265", bits=None, snr=None, dtype=None, threads=1, **settings):
+def encode(array, codec="h265", bits=None, snr=None, max_error=None, dtype=None, threads=1, **settings):
     """The frame of an array, as bytes.
 
-    bits: most bits per value (the default, 2.9), or snr: least dB.  dtype: safetensors' name where the array's own
+    bits: most bits per value (the default, 2.9), or snr: least dB, or max_error: largest error.  dtype: safetensors' name where the array's own
     does not tell (dtype="BF16" for uint16).  settings: those of struct vcl_params: effort, objective ("model" or
     "mse"), rotate, seed, row_scales, depth, chroma, disable, transpose, encoder, decoder; col_weight and feedback as
     arrays (include/vcllm.h says what they are)."""
-    params = make_params(codec, bits, snr, settings)
+    params = make_params(codec, bits, snr, max_error, settings)
     data, tensor = describe(array, dtype)
     frame = bytearray(lib.vcl_bound(ctypes.byref(tensor)))
     size = ctypes.c_size_t(len(frame))

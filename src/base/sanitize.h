@@ -1,4 +1,5 @@
-/* sanitize.h - what sanitizers cannot know of blocks that the library hands out itself; nothing without them. */
+/* sanitize.h - what sanitizers cannot know of blocks that the library hands out itself; nothing without
+ * them. */
 #ifndef VCL_SANITIZE_H
 #define VCL_SANITIZE_H
 

@@ -147,8 +147,9 @@ static enum vcl_status add_gains(void *user, uint64_t unit, struct vcl_tile_work
 
 static enum vcl_status choose_transform(struct vcl_encoder *e)
 {
-    if (e->params->disable & VCL_STAGE_TRANSFORM || e->params->rotate || e->params->col_weight
-        || e->params->feedback)
+    const struct vcl_params *const p = e->params;
+    if (p->disable & VCL_STAGE_TRANSFORM || p->goal == VCL_GOAL_ERROR || p->rotate || p->col_weight
+        || p->feedback)
         return VCL_OK;
     e->sampled = 0;
     const enum vcl_status status = vcl_encoder_walk_sample(e, try_unit, add_gains);

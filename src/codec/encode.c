@@ -106,6 +106,7 @@ static enum vcl_status take_tile(void *user, uint64_t tile, struct vcl_tile_work
     e->sampled += (uint64_t)rect.rows * rect.cols;
     e->sums.signal += work->sums.signal;
     e->sums.error += work->sums.error;
+    e->sums.max_error = fmax(e->sums.max_error, work->sums.max_error);
     if (e->coder.counting)
         vcl_tensor_counts_add(&e->counts, work->counts);
     return status;
@@ -297,14 +298,16 @@ static void choose_frame(struct vcl_encoder *e)
 {
     const struct vcl_params *const p = e->params;
     e->frame.codec = p->codec;
-    e->frame.seed = p->rotate ? p->seed : 0;
-    e->frame.flags = p->rotate ? VCL_FLAG_ROTATED : 0u;
+    const int scalar = p->disable & VCL_STAGE_TRELLIS || p->goal == VCL_GOAL_ERROR;
+    const int rotated = p->rotate && p->goal != VCL_GOAL_ERROR;
+    e->frame.seed = rotated ? p->seed : 0;
+    e->frame.flags = rotated ? VCL_FLAG_ROTATED : 0u;
     e->frame.flags |= VCL_FLAG_NON_FINITE; /* until measured, so that buffers have room for the lists */
     if (p->codec == VCL_CODEC_TENSOR) {
         static const int states[10] = { 0, 0, 2, 3, 3, 3, 4, 5, 6, 8 };
         e->frame.flags |= p->transpose ? VCL_FLAG_TRANSPOSED : 0u;
         vcl_plan_stripes(&e->frame.tensor, e->frame.values, p->transpose, &e->frame.plan, &e->frame.lanes);
-        e->frame.states = p->disable & VCL_STAGE_TRELLIS ? 0 : states[p->effort];
+        e->frame.states = scalar ? 0 : states[p->effort];
         e->frame.shift = VCL_SHIFT_MAX; /* likewise */
         return;
     }
@@ -350,6 +353,8 @@ static enum vcl_status search_video(struct vcl_encoder *e, int *found, unsigned 
     return status ? status : vcl_search_video(e, found, flags);
 }
 
+static const char *const goal_units[] = { "bits per value", "dB", "of largest error" };
+
 static enum vcl_status encode_lossy(struct vcl_encoder *e, unsigned *flags)
 {
     const struct vcl_params *const p = e->params;
@@ -362,9 +367,8 @@ static enum vcl_status encode_lossy(struct vcl_encoder *e, unsigned *flags)
     if (*flags & VCL_REPORT_SATURATED && e->sums.signal > 0 && vcl_snr(&e->sums) <= 0)
         found = 0;
     if (!status && (!found || frame_bytes(e) > e->bound))
-        status =
-            vcl_env_fail(e->env, VCL_E_RATE, "%s cannot code this tensor at %g %s", vcl_codec_name(p->codec),
-                         p->target, p->goal == VCL_GOAL_BITS ? "bits per value" : "dB");
+        status = vcl_env_fail(e->env, VCL_E_RATE, "%s cannot code this tensor at %g %s",
+                              vcl_codec_name(p->codec), p->target, goal_units[p->goal]);
     if (!status) {
         e->frame.snr = (float)vcl_snr(&e->sums);
         status = write_header(e);
@@ -385,6 +389,7 @@ static void fill_report(const struct vcl_encoder *e, unsigned flags, struct vcl_
                                    .flags = flags };
     report->bits = e->frame.values ? 8 * (double)e->frame.frame_bytes / (double)e->frame.values : 0;
     report->snr = exact ? INFINITY : vcl_snr(&e->sums);
+    report->max_error = exact ? 0 : e->sums.max_error;
     report->depth = exact ? 0 : e->frame.depth;
 }
 
@@ -400,7 +405,7 @@ enum vcl_status vcl_encode_frame(const struct vcl_env *env, const struct vcl_ten
     e.coder.kernels = env->kernels;
     e.bound = vcl_bound(tensor);
     const int fits =
-        params->goal == VCL_GOAL_SNR || 8 * (double)e.bound <= params->target * (double)e.frame.values;
+        params->goal != VCL_GOAL_BITS || 8 * (double)e.bound <= params->target * (double)e.frame.values;
     if (params->codec == VCL_CODEC_LOSSLESS)
         status = encode_exact(&e, VCL_CODEC_LOSSLESS);
     else if (params->codec == VCL_CODEC_EXACT || e.frame.values == 0)

@@ -95,6 +95,12 @@ static double fit_model(const struct vcl_tensor_counts *counts, int shapes, int 
     return best;
 }
 
+/* The nearest path, points on the lattice. */
+static int is_unbiased(const struct vcl_params *p)
+{
+    return p->objective == VCL_OBJECTIVE_MODEL || p->goal == VCL_GOAL_ERROR;
+}
+
 /* Errors are fed back from points on the lattice. */
 static int has_centroids(const struct vcl_params *p)
 {
@@ -111,7 +117,7 @@ static double learn(struct tensor_search *s)
     const double bits = s->own ? 0 : fit_model(counts, shapes, &s->now.shape, &fine) / n;
     s->now.width += fine - s->e->frame.fine;
     s->learned = s->last;
-    if (s->e->params->objective == VCL_OBJECTIVE_MODEL)
+    if (is_unbiased(s->e->params))
         return bits;
     s->now.lambda = (float)(2 * 0.69314718 * counts->error / n);
     for (int m = 0; m < VCL_CENTROIDS && has_centroids(s->e->params); m++) {
@@ -389,14 +395,42 @@ static enum vcl_status learn_from_sample(struct tensor_search *s, double *x)
     return status;
 }
 
+/* A scalar quantiser errs by a half-step at most; what rounding to the dtype adds shows when it is there. */
+static enum vcl_status search_error(struct tensor_search *s, int *found)
+{
+    enum { TRIES = 16 };
+    struct vcl_encoder *const e = s->e;
+    const double target = e->params->target;
+    struct vcl_trial trial;
+    enum vcl_status status = VCL_OK;
+    s->now.x = log2(target);
+    s->e->coder.counting = 1;
+    e->probing = 1;
+    for (int i = 0; i < 2 && !status; i++) {
+        status = run_setting(s, &s->now, &trial);
+        if (!status)
+            learn(s);
+    }
+    e->probing = 0;
+    s->e->coder.counting = 0;
+    for (int i = 0; i < TRIES && !status && !*found; i++) {
+        status = run_setting(s, &s->now, &trial);
+        *found = !status && e->sums.max_error <= target;
+        s->now.x -= fmax(log2(e->sums.max_error / target), 0) + 0x1p-10;
+    }
+    return status;
+}
+
 enum vcl_status vcl_search_tensor(struct vcl_encoder *e, int *found)
 {
     struct tensor_search s = { .e = e, .measured = e->sampled };
     struct vcl_rate_result result = { 0 };
     s.deviation = e->stats.energy > 0 ? mean_deviation(e) : 0;
-    s.now.lambda = e->params->objective == VCL_OBJECTIVE_MSE ? 0.375f : 0; /* 2 ln 2 x 0.27 */
+    s.now.lambda = is_unbiased(e->params) ? 0 : 0.375f; /* 2 ln 2 x 0.27 */
     e->tables->row_unit = exp2(-2 * s.deviation);
     s.least = least_x(e);
+    if (e->params->goal == VCL_GOAL_ERROR)
+        return search_error(&s, found);
     double x = e->stats.energy > 0 ? fmax(guess_x(&s), s.least) : 0;
     enum vcl_status status = learn_from_sample(&s, &x);
     const struct vcl_rate_search search = {
