@@ -19,7 +19,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* Values of a tensor.  From 2^15 on it has 32 lanes, which levels of CPU treat differently, but most inputs
  * are to be quick, and 256 states take as long over a few as 8 states over many. */
-enum { MOST = 1 << 16, MOST_MOSTLY = 1 << 12, THOROUGH = 7, MOST_COLUMNS = 300 };
+enum { MOST = 1 << 16, MOST_MOSTLY = 1 << 12, THOROUGH = 7, THOROUGH_FED_BACK = 5, MOST_COLUMNS = 300 };
+
+static const char *const goals[] = { "bits", "snr", "error" };
 
 static struct {
     const char *cpu;
@@ -59,9 +61,8 @@ static void print_test(const struct test *t)
     fprintf(stderr,
             "; codec %s, %s %.9g, effort %d, objective %d, rotate %d, seed %u, disable %u, transpose %d, "
             "weights %d, feedback %d\n",
-            vcl_codec_name(p->codec), p->goal == VCL_GOAL_BITS ? "bits" : "snr", p->target, p->effort,
-            p->objective, p->rotate, p->seed, p->disable, p->transpose, p->col_weight != NULL,
-            p->feedback != NULL);
+            vcl_codec_name(p->codec), goals[p->goal], p->target, p->effort, p->objective, p->rotate, p->seed,
+            p->disable, p->transpose, p->col_weight != NULL, p->feedback != NULL);
 }
 
 static void must(const struct test *t, int holds, const char *what)
@@ -106,9 +107,13 @@ static void read_params(struct input *in, struct vcl_params *p)
     };
     vcl_params_init(p);
     p->codec = codecs[take(in, 8)];
-    p->goal = take(in, 2) ? VCL_GOAL_SNR : VCL_GOAL_BITS;
+    static const enum vcl_goal goals_mostly[5] = { VCL_GOAL_BITS, VCL_GOAL_SNR, VCL_GOAL_BITS, VCL_GOAL_SNR,
+                                                   VCL_GOAL_ERROR };
+    p->goal = p->codec == VCL_CODEC_TENSOR ? goals_mostly[take(in, 5)] : VCL_GOAL_BITS;
     const double place = take16(in) / 65535.0;
-    p->target = p->goal == VCL_GOAL_BITS ? 0.01 + 63.99 * place * place * place : -10 + 210 * place;
+    p->target = p->goal == VCL_GOAL_BITS ? 0.01 + 63.99 * place * place * place
+              : p->goal == VCL_GOAL_SNR  ? -10 + 210 * place
+                                         : ldexp(1 + place, (int)(60 * place) - 40);
     p->effort = 1 + (int)take(in, 9);
     p->objective = take(in, 2) ? VCL_OBJECTIVE_MODEL : VCL_OBJECTIVE_MSE;
     p->rotate = take(in, 4) == 3;
@@ -232,7 +237,11 @@ static void read_weights(struct input *in, struct test *t)
     for (size_t i = 0; i < n * n; i++)
         t->feedback[i] = (float)(noise(seed + i) / 16);
     t->params.col_weight = how & 1 ? t->weight : NULL;
-    t->params.feedback = how & 2 ? t->feedback : NULL;
+    if (!(how & 2) || t->params.goal == VCL_GOAL_ERROR)
+        return;
+    t->params.feedback = t->feedback;
+    if (t->params.effort > THOROUGH_FED_BACK) /* every survivor carries a block */
+        t->params.effort = THOROUGH_FED_BACK;
 }
 
 /* 0 where the bytes make no tensor. */
@@ -303,8 +312,10 @@ static void check_target(const struct test *t, const struct result *r)
     must(t, r->report.bits == 8 * (double)r->bytes / (double)t->values, "report.bits");
     if (p->goal == VCL_GOAL_BITS)
         must(t, r->report.bits <= p->target, "more bits than asked for");
-    else
+    else if (p->goal == VCL_GOAL_SNR)
         must(t, r->report.snr >= p->target, "less SNR than asked for");
+    else
+        must(t, r->report.max_error <= p->target, "a larger error than asked for");
     if (r->report.flags & VCL_REPORT_FELL_BACK)
         must(t, r->report.codec == VCL_CODEC_LOSSLESS, "fallen back to a lossy codec");
 }
@@ -334,6 +345,7 @@ static void check_values(const struct test *t, const struct result *r, const uin
     }
     must(t, vcl_compare(dtype, t->raw, back, n, &sums) == VCL_OK && sums.mismatches == 0, "mismatches");
     must(t, fabs(vcl_snr(&sums) - r->report.snr) < 1e-6 || vcl_snr(&sums) == r->report.snr, "report.snr");
+    must(t, sums.max_error == r->report.max_error, "report.max_error");
     for (size_t i = 0; sums.values < n && i < n; i++) {
         vcl_convert(dtype, t->raw + i * size, VCL_DTYPE_F64, &x, 1);
         if (!isfinite(x))

@@ -211,6 +211,14 @@ static double fit_class(const struct vcl_tensor_counts *counts, int class, const
     return plain - best;
 }
 
+static int most_frequent(const uint16_t freq[VCL_MODEL_SYMBOLS])
+{
+    int most = 0;
+    for (int i = 1; i < VCL_MODEL_SYMBOLS; i++)
+        most = freq[i] > freq[most] ? i : most;
+    return most;
+}
+
 /* Frequencies of sum VCL_MODEL_TOTAL in proportion to counts, to which the model's are added as if seen
  * once in ever so many; escapes have one always, others where it is worth the 0.0014 bit it costs all. */
 static void make_table(const uint32_t counts[VCL_MODEL_SYMBOLS], const uint16_t model[VCL_MODEL_SYMBOLS],
@@ -218,19 +226,21 @@ static void make_table(const uint32_t counts[VCL_MODEL_SYMBOLS], const uint16_t 
 {
     enum { PRIOR = 32 };
     double total = PRIOR;
-    int sum = 0, largest = 0;
-    for (int s = 0; s < VCL_MODEL_SYMBOLS; s++)
-        total += counts[s];
-    for (int s = 0; s < VCL_MODEL_SYMBOLS; s++) {
+    int sum = 0;
+    for (int i = 0; i < VCL_MODEL_SYMBOLS; i++)
+        total += counts[i];
+    for (int i = 0; i < VCL_MODEL_SYMBOLS; i++) {
         const double share =
-            (counts[s] + PRIOR * (double)model[s] / VCL_MODEL_TOTAL) / total * VCL_MODEL_TOTAL;
-        freq[s] = (uint16_t)fmin(rint(share), VCL_MODEL_TOTAL - 2);
-        if (freq[s] == 0 && (s == 0 || s == VCL_MODEL_SYMBOLS - 1 || share > 0.125))
-            freq[s] = 1;
-        sum += freq[s];
-        largest = freq[s] > freq[largest] ? s : largest;
+            (counts[i] + PRIOR * (double)model[i] / VCL_MODEL_TOTAL) / total * VCL_MODEL_TOTAL;
+        freq[i] = (uint16_t)fmin(rint(share), VCL_MODEL_TOTAL - 2);
+        if (freq[i] == 0 && (i == 0 || i == VCL_MODEL_SYMBOLS - 1 || share > 0.125))
+            freq[i] = 1;
+        sum += freq[i];
     }
-    freq[largest] = (uint16_t)(freq[largest] + VCL_MODEL_TOTAL - sum);
+    for (; sum > VCL_MODEL_TOTAL; sum--)
+        freq[most_frequent(freq)]--;
+    const int most = most_frequent(freq);
+    freq[most] = (uint16_t)(freq[most] + VCL_MODEL_TOTAL - sum);
 }
 
 /* What a class' own table saves over the model it has, in the whole tensor; less what chance in the sample
@@ -239,7 +249,7 @@ static double table_saves(const struct tensor_search *s, int class, const struct
                           double scale, uint16_t freq[2][VCL_MODEL_SYMBOLS])
 {
     const uint32_t *const symbols = s->e->counts.symbols[class];
-    uint8_t bytes[128];
+    uint8_t bytes[VCL_TABLE_BYTES];
     struct vcl_model model, table;
     size_t size = 1;
     int used = 0;

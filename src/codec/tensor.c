@@ -112,7 +112,11 @@ void vcl_tensor_tables_destroy(const struct vcl_mem *mem, struct vcl_tensor_tabl
 
 /* ---- side data of the columns ----------------------------------------------------------------- */
 
-size_t vcl_tensor_side_bound(uint64_t cols) { return 2 * vcl_scales_bound((size_t)cols) + 2 * (size_t)cols; }
+size_t vcl_tensor_side_bound(uint64_t cols)
+{
+    enum { MODELS = 2 + VCL_MODEL_CLASSES, TABLES = 1 + VCL_MODEL_CLASSES * (1 + 2 * VCL_TABLE_BYTES) };
+    return MODELS + TABLES + 2 * vcl_scales_bound((size_t)cols) + 2 * (size_t)cols;
+}
 
 static int any_class(const struct vcl_tensor_tables *tables, size_t cols)
 {

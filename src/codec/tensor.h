@@ -88,7 +88,9 @@ void vcl_tensor_model(const struct vcl_frame *frame, const struct vcl_tensor_tab
                       struct vcl_model *model);
 /* The frame's model or lambda changed: all classes are made anew. */
 void vcl_tensor_tables_renew(struct vcl_tensor_tables *tables);
-/* A table's bytes; returns how many, 128 at most. */
+enum { VCL_TABLE_BYTES = 2 + VCL_MODEL_SYMBOLS * 14 / 8 }; /* of the longest table */
+
+/* A table's bytes; returns how many. */
 size_t vcl_tensor_put_table(const uint16_t freq[VCL_MODEL_SYMBOLS], uint8_t *dst);
 /* Forgets classes' own models. */
 void vcl_tensor_tables_plain(const struct vcl_frame *frame, struct vcl_tensor_tables *tables);
