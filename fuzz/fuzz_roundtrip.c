@@ -19,7 +19,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* Values of a tensor.  From 2^15 on it has 32 lanes, which levels of CPU treat differently, but most inputs
  * are to be quick, and 256 states take as long over a few as 8 states over many. */
-enum { MOST = 1 << 16, MOST_MOSTLY = 1 << 12, THOROUGH = 7, MOST_COLUMNS = 300 };
+enum { MOST = 1 << 16, MOST_MOSTLY = 1 << 12, MOST_THOROUGH = 1 << 10, THOROUGH = 7, MOST_COLUMNS = 300 };
 
 static struct {
     const char *cpu;
@@ -121,7 +121,8 @@ static void read_params(struct input *in, struct vcl_params *p)
 static void read_shape(struct input *in, const struct vcl_params *p, struct vcl_tensor *tensor)
 {
     static const unsigned ranks[8] = { 2, 2, 2, 2, 1, 3, 4, 0 };
-    const uint64_t most = take(in, 4) == 3 && p->effort <= THOROUGH ? MOST : MOST_MOSTLY;
+    const uint64_t some = take(in, 4) == 3 ? MOST : MOST_MOSTLY,
+                   most = p->effort > THOROUGH ? MOST_THOROUGH : some;
     uint64_t product = 1;
     tensor->rank = ranks[take(in, 8)];
     for (unsigned i = 0; i < tensor->rank; i++) {
