@@ -10,9 +10,9 @@ FUZZ_SECONDS ?= 30
 # What the library, the tool and the tests need, all in Debian 12; and what fuzzing needs besides.
 PACKAGES = gcc libc6-dev make cmake pkg-config libjansson-dev libxxhash-dev libavcodec-dev libavutil-dev libcmocka-dev \
            ffmpeg python3 python3-numpy python3-xxhash
-FUZZ_PACKAGES = clang libclang-rt-14-dev
+FUZZ_PACKAGES = clang libclang-rt-14-dev llvm
 
-.PHONY: all deps demo check check-long bench install clean
+.PHONY: all deps demo check check-long coverage bench install clean
 
 # Always configured anew, which takes no time: other flags than last time count.
 all: deps
@@ -27,18 +27,23 @@ deps:
 demo: all
 	@sh examples/demo.sh $(BUILD)/vcllm
 
-# Warnings are errors here; everything runs once more under AddressSanitizer and UndefinedBehaviorSanitizer, and
-# each fuzzer for FUZZ_SECONDS, where clang is there.
+# Warnings are errors here; everything runs once more under AddressSanitizer and UndefinedBehaviorSanitizer, what has
+# threads under ThreadSanitizer, and each fuzzer for FUZZ_SECONDS, where clang is there.
 check check-long: CMAKE_FLAGS += -DVCLLM_WERROR=ON
 check: all
 	@sh packaging/check.sh $(BUILD) $(JOBS) $(FUZZ_SECONDS)
 
-# The same with files beyond 4 GiB, an hour for each fuzzer, and clang brought along.
+# The same with files beyond 4 GiB, all of C under ThreadSanitizer, an hour for each fuzzer, and clang brought along.
 check-long: FUZZ_SECONDS = 3600
 check-long: export VCLLM_LONG = 1
 check-long: all
 	@sh packaging/deps.sh $(FUZZ_PACKAGES)
 	@sh packaging/check.sh $(BUILD) $(JOBS) $(FUZZ_SECONDS)
+
+# Lines of src/codec that the tests and the fuzzers' inputs run; after `make check` with what its fuzzers found.
+coverage:
+	@sh packaging/deps.sh $(PACKAGES) $(FUZZ_PACKAGES)
+	@sh packaging/coverage.sh $(BUILD) $(JOBS)
 
 bench: all
 	@sh bench/bench.sh $(BUILD)/vcllm -o $(BUILD)/bench.json

@@ -19,7 +19,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* Values of a tensor.  From 2^15 on it has 32 lanes, which levels of CPU treat differently, but most inputs
  * are to be quick, and 256 states take as long over a few as 8 states over many. */
-enum { MOST = 1 << 16, MOST_MOSTLY = 1 << 12, THOROUGH = 7, THOROUGH_FED_BACK = 5, MOST_COLUMNS = 300 };
+enum { MOST = 1 << 16, MOST_MOSTLY = 1 << 12, MOST_THOROUGH = 1 << 10, THOROUGH = 7, MOST_COLUMNS = 300 };
 
 static const char *const goals[] = { "bits", "snr", "error" };
 
@@ -126,7 +126,8 @@ static void read_params(struct input *in, struct vcl_params *p)
 static void read_shape(struct input *in, const struct vcl_params *p, struct vcl_tensor *tensor)
 {
     static const unsigned ranks[8] = { 2, 2, 2, 2, 1, 3, 4, 0 };
-    const uint64_t most = take(in, 4) == 3 && p->effort <= THOROUGH ? MOST : MOST_MOSTLY;
+    const uint64_t some = take(in, 4) == 3 ? MOST : MOST_MOSTLY,
+                   most = p->effort > THOROUGH ? MOST_THOROUGH : some;
     uint64_t product = 1;
     tensor->rank = ranks[take(in, 8)];
     for (unsigned i = 0; i < tensor->rank; i++) {
@@ -220,10 +221,13 @@ static void set_values(struct input *in, struct test *t)
     }
 }
 
-/* Importances of columns, from close to each other to as far apart as floats go, and feedback. */
+/* Importances of columns, from close to each other to as far apart as floats go, and feedback, which takes
+ * half a hundred times as long. */
 static void read_weights(struct input *in, struct test *t)
 {
     const unsigned how = take(in, 8), spread = 1 + take(in, 120), seed = take16(in);
+    const int effort = t->params.effort;
+    const uint64_t most = effort == 1 ? MOST : effort <= 5 ? 4096 : 512;
     uint64_t cols;
     if (vcl_coded_shape(&t->tensor, t->params.transpose, NULL, &cols) || cols > MOST_COLUMNS
         || t->params.rotate || how < 4)
@@ -237,11 +241,8 @@ static void read_weights(struct input *in, struct test *t)
     for (size_t i = 0; i < n * n; i++)
         t->feedback[i] = (float)(noise(seed + i) / 16);
     t->params.col_weight = how & 1 ? t->weight : NULL;
-    if (!(how & 2) || t->params.goal == VCL_GOAL_ERROR)
-        return;
-    t->params.feedback = t->feedback;
-    if (t->params.effort > THOROUGH_FED_BACK) /* every survivor carries a block */
-        t->params.effort = THOROUGH_FED_BACK;
+    if (how & 2 && t->values <= most && t->params.goal != VCL_GOAL_ERROR)
+        t->params.feedback = t->feedback;
 }
 
 /* 0 where the bytes make no tensor. */

@@ -1,12 +1,23 @@
 #!/bin/sh
-# All tests of a build, the same under sanitizers, then the fuzzers.  Usage: check.sh BUILD JOBS FUZZ-SECONDS
+# All tests of a build, the same under AddressSanitizer and UndefinedBehaviorSanitizer, those with threads under
+# ThreadSanitizer (with VCLLM_LONG all in C), the fuzzers, what they found once more under MemorySanitizer, and how much
+# of the codec that runs.
+# Usage: check.sh BUILD JOBS FUZZ-SECONDS
 set -e
 build=$1 jobs=$2 seconds=$3
-run() { (cd "$1" && ctest -j "$jobs" --output-on-failure); }
+run() { (cd "$1" && ctest -j "$jobs" --output-on-failure -R "$2"); }
+compile() {
+    cmake -S . -B "$1" -DVCLLM_WERROR=ON -DVCLLM_SANITIZE="$2" -DCMAKE_BUILD_TYPE=RelWithDebInfo >/dev/null
+    cmake --build "$1" -j "$jobs" >/dev/null
+}
 
-run "$build"
-cmake -S . -B "$build-sanitize" -DVCLLM_WERROR=ON -DVCLLM_SANITIZE=address,undefined,float-cast-overflow \
-    -DCMAKE_BUILD_TYPE=RelWithDebInfo >/dev/null
-cmake --build "$build-sanitize" -j "$jobs" >/dev/null
-run "$build-sanitize"
+run "$build" .
+compile "$build-sanitize" address,undefined,float-cast-overflow
+run "$build-sanitize" .
+compile "$build-thread" thread
+threaded='^test_(base|frame|model|writer)$'
+[ -z "$VCLLM_LONG" ] || threaded='^test_(base|frame|lossless|model|roundtrip|safetensors|stages|trellis|writer)$'
+run "$build-thread" "$threaded"
 sh packaging/fuzz.sh "$build-fuzz" "$jobs" "$seconds"
+sh packaging/memory.sh "$build" "$jobs"
+sh packaging/coverage.sh "$build" "$jobs" fuzz

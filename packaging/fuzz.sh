@@ -1,6 +1,6 @@
 #!/bin/sh
-# Every fuzzer of fuzz/ for some seconds, with libFuzzer and sanitizers, from the golden vectors or from seeds.py's inputs on.  What they
-# find stays in BUILD/corpus, what crashes them in BUILD.  Without clang and its runtime it only says so.
+# Every fuzzer of fuzz/ for some seconds, with libFuzzer and sanitizers, from the golden vectors or from seeds.py's
+# inputs on.  What they find stays in BUILD/corpus, what crashes them in BUILD.  Without clang and its runtime it only says so.
 # Usage: fuzz.sh BUILD JOBS SECONDS
 set -e
 build=$1 jobs=$2 seconds=$3
@@ -27,7 +27,7 @@ for fuzzer in "$build"/fuzz_*; do
     [ "$name" = fuzz_roundtrip ] && seeds=$build/seeds
     mkdir -p "$build/corpus/$name"
     echo "$name: $seconds seconds"
-    if ! "$fuzzer" -max_total_time="$seconds" -timeout=20 -artifact_prefix="$build/" "$build/corpus/$name" "$seeds" \
+    if ! "$fuzzer" -max_total_time="$seconds" -timeout=60 -artifact_prefix="$build/" "$build/corpus/$name" "$seeds" \
         >"$build/log-$name" 2>&1; then
         tail -n 60 "$build/log-$name"
         exit 1

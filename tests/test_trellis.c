@@ -416,9 +416,66 @@ static void largest_indices_survive(void **unused)
     }
 }
 
+/* ---- loops over values ------------------------------------------------------------------------- */
+
+/* Any bits, or values as tensors have them and what is decoded of them. */
+static void fill_pair(enum vcl_dtype dtype, int any, uint8_t *x, uint8_t *y, size_t n, uint64_t *state)
+{
+    const size_t size = vcl_dtype_bits(dtype) / 8;
+    for (size_t i = 0; i < n * size; i++)
+        x[i] = y[i] = (uint8_t)(random_bits(state) >> 40);
+    for (size_t i = 0; i < n && !any; i++) {
+        const double value = random_normal(state), decoded = value + random_normal(state) / 9;
+        vcl_convert(VCL_DTYPE_F64, &value, dtype, x + i * size, 1);
+        vcl_convert(VCL_DTYPE_F64, &decoded, dtype, y + i * size, 1);
+    }
+}
+
+static void compare_values_of(enum vcl_dtype dtype, int any, size_t n, uint64_t *state)
+{
+    uint8_t *const x = allocate(8 * n), *const y = allocate(8 * n);
+    float *const expected = allocate(4 * n), *const got = allocate(4 * n);
+    double *const weight = allocate(8 * n);
+    struct vcl_error_sums first = { 0 };
+    double energy[2] = { 0 };
+    fill_pair(dtype, any, x, y, n, state);
+    for (size_t i = 0; i < n; i++)
+        weight[i] = random_uniform(state);
+    for (int i = 0; level(i); i++) {
+        struct vcl_error_sums sums = { 0 };
+        level(i)->to_f32(dtype, x, i ? got : expected, n);
+        level(i)->compare(dtype, x, y, n, &sums);
+        first = i ? first : sums;
+        assert_memory_equal(&sums, &first, sizeof sums);
+        assert_memory_equal(i ? got : expected, expected, 4 * n);
+        const double plain = level(i)->energy(expected, NULL, n),
+                     weighted = level(i)->energy(expected, weight, n);
+        energy[0] = i ? energy[0] : plain, energy[1] = i ? energy[1] : weighted;
+        assert_true(any || (plain == energy[0] && weighted == energy[1]));
+    }
+    free(x);
+    free(y);
+    free(expected);
+    free(got);
+    free(weight);
+}
+
+/* Fault: a level that converts, compares or sums up otherwise than portable C. */
+static void every_level_takes_values_alike(void **unused)
+{
+    (void)unused;
+    static const enum vcl_dtype dtypes[] = { VCL_DTYPE_F32, VCL_DTYPE_F16, VCL_DTYPE_BF16, VCL_DTYPE_F64 };
+    uint64_t state = 77;
+    for (size_t d = 0; d < 4; d++)
+        for (size_t n = 1; n < 1500; n += 1 + n / 5)
+            for (int any = 0; any <= 1; any++)
+                compare_values_of(dtypes[d], any, n, &state);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_level_takes_values_alike),
         cmocka_unit_test(every_level_finds_the_same_path),
         cmocka_unit_test(the_path_is_the_nearest),
         cmocka_unit_test(every_level_stores_the_same_values),
