@@ -7,10 +7,14 @@ CMAKE_FLAGS ?=
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 30
 
-# What the library, the tool and the tests need, all in Debian 12; and what fuzzing needs besides.
+# What the library, the tool and the tests need, all in Debian 12; and what fuzzing and the benchmark need
+# besides.
 PACKAGES = gcc libc6-dev make cmake pkg-config libjansson-dev libxxhash-dev libavcodec-dev libavutil-dev libcmocka-dev \
            ffmpeg python3 python3-numpy python3-xxhash
 FUZZ_PACKAGES = clang libclang-rt-14-dev llvm
+BENCH_PACKAGES = python3-zfpy
+# Debian's own Python, for which the packages above are.
+PYTHON ?= /usr/bin/python3
 
 .PHONY: all deps demo check check-long coverage bench install clean
 
@@ -45,8 +49,12 @@ coverage:
 	@sh packaging/deps.sh $(PACKAGES) $(FUZZ_PACKAGES)
 	@sh packaging/coverage.sh $(BUILD) $(JOBS)
 
+# The benchmark report; BENCH="rate speed" for some of its sections.  Minutes; the first run, which codes everything with
+# x265 too, takes a quarter of an hour.
 bench: all
-	@sh bench/bench.sh $(BUILD)/vcllm -o $(BUILD)/bench.json
+	@sh packaging/deps.sh $(BENCH_PACKAGES)
+	@PYTHONPATH=python VCLLM_LIBRARY=$(BUILD)/libvcllm.so $(PYTHON) -B bench/report.py --build $(BUILD) \
+	    -o $(BUILD)/bench.json $(BENCH)
 
 install: all
 	@cmake --install $(BUILD)

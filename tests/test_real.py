@@ -35,12 +35,6 @@ FILES = ["weights/gpt2-124m-attn.f16", "encoder/use-lite.f32", "weights/pythia16
          "gnn/m3gnet-matpes-pbe-v2025.1-pes.f32", "rnn/silero-vad-v5.f32", "lm/stories260k/model"]
 
 
-class ReportStruct(ctypes.Structure):
-    _fields_ = [("frame_bytes", ctypes.c_uint64), ("values", ctypes.c_uint64), ("bits", ctypes.c_double),
-                ("snr", ctypes.c_double), ("max_error", ctypes.c_double), ("trials", ctypes.c_double), ("codec", ctypes.c_int),
-                ("depth", ctypes.c_int), ("flags", ctypes.c_uint)]
-
-
 def load(file, name, part):
     """A matrix, as f32, and its name; the largest of those whose names hold `name`."""
     with vcllm.open(DATA / file) as model:
@@ -51,7 +45,7 @@ def load(file, name, part):
 
 def encode(array, codec, bits):
     """The frame and what the library reports of it."""
-    params, report = frames.make_params(codec, bits, None, None, {"effort": 2}), ReportStruct()
+    params, report = frames.make_params(codec, bits, None, None, {"effort": 2}), bindings.ReportStruct()
     data, tensor = values.describe(array, None)
     frame = bytearray(bindings.lib.vcl_bound(ctypes.byref(tensor)))
     size, (target, keep) = ctypes.c_size_t(len(frame)), values.pointer(frame)

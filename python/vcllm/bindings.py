@@ -50,6 +50,11 @@ class InfoStruct(Structure):
                 ("transform_along", c_int), ("states", c_int), ("lanes", c_int), ("fault", c_char_p)]
 
 
+class ReportStruct(Structure):
+    _fields_ = [("frame_bytes", c_uint64), ("values", c_uint64), ("bits", c_double), ("snr", c_double),
+                ("max_error", c_double), ("trials", c_double), ("codec", c_int), ("depth", c_int), ("flags", c_uint)]
+
+
 class ErrorStruct(Structure):
     _fields_ = [("status", c_int), ("text", c_char * 1024)]
 
