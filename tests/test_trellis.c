@@ -56,7 +56,7 @@ static void fill_values(struct sample *s, uint64_t *state)
             const double scale = exp2((vcl_stripe_class(t, l, c) - VCL_MODEL_UNIT) / 4.0 + t->shift);
             const uint64_t kind = random_bits(state) % 64;
             double x = random_normal(state) * scale;
-            x = kind == 0 ? x * 50 : kind == 1 ? rint(x) : kind == 2 ? 0 : x;
+            x = kind == 0 ? x * 50 : kind == 1 ? rint(x) : kind == 2 ? -0.0 : x;
             s->x[(size_t)l * t->cols + c] = (float)(x > 30000 ? 30000 : x < -30000 ? -30000 : x);
         }
 }

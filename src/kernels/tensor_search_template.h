@@ -43,7 +43,8 @@ INLINE vf drawn(vf u, const struct bends *how)
     const vf size = f_abs(u), least = f_mul(size, f_set(VCL_BEND_LEAST)), half = f_set(0.5f);
     const vf near = f_mul(f_max(f_sub(size, f_mul(how->a, half)), least), how->shrink);
     const vf far = f_max(f_sub(size, f_mul(how->slope, half)), least);
-    return f_with_sign(f_pick(f_less(curve_of(size, how), line_of(size, how)), far, near), u);
+    const vf v = f_pick(f_less(curve_of(size, how), line_of(size, how)), far, near);
+    return f_with_sign(v, f_add(u, f_set(0))); /* -0 has no sign */
 }
 
 /* What the best point of every subset costs. */
