@@ -1,4 +1,5 @@
-/* encoder.h - what encode.c and the searches of the codecs share while a tensor is encoded. */
+/* encoder.h - what encode.c, passes.c, analyse.c and the searches of the codecs share while a tensor is
+ * encoded. */
 #ifndef VCL_ENCODER_H
 #define VCL_ENCODER_H
 
@@ -36,6 +37,9 @@ enum { VCL_PROBE_TILES = 4, VCL_PROBE_ABOVE = 8, VCL_SAMPLE_VALUES = 1 << 16 };
 
 /* Codes all tiles, or when probing a sample, as frame and coder now say, and tells what that gave. */
 enum vcl_status vcl_encoder_pass(struct vcl_encoder *e, struct vcl_trial *trial);
+
+/* Bytes of the frame that the last pass made, or when probing would have. */
+uint64_t vcl_encoder_frame_bytes(const struct vcl_encoder *e);
 
 /* Statistics of all tiles, or when probing of a sample, to e->stats, and by column for the tensor codec. */
 enum vcl_status vcl_encoder_measure(struct vcl_encoder *e);
