@@ -84,7 +84,7 @@ def frequencies_of(data):
 
 
 def table(frequencies):
-    used = [s for s in range(256) if frequencies[s]]
+    used = [s for s, f in enumerate(frequencies) if f]
     number, bit = 0, 0
     for f in frequencies[used[0]:used[-1] + 1]:
         m = f.bit_length()

@@ -33,9 +33,10 @@ def escape(z):
 class Coder:
     """rANS lanes, backwards: what is coded first is decoded last."""
 
-    def __init__(self, lanes, shape, fine):
+    def __init__(self, lanes, model, models, tables):
         self.states, self.words, self.escapes = [LOWEST] * lanes, [], []
-        self.distribution, self.fine, self.tables = refdec_tensor.distribution(shape), fine, {}
+        self.model, self.models = model, models
+        self.tables = {(t, g): freq for t, pair in tables.items() for g, freq in enumerate(pair)}
 
     def push(self, lane, freq, start, bits):
         x = self.states[lane]
@@ -46,7 +47,8 @@ class Coder:
 
     def put_high(self, lane, high, t, g):
         if (t, g) not in self.tables:
-            self.tables[t, g] = refdec_tensor.frequencies(self.distribution, t, self.fine, g)
+            shape, fine = self.models.get(t, self.model)
+            self.tables[t, g] = refdec_tensor.frequencies(refdec_tensor.distribution(shape), t, fine, g)
         freq = self.tables[t, g]
         y = high + 32
         if not (1 <= y <= 62 and freq[y]):
@@ -64,12 +66,14 @@ def codebooks(k, v):
     return out
 
 
-def tile(k, *, states=3, lanes=8, shift=0, shape=0, fine=0, down=0, rows=None, cols=None, side=b"", rice=0):
-    """The parts of a tile with these indices; rows and cols: classes, 24 and 0 by default."""
+def tile(k, *, states=3, lanes=8, shift=0, shape=0, fine=0, models={}, tables={}, down=0, rows=None, cols=None, side=b"",
+         rice=0):
+    """The parts of a tile with these indices; rows and cols: classes, 24 and 0 by default; models: (shape, fine), tables:
+    both codebooks' frequencies, of the classes that have their own."""
     k = np.asarray(k, np.int64)
     rows = [24] * len(k) if rows is None else rows
     cols = [0] * k.shape[1] if cols is None else cols
-    coder, g = Coder(lanes, shape, fine), codebooks(k, states)
+    coder, g = Coder(lanes, (shape, fine), models, tables), codebooks(k, states)
     for first in reversed(range(0, len(k), lanes)):
         active = range(first, min(first + lanes, len(k)))
         for c in reversed(range(k.shape[1])):
@@ -96,29 +100,43 @@ def part(cols, tile_rows, tile_cols, *, states=3, lanes=8, shift=0, shape=0, fin
                        *centroids, step, snr, seed, len(sides) if size is None else size) + sides
 
 
+def class_models(models, fine=0):
+    """models: (shape, fine) of neighbouring classes."""
+    return bytes([min(models), len(models), *(shape + 8 * (own - fine + 16) for shape, own in models.values())])
+
+
+def tables_of(tables):
+    each = [bytes([t]) + refenc.table(even) + refenc.table(odd) for t, (even, odd) in tables.items()]
+    return bytes([len(tables)]) + b"".join(each)
+
+
 def sides(col_classes=None, exponents=None, means=None, rice=0):
     lists = [class_list(classes, rice) for classes in (col_classes, exponents) if classes is not None]
     return b"".join(lists) + (b"" if means is None else (np.asarray(means, "<f4").view("<u4") >> 16).astype("<u2").tobytes())
 
 
 def tensor(dtype, dims, k, *, tile_rows=None, tile_cols=None, flags=0, row_classes=None, col_classes=None, side=None,
-           fields=None, **model):
+           fields=None, models={}, tables={}, **model):
     """A frame of the indices k, rows x cols of the coded matrix.  row_classes: of all rows; side(number, values): a tile's
-    list; fields: of part; model: states, lanes, shift, shape, fine.  Hashes are refdec's."""
+    list; fields: of part; models, tables: as tile's, written before fields' sides; model: states, lanes, shift, shape,
+    fine.  Hashes are refdec's."""
     k = np.asarray(k, np.int64)
     rows, cols = k.shape
     tile_rows, tile_cols = tile_rows or rows, tile_cols or cols
-    fields, tiles = dict(fields or {}), []
+    fields, made = dict(fields or {}), []
     down = fields.get("transform", 0) & 15
     for r in range(0, rows, tile_rows):
         for c in range(0, cols, tile_cols):
             block = k[r:r + tile_rows, c:c + tile_cols]
             parts = tile(block, rows=None if row_classes is None else row_classes[r:r + tile_rows],
                          cols=None if col_classes is None else col_classes[c:c + tile_cols], down=down,
-                         side=side(len(tiles), block.size) if side else b"", **model)
-            tiles.append((join(parts), block.shape, c))
+                         side=side(len(made), block.size) if side else b"", models=models, tables=tables, **model)
+            made.append((join(parts), block.shape, c))
+    own = (class_models(models, model.get("fine", 0)) if models else b"") + (tables_of(tables) if tables else b"")
+    fields["sides"] = own + fields.get("sides", b"")
+    flags |= (refdec.CLASS_MODELS if models else 0) | (refdec.TABLES if tables else 0)
     header = part(cols, tile_rows, tile_cols, **{**model, **fields})
-    make = lambda hashes: refenc.frame(refdec.TENSOR, dtype, dims, header, [(t[0], h) for t, h in zip(tiles, hashes)],
+    make = lambda hashes: refenc.frame(refdec.TENSOR, dtype, dims, header, [(t[0], h) for t, h in zip(made, hashes)],
                                        flags=flags)
-    parsed = refdec.Frame(make([0] * len(tiles)))
-    return make([refdec.hash32(refdec.decode_lossy_tile(parsed, stored, *shape, c)) for stored, shape, c in tiles])
+    parsed = refdec.Frame(make([0] * len(made)))
+    return make([refdec.hash32(refdec.decode_lossy_tile(parsed, stored, *shape, c)) for stored, shape, c in made])

@@ -100,6 +100,7 @@ class HandMade(Same):
         """Codec 4: every field at its ends; classes, escapes, lists and steps that no encoder of ours writes."""
         rng = np.random.default_rng(SEED)
         frames = list(tensor_models(rng)) + list(tensor_sides(rng)) + list(tensor_values(rng))
+        frames += tensor_own_models(rng)
         frames.append(("empty", refenc.frame(refdec.TENSOR, "F32", (0, 4), refenc_tensor.part(4, 64, 64))))
         frames.append(("0-d", refenc_tensor.tensor("F64", (), [[-7]])))
         with np.errstate(all="ignore"):
@@ -180,6 +181,32 @@ def tensor_sides(rng):
     yield "means", make(8, means=means)
     yield "both and classes", make(24, col_classes=rng.integers(-128, 128, 40), exponents=exponents, means=means)
     yield "steps that vanish", make(16, {"step": 1e-44}, col_classes=zeros, exponents=exponents)
+
+
+def random_table(rng, symbols):
+    freq = rng.multinomial(1024 - len(symbols), rng.dirichlet(np.full(len(symbols), .3))) + 1
+    return [int(freq[symbols.index(y)]) if y in symbols else 0 for y in range(64)]
+
+
+def tensor_own_models(rng):
+    """Models and tables of classes: one, all, with and without escapes."""
+    k = indices(rng, 40, 30)
+    classes = rng.integers(0, 40, 40).tolist()
+    make = lambda **own: refenc_tensor.tensor("F32", (40, 30), k, row_classes=classes, **own)
+    everywhere = {t: (t % 8, -19 + t % 32) for t in range(40)}
+    tables = {t: [random_table(rng, [0, *range(1 + t % 30, 60), 63]) for g in range(2)] for t in (0, 1, 17, 38, 39)}
+    yield "one class model", make(models={classes[0]: (7, 5)}, fine=5)
+    yield "all class models", make(models=everywhere, fine=-3)
+    yield "last class model", make(models={39: (0, -32)}, fine=-16)
+    yield "tables", make(tables=tables)
+    yield "tables and class models", make(tables=tables, models=everywhere, fine=-3, shape=4)
+    yield "all tables", make(tables={t: [random_table(rng, list(range(64))) for g in range(2)] for t in range(40)})
+    zeros = np.zeros((8, 20), int)
+    two = [1023 if y == 32 else y == 63 for y in range(64)]
+    yield "table of two symbols", refenc_tensor.tensor("F32", (8, 20), zeros, states=0, tables={24: ([*map(int, two)],) * 2})
+    yield "models, tables, classes, steps and means", refenc_tensor.tensor(
+        "BF16", (40, 30), k, tables=tables, models=everywhere, fine=-3, row_classes=classes, col_classes=[3] * 30,
+        flags=24, fields={"sides": refenc_tensor.sides([3] * 30, [-4] * 30, np.ones(30))})
 
 
 def tensor_values(rng):
@@ -437,7 +464,7 @@ def hostile_tensor():
                          ("step", (-1.0, -0.0, float("nan"), float("inf")))):
         for value in values:
             yield f"{name} {value}", made(**{name: value})
-    for bit in (1, 6, 16, 31):
+    for bit in (1, 8, 16, 31):
         yield f"tensor with flag bit {bit}", made(flags=1 << bit)
     yield "rows that become too many lanes", made(dims=(1, 1 << 20), cut=(1, 1 << 20), cols=1 << 20)
     yield "rows that become too many lanes of 32", made(cut=((1 << 17) - 31, 32), lanes=32)
@@ -445,6 +472,7 @@ def hostile_tensor():
     yield "S cut off", made(size=1)
     yield "S 2^32-1", made(size=2 ** 32 - 1)
     yield from hostile_columns(made)
+    yield from hostile_models(made)
     yield from hostile_tensor_tiles(rng, made, k)
 
 
@@ -473,6 +501,34 @@ def hostile_columns(made):
     for exponent in (-128, -65, 65, 127):
         yield f"step exponent {exponent}", made(sides=only(col_classes=classes, exponents=[exponent] * 30), flags=16)
     yield "infinite step", made(sides=only(col_classes=classes, exponents=[1] * 30), flags=16, step=3e38)
+
+
+def hostile_models(made):
+    own = lambda data, flags=64: made(sides=data, flags=flags)
+    for what, data in (("nothing", b""), ("one byte", b"\5"), ("none", b"\5\0"), ("cut off", b"\5\2\0"),
+                       ("41", bytes([0, 41] + [128] * 41)), ("39 and 40", bytes([39, 2, 128, 128])),
+                       ("from 40", bytes([40, 1, 128])), ("from 255", bytes([255, 2, 1, 1]))):
+        yield f"class models: {what}", own(data)
+    yield "class models without the flag", made(sides=refenc_tensor.class_models({24: (1, 0)}))
+    yield "class models and a byte", own(bytes([24, 1, 128, 0]))
+    flat = refenc.table([16] * 64)
+    good = b"\1\x18" + flat + flat
+    short, high = refenc.table([17] + [16] * 62 + [14]), refenc.table([0] * 64 + [512, 512])
+    every = b"\x29" + b"".join(bytes([t]) + flat * 2 for t in range(41))
+    for what, data in (("nothing", b""), ("none", b"\0"), ("41", every),
+                       ("of class 40", b"\1\x28" + flat * 2), ("of class 255", b"\1\xff" + flat * 2),
+                       ("twice", b"\2" + good[1:] * 2), ("not in order", b"\2\x18" + flat * 2 + b"\x17" + flat * 2),
+                       ("cut off", good[:-1]), ("of one codebook", b"\1\x18" + flat), ("two said", b"\2" + good[1:]),
+                       ("and a byte", good + b"\0"), ("of sum 1023", b"\1\x18" + short + flat),
+                       ("of symbol 64", b"\1\x18" + flat + high),
+                       ("of sum 4096", b"\1\x18" + refenc.table([64] * 64) + flat),
+                       ("of one symbol", b"\1\x18" + refenc.table([1024] + [0] * 63) + flat),
+                       ("backwards", b"\1\x18\x3f\0" + flat[2:] + flat),
+                       ("with length 13", b"\1\x18\0\x3f\xdd" + flat[3:] + flat)):
+        yield f"tables: {what}", own(data, 128)
+    yield "tables without the flag", made(sides=good)
+    nothing = [512 if y in (40, 41) else 0 for y in range(64)]      # the tile's symbols are others
+    yield "tables of other symbols", own(refenc_tensor.tables_of({24: (nothing, nothing)}), 128)
 
 
 def hostile_tensor_tiles(rng, made, k):
