@@ -122,7 +122,7 @@ static void make_tables(const struct vcl_option *options, char *letters, struct 
     size_t n = 0;
     *letters++ = ':'; /* a missing argument is ':' rather than '?' */
     *letters++ = 'h';
-    for (; options[n].name && n < MAX_OPTIONS; n++) {
+    for (; n < MAX_OPTIONS && options[n].name; n++) {
         const int argument = options[n].kind != VCL_OPTION_FLAG;
         longs[n] = (struct option){ options[n].name, argument ? required_argument : no_argument, NULL,
                                     FIRST_LONG + (int)n };
