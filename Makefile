@@ -8,8 +8,8 @@ PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 30
 
 # What the library, the tool and the tests need, all in Debian 12; and what fuzzing needs besides.
-PACKAGES = gcc libc6-dev make cmake pkg-config libjansson-dev libxxhash-dev libavcodec-dev libavutil-dev libcmocka-dev \
-           ffmpeg python3 python3-numpy python3-xxhash
+PACKAGES = gcc libc6-dev make cmake pkg-config libjansson-dev libxxhash-dev libpcre2-dev libavcodec-dev \
+           libavutil-dev libcmocka-dev ffmpeg python3 python3-numpy python3-xxhash
 FUZZ_PACKAGES = clang libclang-rt-14-dev
 
 .PHONY: all deps demo check check-long bench install clean
