@@ -163,7 +163,8 @@ static struct vcl_estimate estimate(const struct evaluation *e, const struct vcl
     const double n = (double)plan->tokens, windows = (double)plan->windows;
     double spread = 0;
     for (size_t i = 0; i < plan->tokens; i++)
-        estimate.mean += of(&e->scores[i]) / n;
+        estimate.mean += of(&e->scores[i]);
+    estimate.mean /= n;
     for (size_t w = 0, i = 0; w < plan->windows; w++) {
         double off = 0;
         for (; i < e->ends[w]; i++)
