@@ -92,9 +92,68 @@ static void read_eos(struct vcl_fields *fields, struct vcl_config *config)
     }
 }
 
+/* A field that must have this value where it is there: the only one that is supported. */
+static void expect_text(struct vcl_fields *fields, const char *name, const char *only)
+{
+    const char *value = vcl_field_text(fields, name, only);
+    if (value && strcmp(value, only))
+        vcl_field_refuse(fields, name);
+}
+
+static void expect_flag(struct vcl_fields *fields, const char *name, int only)
+{
+    if (vcl_field_flag(fields, name, only) != only)
+        vcl_field_fault(fields, name,
+                        only ? "is false, which is not supported" : "is true, which is not supported");
+}
+
+static void read_gpt2(struct vcl_fields *fields, struct vcl_config *config)
+{
+    config->family = VCL_GPT2;
+    config->width = vcl_field_size(fields, "n_embd", 1, MOST_WIDTH, 0);
+    config->layers = vcl_field_size(fields, "n_layer", 1, MOST_LAYERS, 0);
+    config->heads = config->kv_heads = vcl_field_size(fields, "n_head", 1, MOST_WIDTH, 0);
+    config->head_dim = config->width / config->heads;
+    config->ffn = vcl_field_size(fields, "n_inner", 1, MOST_WIDTH, 4 * config->width);
+    config->vocab = vcl_field_size(fields, "vocab_size", 1, MOST_VOCAB, 0);
+    config->context = vcl_field_size(fields, "n_positions", 1, MOST_CONTEXT, 0);
+    config->norm_eps = vcl_field_real(fields, "layer_norm_epsilon", 0, 1, 1e-5);
+    config->tied = vcl_field_flag(fields, "tie_word_embeddings", 1);
+    config->gelu_tanh = 1;
+    if (config->width % config->heads)
+        vcl_field_fault(fields, "n_head", "does not divide n_embd");
+    expect_text(fields, "activation_function", "gelu_new");
+    expect_flag(fields, "scale_attn_weights", 1);
+    expect_flag(fields, "scale_attn_by_inverse_layer_idx", 0);
+    vcl_field_refuse(fields, "quantization_config");
+    read_eos(fields, config);
+}
+
+static void read_neox(struct vcl_fields *fields, struct vcl_config *config)
+{
+    config->family = VCL_NEOX;
+    read_shape(fields, config);
+    config->norm_eps = vcl_field_real(fields, "layer_norm_eps", 0, 1, 1e-5);
+    config->tied = vcl_field_flag(fields, "tie_word_embeddings", 0);
+    config->parallel = vcl_field_flag(fields, "use_parallel_residual", 1);
+    config->rope_theta = vcl_field_real(fields, "rotary_emb_base", 1, 1e12, 1e4);
+    config->rotary = (size_t)((double)config->head_dim * vcl_field_real(fields, "rotary_pct", 0, 1, 0.25));
+    if (config->kv_heads != config->heads)
+        vcl_field_refuse(fields, "num_key_value_heads");
+    if (config->rotary % 2 || config->rotary == 0)
+        vcl_field_fault(fields, "rotary_pct", "does not give an even number of dimensions");
+    expect_text(fields, "hidden_act", "gelu");
+    expect_flag(fields, "attention_bias", 1);
+    vcl_field_refuse(fields, "rope_scaling");
+    vcl_field_refuse(fields, "rope_parameters");
+    vcl_field_refuse(fields, "quantization_config");
+    read_eos(fields, config);
+}
+
 static void read_llama(struct vcl_fields *fields, struct vcl_config *config)
 {
     read_shape(fields, config);
+    config->rotary = config->head_dim;
     config->norm_eps = vcl_field_real(fields, "rms_norm_eps", 0, 1, 1e-6);
     config->tied = vcl_field_flag(fields, "tie_word_embeddings", 0);
     read_rope(fields, config);
@@ -115,6 +174,10 @@ enum vcl_status vcl_config_read(const char *folder, struct vcl_config *config, s
     const char *type = vcl_field_text(&fields, "model_type", NULL);
     if (type && (strcmp(type, "llama") == 0 || strcmp(type, "mistral") == 0))
         read_llama(&fields, config);
+    else if (type && strcmp(type, "gpt2") == 0)
+        read_gpt2(&fields, config);
+    else if (type && strcmp(type, "gpt_neox") == 0)
+        read_neox(&fields, config);
     else
         vcl_field_refuse(&fields, "model_type");
     json_decref(fields.object);

@@ -6,11 +6,17 @@
 
 enum { VCL_MAX_EOS = 8 };
 
+enum vcl_family { VCL_LLAMA, VCL_GPT2, VCL_NEOX };
+
 struct vcl_config {
+    enum vcl_family family;
     size_t layers, width, heads, kv_heads, head_dim, ffn, vocab;
     size_t context; /* most positions */
     double norm_eps, rope_theta;
-    int tied; /* the head is the embedding */
+    size_t rotary; /* dimensions of a head that are turned by its position; 0: positions are embedded */
+    int tied;      /* the head is the embedding */
+    int parallel;  /* attention and MLP read the same sum and are added to it together */
+    int gelu_tanh; /* GELU by tanh, as GPT-2 has it; else by erf */
     size_t eos_count, eos[VCL_MAX_EOS];
 };
 

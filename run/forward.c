@@ -1,4 +1,4 @@
-/* forward.c - the LLaMA's forward pass: THE FILE TO READ FIRST.
+/* forward.c - the forward pass: THE FILE TO READ FIRST.
  *
  * Tokens go through in batches of at most 256: weights are read once a batch.  Attention works on sixteen lanes,
  * each a query of a position and a head that shares the keys (grouped queries share their loads); a batch's
@@ -17,10 +17,11 @@ struct vcl_forward {
     const struct vcl_loops16 *loops;
     struct vcl_kv kv;
     size_t batch;
-    float *cosine, *sine;      /* [position][head_dim / 2] */
+    float *cosine, *sine;      /* [position][rotary / 2] */
     float *x, *normed, *delta; /* [batch][width] */
     float *q, *mixed;          /* [batch][heads][head_dim] */
     float *k, *v;              /* [batch][kv_heads][head_dim] */
+    float *fused;              /* [batch][3][heads][head_dim], or as the family has it */
     float *gate, *up;          /* [batch][ffn] */
     float *lanes;              /* per thread: 16 queries, their scores and sums */
 };
@@ -34,7 +35,7 @@ static size_t lane_floats(const struct vcl_forward *f)
 
 static void make_rotations(struct vcl_forward *f)
 {
-    const size_t half = f->kv.head_dim / 2;
+    const size_t half = f->network->config.rotary / 2;
     for (size_t i = 0; i < half; i++) {
         const double rate = pow(f->network->config.rope_theta, -(double)i / (double)half);
         for (size_t p = 0; p < f->kv.positions; p++) {
@@ -47,7 +48,8 @@ static void make_rotations(struct vcl_forward *f)
 static int allocate(struct vcl_forward *f)
 {
     const struct vcl_config *c = &f->network->config;
-    const size_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim, half = c->head_dim / 2;
+    const size_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim, half = c->rotary / 2 + 1;
+    const size_t fused = c->family == VCL_LLAMA ? 1 : 3 * q;
     const struct {
         float **at;
         size_t count, each;
@@ -60,6 +62,7 @@ static int allocate(struct vcl_forward *f)
                    { &f->mixed, f->batch, q },
                    { &f->k, f->batch, kv },
                    { &f->v, f->batch, kv },
+                   { &f->fused, f->batch, fused },
                    { &f->gate, f->batch, c->ffn },
                    { &f->up, f->batch, c->ffn },
                    { &f->lanes, vcl_team_threads(vcl_store_team(f->store)), lane_floats(f) } };
@@ -103,8 +106,8 @@ void vcl_forward_destroy(struct vcl_forward *f)
 {
     if (!f)
         return;
-    float *const blocks[] = { f->cosine, f->sine, f->x, f->normed, f->delta, f->q,
-                              f->mixed,  f->k,    f->v, f->gate,   f->up,    f->lanes };
+    float *const blocks[] = { f->cosine, f->sine, f->x,     f->normed, f->delta, f->q,    f->mixed,
+                              f->k,      f->v,    f->fused, f->gate,   f->up,    f->lanes };
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         free(blocks[i]);
     vcl_kv_destroy(&f->kv);
@@ -116,17 +119,36 @@ size_t vcl_forward_length(const struct vcl_forward *f) { return f->kv.length; }
 
 /* ---- norms, sums, rotations ------------------------------------------------------------------- */
 
-/* y = x / rms(x) weight, for n rows; the mean of squares in f64. */
-static void rms_norm(const float *x, const float *weight, size_t n, size_t width, double eps, float *y)
+/* y = x / rms(x) weight; or, with a bias, y = (x - mean) / deviation weight + bias.  Moments in f64. */
+static void norm_row(const float *x, const struct vcl_norm *norm, size_t width, double eps, float *y)
 {
-    for (size_t i = 0; i < n; i++, x += width, y += width) {
-        double squares = 0;
-        for (size_t c = 0; c < width; c++)
-            squares += (double)x[c] * (double)x[c];
-        const float scale = (float)(1 / sqrt(squares / (double)width + eps));
-        for (size_t c = 0; c < width; c++)
-            y[c] = x[c] * scale * weight[c];
-    }
+    double sum = 0, squares = 0;
+    for (size_t c = 0; c < width && norm->bias; c++)
+        sum += (double)x[c];
+    const double mean = sum / (double)width;
+    for (size_t c = 0; c < width; c++)
+        squares += ((double)x[c] - mean) * ((double)x[c] - mean);
+    const float scale = (float)(1 / sqrt(squares / (double)width + eps));
+    for (size_t c = 0; c < width; c++)
+        y[c] = (x[c] - (float)mean) * scale * norm->weight[c] + (norm->bias ? norm->bias[c] : 0);
+}
+
+static void normalise(const struct vcl_forward *f, const struct vcl_norm *norm, size_t n, float *y)
+{
+    const struct vcl_config *c = &f->network->config;
+    for (size_t i = 0; i < n; i++)
+        norm_row(f->x + i * c->width, norm, c->width, c->norm_eps, y + i * c->width);
+}
+
+/* y = W x + bias, for n vectors. */
+static enum vcl_status apply(struct vcl_forward *f, const struct vcl_linear *linear, size_t rows,
+                             const float *x, size_t n, float *y)
+{
+    const enum vcl_status status = vcl_store_multiply(f->store, linear->weight, x, n, y);
+    for (size_t i = 0; i < n && linear->bias; i++)
+        for (size_t r = 0; r < rows; r++)
+            y[i * rows + r] += linear->bias[r];
+    return status;
 }
 
 static void add(float *x, const float *delta, size_t n)
@@ -135,7 +157,7 @@ static void add(float *x, const float *delta, size_t n)
         x[i] += delta[i];
 }
 
-/* Turns the pairs (i, i + half) of one head by its position's angles. */
+/* Turns the pairs (i, i + half) of one head by its position's angles; dimensions beyond 2 half stay. */
 static void rotate(float *head, const float *cosine, const float *sine, size_t half)
 {
     for (size_t i = 0; i < half; i++) {
@@ -147,8 +169,8 @@ static void rotate(float *head, const float *cosine, const float *sine, size_t h
 
 static void rotate_all(const struct vcl_forward *f, float *heads, size_t count, size_t n)
 {
-    const size_t half = f->kv.head_dim / 2;
-    for (size_t i = 0; i < n * count; i++) {
+    const size_t half = f->network->config.rotary / 2;
+    for (size_t i = 0; i < n * count && half; i++) {
         const size_t at = (f->kv.length + i / count) * half;
         rotate(heads + i * f->kv.head_dim, f->cosine + at, f->sine + at, half);
     }
@@ -224,70 +246,132 @@ static void attend_part(void *user, size_t part, unsigned thread)
 static void attend_all(struct vcl_forward *f, size_t layer, size_t n)
 {
     const size_t group = f->network->config.heads / f->kv.heads;
-    struct attention attention = { f, layer, n, group };
+    struct attention job = { f, layer, n, group };
     const size_t blocks = (n * group + VCL_LANES - 1) / VCL_LANES;
-    vcl_team_run(vcl_store_team(f->store),
-                 &(struct vcl_job){ attend_part, &attention, blocks * f->kv.heads });
+    vcl_team_run(vcl_store_team(f->store), &(struct vcl_job){ attend_part, &job, blocks * f->kv.heads });
 }
 
 /* ---- layers ---------------------------------------------------------------------------------- */
 
-static enum vcl_status attention_block(struct vcl_forward *f, size_t layer, size_t n)
+/* Of each token GPT-2 has all q, then all k, then all v; NeoX has q, k and v of one head after the other. */
+static void split_fused(struct vcl_forward *f, size_t n)
 {
     const struct vcl_config *c = &f->network->config;
-    const struct vcl_layer *w = &f->network->layers[layer];
-    rms_norm(f->x, w->attention_norm, n, c->width, c->norm_eps, f->normed);
-    if (vcl_store_multiply(f->store, w->q, f->normed, n, f->q) != VCL_OK
-        || vcl_store_multiply(f->store, w->k, f->normed, n, f->k) != VCL_OK
-        || vcl_store_multiply(f->store, w->v, f->normed, n, f->v) != VCL_OK)
-        return VCL_E_MEMORY;
+    const size_t d = c->head_dim, heads = c->heads;
+    float *const parts[3] = { f->q, f->k, f->v };
+    for (size_t i = 0; i < n; i++)
+        for (size_t h = 0; h < heads; h++)
+            for (size_t p = 0; p < 3; p++) {
+                const size_t from = c->family == VCL_NEOX ? h * 3 + p : p * heads + h;
+                memcpy(parts[p] + (i * heads + h) * d, f->fused + (i * 3 * heads + from) * d,
+                       d * sizeof(float));
+            }
+}
+
+static enum vcl_status project(struct vcl_forward *f, const struct vcl_layer *w, size_t n)
+{
+    const struct vcl_config *c = &f->network->config;
+    const size_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
+    enum vcl_status status;
+    if (w->fused.weight) {
+        status = apply(f, &w->fused, 3 * q, f->normed, n, f->fused);
+        split_fused(f, n);
+        return status;
+    }
+    status = apply(f, &w->q, q, f->normed, n, f->q);
+    if (status == VCL_OK)
+        status = apply(f, &w->k, kv, f->normed, n, f->k);
+    return status == VCL_OK ? apply(f, &w->v, kv, f->normed, n, f->v) : status;
+}
+
+/* From normed to delta. */
+static enum vcl_status attention(struct vcl_forward *f, size_t layer, size_t n)
+{
+    const struct vcl_config *c = &f->network->config;
+    const enum vcl_status status = project(f, &f->network->layers[layer], n);
+    if (status != VCL_OK)
+        return status;
     rotate_all(f, f->q, c->heads, n);
     rotate_all(f, f->k, c->kv_heads, n);
     remember(f, layer, n);
     attend_all(f, layer, n);
-    const enum vcl_status status = vcl_store_multiply(f->store, w->o, f->mixed, n, f->delta);
-    add(f->x, f->delta, n * c->width);
-    return status;
+    return apply(f, &f->network->layers[layer].o, c->width, f->mixed, n, f->delta);
 }
 
-struct swiglu {
-    struct vcl_forward *f;
-    size_t width;
-};
-
-static void swiglu_part(void *user, size_t part, unsigned thread)
+/* GPT-2's own approximation, or the true one. */
+static float gelu(double x, int by_tanh)
 {
-    const struct swiglu *s = user;
-    (void)thread;
-    s->f->loops->swiglu(s->f->gate + part * s->width, s->f->up + part * s->width, s->width);
+    const double root = 0.7978845608028654; /* sqrt(2 / pi) */
+    return (float)(x / 2
+                   * (1 + (by_tanh ? tanh(root * (x + 0.044715 * x * x * x)) : erf(x * 0.7071067811865476))));
 }
 
-static enum vcl_status ffn_block(struct vcl_forward *f, size_t layer, size_t n)
+/* One token's activations: of gate and up into gate, or of up into itself. */
+static void activate(void *user, size_t part, unsigned thread)
+{
+    const struct vcl_forward *f = user;
+    const struct vcl_config *c = &f->network->config;
+    float *gate = f->gate + part * c->ffn, *up = f->up + part * c->ffn;
+    (void)thread;
+    if (c->family == VCL_LLAMA)
+        f->loops->swiglu(gate, up, c->ffn);
+    else
+        for (size_t i = 0; i < c->ffn; i++)
+            gate[i] = gelu((double)up[i], c->gelu_tanh);
+}
+
+/* From normed to delta. */
+static enum vcl_status feed_forward(struct vcl_forward *f, const struct vcl_layer *w, size_t n)
+{
+    const struct vcl_config *c = &f->network->config;
+    enum vcl_status status = apply(f, &w->up, c->ffn, f->normed, n, f->up);
+    if (status == VCL_OK && w->gate.weight)
+        status = apply(f, &w->gate, c->ffn, f->normed, n, f->gate);
+    if (status != VCL_OK)
+        return status;
+    vcl_team_run(vcl_store_team(f->store), &(struct vcl_job){ activate, f, n });
+    return apply(f, &w->down, c->width, f->gate, n, f->delta);
+}
+
+static enum vcl_status read_layer(struct vcl_forward *f, size_t layer, size_t n)
 {
     const struct vcl_config *c = &f->network->config;
     const struct vcl_layer *w = &f->network->layers[layer];
-    struct swiglu swiglu = { f, c->ffn };
-    rms_norm(f->x, w->ffn_norm, n, c->width, c->norm_eps, f->normed);
-    if (vcl_store_multiply(f->store, w->gate, f->normed, n, f->gate) != VCL_OK
-        || vcl_store_multiply(f->store, w->up, f->normed, n, f->up) != VCL_OK)
-        return VCL_E_MEMORY;
-    vcl_team_run(vcl_store_team(f->store), &(struct vcl_job){ swiglu_part, &swiglu, n });
-    const enum vcl_status status = vcl_store_multiply(f->store, w->down, f->gate, n, f->delta);
+    normalise(f, &w->attention_norm, n, f->normed);
+    enum vcl_status status = attention(f, layer, n);
+    if (c->parallel)
+        normalise(f, &w->ffn_norm, n, f->normed); /* of the sum without attention */
+    add(f->x, f->delta, n * c->width);
+    if (!c->parallel)
+        normalise(f, &w->ffn_norm, n, f->normed);
+    if (status == VCL_OK)
+        status = feed_forward(f, w, n);
     add(f->x, f->delta, n * c->width);
     return status;
+}
+
+static void embed(struct vcl_forward *f, const uint32_t *tokens, size_t n)
+{
+    const struct vcl_network *network = f->network;
+    const size_t width = network->config.width;
+    for (size_t i = 0; i < n; i++) {
+        vcl_store_row(network->embedding, tokens[i], f->x + i * width);
+        if (network->positions) {
+            vcl_store_row(network->positions, f->kv.length + i, f->normed);
+            add(f->x + i * width, f->normed, width);
+        }
+    }
 }
 
 static enum vcl_status read_batch(struct vcl_forward *f, const uint32_t *tokens, size_t n, float *hidden)
 {
-    const struct vcl_config *c = &f->network->config;
-    for (size_t i = 0; i < n; i++)
-        vcl_store_row(f->network->embedding, tokens[i], f->x + i * c->width);
-    for (size_t layer = 0; layer < c->layers; layer++)
-        if (attention_block(f, layer, n) != VCL_OK || ffn_block(f, layer, n) != VCL_OK)
-            return VCL_E_MEMORY;
+    enum vcl_status status = VCL_OK;
+    embed(f, tokens, n);
+    for (size_t layer = 0; layer < f->network->config.layers && status == VCL_OK; layer++)
+        status = read_layer(f, layer, n);
     f->kv.length += n;
-    rms_norm(f->x, f->network->norm, n, c->width, c->norm_eps, hidden);
-    return VCL_OK;
+    normalise(f, &f->network->norm, n, hidden);
+    return status;
 }
 
 enum vcl_status vcl_forward_read(struct vcl_forward *f, const uint32_t *tokens, size_t n, float *hidden)

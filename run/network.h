@@ -5,16 +5,28 @@
 #include "config.h"
 #include "store.h"
 
+struct vcl_norm {
+    const float *weight, *bias; /* bias NULL: RMS norm, else layer norm */
+};
+
+struct vcl_linear {
+    const struct vcl_weight *weight;
+    const float *bias; /* or NULL */
+};
+
 struct vcl_layer {
-    const float *attention_norm, *ffn_norm;
-    const struct vcl_weight *q, *k, *v, *o, *gate, *up, *down;
+    struct vcl_norm attention_norm, ffn_norm;
+    struct vcl_linear q, k, v, o, up, down;
+    struct vcl_linear fused; /* in place of q, k and v: GPT-2 and NeoX */
+    struct vcl_linear gate;  /* SwiGLU's; weight NULL: GELU */
 };
 
 struct vcl_network {
     struct vcl_config config;
     struct vcl_store *store;
     const struct vcl_weight *embedding, *head;
-    const float *norm;
+    const struct vcl_weight *positions; /* embedded, or NULL */
+    struct vcl_norm norm;
     struct vcl_layer *layers;
 };
 

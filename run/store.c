@@ -204,20 +204,53 @@ static enum vcl_status add(struct vcl_store *store, const char *name, const stru
     return VCL_OK;
 }
 
+static enum vcl_status add_matrix(struct vcl_store *store, const char *name, const struct vcl_tensor *want,
+                                  size_t rows, size_t cols, struct vcl_weight **added,
+                                  struct vcl_error *error)
+{
+    const enum vcl_status status = add(store, name, want, 1, added, error);
+    if (status != VCL_OK)
+        return status;
+    (*added)->rows = rows;
+    (*added)->cols = cols;
+    if (cols > store->most_cols)
+        store->most_cols = cols;
+    return VCL_OK;
+}
+
 enum vcl_status vcl_store_matrix(struct vcl_store *store, const char *name, size_t rows, size_t cols,
                                  const struct vcl_weight **weight, struct vcl_error *error)
 {
     const struct vcl_tensor want = { VCL_DTYPE_F32, 2, { rows, cols } };
     struct vcl_weight *added = NULL;
-    const enum vcl_status status = add(store, name, &want, 1, &added, error);
-    if (status != VCL_OK)
-        return status;
-    added->rows = rows;
-    added->cols = cols;
-    if (cols > store->most_cols)
-        store->most_cols = cols;
+    const enum vcl_status status = add_matrix(store, name, &want, rows, cols, &added, error);
     *weight = added;
-    return VCL_OK;
+    return status;
+}
+
+static int transpose(struct vcl_weight *weight)
+{
+    const size_t rows = weight->rows, cols = weight->cols, size = vcl_dtype_bits(weight->dtype) / 8;
+    const char *from = weight->values;
+    char *to = malloc(rows * cols * size + 1);
+    if (!to)
+        return 0;
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < cols; c++)
+            memcpy(to + (r * cols + c) * size, from + (c * rows + r) * size, size);
+    free(weight->values);
+    weight->values = to;
+    return 1;
+}
+
+enum vcl_status vcl_store_transposed(struct vcl_store *store, const char *name, size_t rows, size_t cols,
+                                     const struct vcl_weight **weight, struct vcl_error *error)
+{
+    const struct vcl_tensor want = { VCL_DTYPE_F32, 2, { cols, rows } };
+    struct vcl_weight *added = NULL;
+    const enum vcl_status status = add_matrix(store, name, &want, rows, cols, &added, error);
+    *weight = added;
+    return status != VCL_OK || transpose(added) ? status : vcl_fault_memory(error);
 }
 
 enum vcl_status vcl_store_vector(struct vcl_store *store, const char *name, size_t n, const float **vector,

@@ -19,6 +19,9 @@ uint64_t vcl_store_bytes(const struct vcl_store *store); /* of the weights in me
 /* The tensor of this name, which must have this shape.  *vector is n floats and belongs to the store. */
 enum vcl_status vcl_store_matrix(struct vcl_store *store, const char *name, size_t rows, size_t cols,
                                  const struct vcl_weight **weight, struct vcl_error *error);
+/* The same of a tensor stored as its transpose, (cols, rows). */
+enum vcl_status vcl_store_transposed(struct vcl_store *store, const char *name, size_t rows, size_t cols,
+                                     const struct vcl_weight **weight, struct vcl_error *error);
 enum vcl_status vcl_store_vector(struct vcl_store *store, const char *name, size_t n, const float **vector,
                                  struct vcl_error *error);
 

@@ -129,6 +129,83 @@ def estimate(windows):
     return mean, math.sqrt(np.sum(off ** 2) * len(off) / (len(off) - 1)) / n
 
 
+# ---- GPT-2 and GPT-NeoX ----------------------------------------------------------------------------------------------
+
+def make_gpt2(rng, prefix="transformer.", width=24, heads=3, layers=2, vocab=70, context=40, **more):
+    config = {"model_type": "gpt2", "n_embd": width, "n_layer": layers, "n_head": heads, "vocab_size": vocab,
+              "n_positions": context, "activation_function": "gelu_new", **more}
+    inner = config.get("n_inner") or 4 * width
+    shapes = {"wte.weight": (vocab, width), "wpe.weight": (context, width), "ln_f.weight": (width,), "ln_f.bias": (width,)}
+    for i in range(layers):
+        for name, rows, cols in [("attn.c_attn", width, 3 * width), ("attn.c_proj", width, width),
+                                 ("mlp.c_fc", width, inner), ("mlp.c_proj", inner, width)]:
+            shapes |= {f"h.{i}.{name}.weight": (rows, cols), f"h.{i}.{name}.bias": (cols,)}
+        for name in ("ln_1", "ln_2"):
+            shapes |= {f"h.{i}.{name}.weight": (width,), f"h.{i}.{name}.bias": (width,)}
+    return config, {prefix + n: (rng.normal(size=s) / (np.sqrt(s[0]) if len(s) > 1 else 1)).astype("f4") for n, s in shapes.items()}
+
+
+def make_neox(rng, width=48, heads=4, layers=2, ffn=100, vocab=70, context=40, **more):
+    config = {"model_type": "gpt_neox", "hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads,
+              "intermediate_size": ffn, "vocab_size": vocab, "max_position_embeddings": context, "hidden_act": "gelu",
+              "rotary_pct": 0.34, "rotary_emb_base": 700, **more}
+    shapes = {"gpt_neox.embed_in.weight": (vocab, width), "embed_out.weight": (vocab, width)}
+    linear = [("attention.query_key_value", 3 * width, width), ("attention.dense", width, width),
+              ("mlp.dense_h_to_4h", ffn, width), ("mlp.dense_4h_to_h", width, ffn)]
+    for i in range(layers):
+        for name, rows, cols in linear:
+            shapes |= {f"gpt_neox.layers.{i}.{name}.weight": (rows, cols), f"gpt_neox.layers.{i}.{name}.bias": (rows,)}
+    norms = [f"layers.{i}.{n}_layernorm" for i in range(layers) for n in ("input", "post_attention")]
+    for name in [*norms, "final_layer_norm"]:
+        shapes |= {f"gpt_neox.{name}.weight": (width,), f"gpt_neox.{name}.bias": (width,)}
+    return config, {n: (rng.normal(size=s) / (np.sqrt(s[-1]) if len(s) > 1 else 1)).astype("f4") for n, s in shapes.items()}
+
+
+def layer_norm(x, w, name, eps):
+    x = x - x.mean(axis=1, keepdims=True)
+    return x / np.sqrt((x * x).mean(axis=1, keepdims=True) + eps) * w[name + ".weight"] + w[name + ".bias"]
+
+
+def attend(q, k, v):
+    """(positions, heads, dim) each."""
+    score = np.einsum("ihd,jhd->hij", q, k) / math.sqrt(q.shape[2])
+    score[:, np.arange(len(q))[:, None] < np.arange(len(q))[None, :]] = -np.inf
+    share = np.exp(score - score.max(axis=2, keepdims=True))
+    return np.einsum("hij,jhd->ihd", share / share.sum(axis=2, keepdims=True), v).reshape(len(q), -1)
+
+
+def gpt2_logits(config, weights, tokens):
+    c, w, n = config, {k.removeprefix("transformer."): a.astype("f8") for k, a in weights.items()}, len(tokens)
+    x = w["wte.weight"][tokens] + w["wpe.weight"][:n]
+    for i in range(c["n_layer"]):
+        def linear(x, name):
+            return x @ w[f"h.{i}.{name}.weight"] + w[f"h.{i}.{name}.bias"]
+        parts = np.split(linear(layer_norm(x, w, f"h.{i}.ln_1", 1e-5), "attn.c_attn"), 3, axis=1)
+        x = x + linear(attend(*(p.reshape(n, c["n_head"], -1) for p in parts)), "attn.c_proj")
+        h = linear(layer_norm(x, w, f"h.{i}.ln_2", 1e-5), "mlp.c_fc")
+        x = x + linear(h * 0.5 * (1 + np.tanh(math.sqrt(2 / math.pi) * (h + 0.044715 * h ** 3))), "mlp.c_proj")
+    return layer_norm(x, w, "ln_f", 1e-5) @ w["wte.weight"].T
+
+
+def neox_logits(config, weights, tokens):
+    c, w, n = config, {k.removeprefix("gpt_neox."): a.astype("f8") for k, a in weights.items()}, len(tokens)
+    heads = c["num_attention_heads"]
+    turned = int(c["hidden_size"] // heads * c["rotary_pct"])
+    def rotate(x):
+        return np.concatenate([rope(x[..., :turned], c["rotary_emb_base"]), x[..., turned:]], axis=2)
+    x = w["embed_in.weight"][tokens]
+    for i in range(c["num_hidden_layers"]):
+        def linear(x, name):
+            return x @ w[f"layers.{i}.{name}.weight"].T + w[f"layers.{i}.{name}.bias"]
+        q, k, v = np.moveaxis(linear(layer_norm(x, w, f"layers.{i}.input_layernorm", 1e-5), "attention.query_key_value")
+                              .reshape(n, heads, 3, -1), 2, 0)
+        added = linear(attend(rotate(q), rotate(k), v), "attention.dense")
+        h = layer_norm(x if c.get("use_parallel_residual", True) else x + added, w, f"layers.{i}.post_attention_layernorm", 1e-5)
+        h = linear(h, "mlp.dense_h_to_4h")
+        x = x + added + linear(h * 0.5 * (1 + np.vectorize(math.erf)(h / math.sqrt(2))), "mlp.dense_4h_to_h")
+    return layer_norm(x, w, "final_layer_norm", 1e-5) @ w["embed_out.weight"].T
+
+
 # ---- models on disk --------------------------------------------------------------------------------------------------
 
 class ModelCase(Case):
@@ -228,6 +305,38 @@ class Forward(ModelCase):
         self.assertEqual(nll["plain"], nll["lossless"])
         self.assertEqual(nll["coded"], nll["decoded"])
         self.assertNotEqual(nll["plain"], nll["coded"])
+
+
+class Families(ModelCase):
+    def check(self, name, reference, config, weights):
+        tokens, file = self.tokens(config["vocab_size"], 61)
+        got = self.eval(self.make(name, config, weights), "--tokens", file, "--context", 30)
+        logs = [log_softmax(reference(config, weights, tokens[s:s + 30])) for s in (0, 30)]
+        want = -np.mean([l[np.arange(30), tokens[s + 1:s + 31]] for s, l in zip((0, 30), logs)])
+        self.assertAlmostEqual(got["nll"]["mean"], want, delta=2e-5)
+        self.refuse(FAILED, "", "eval", self.make(name + "-", config, dict(list(weights.items())[:-1])), "--tokens", file)
+
+    def test_gpt2(self):
+        rng = np.random.default_rng(5)
+        self.check("a", gpt2_logits, *make_gpt2(rng))
+        self.check("b", gpt2_logits, *make_gpt2(rng, prefix="", width=40, heads=5, n_inner=33))
+
+    def test_neox(self):
+        rng = np.random.default_rng(6)
+        self.check("a", neox_logits, *make_neox(rng))
+        self.check("b", neox_logits, *make_neox(rng, width=64, heads=2, ffn=50, use_parallel_residual=False))
+
+    def test_refused(self):
+        rng = np.random.default_rng(7)
+        _, file = self.tokens(70, 100)
+        cases = [(make_gpt2, "n_head", 5), (make_gpt2, "activation_function", "relu"), (make_gpt2, "scale_attn_weights", False),
+                 (make_gpt2, "scale_attn_by_inverse_layer_idx", True), (make_neox, "rotary_pct", 0.3),
+                 (make_neox, "hidden_act", "gelu_new"), (make_neox, "attention_bias", False)]
+        for number, (make, name, value) in enumerate(cases):
+            with self.subTest(name=name):
+                config, weights = make(rng)
+                model = self.make(f"m{number}", {**config, name: value}, weights)
+                self.refuse(FAILED, f"field '{name}'", "eval", model, "--tokens", file)
 
 
 # ---- text ------------------------------------------------------------------------------------------------------------
