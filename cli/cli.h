@@ -1,6 +1,7 @@
 /* cli.h - what every verb of the command line shares: exit codes, messages, options, numbers as text.
  *
- * The command line is a user of the library like any other: it sees include/ and jansson, nothing of src/. 
+ * The command line is a user of the library like any other: it sees include/,
+ * jansson and the headers of run/, nothing of src/.
  * Messages go to stderr and start with "vcllm: "; results go to stdout. */
 #ifndef VCL_CLI_H
 #define VCL_CLI_H
@@ -28,7 +29,7 @@ struct vcl_verb {
     int (*run)(int argc, char **argv);
 };
 extern const struct vcl_verb vcl_verb_compress, vcl_verb_decompress, vcl_verb_info, vcl_verb_verify,
-    vcl_verb_compare, vcl_verb_codecs, vcl_verb_bench;
+    vcl_verb_compare, vcl_verb_codecs, vcl_verb_bench, vcl_verb_run, vcl_verb_eval;
 
 /* ---- options.c ------------------------------------------------------------------------------- */
 
@@ -147,6 +148,8 @@ void vcl_remove_guarded(void);
 
 /* One line on stderr, only where that is a terminal and -q is not given.  `work` is in bytes of input. */
 void vcl_progress_start(const char *verb, size_t tensors, uint64_t work);
+/* The same for work counted in windows of tokens; vcl_progress_add takes windows and tokens. */
+void vcl_progress_start_tokens(const char *verb, size_t windows, uint64_t tokens);
 void vcl_progress_add(size_t tensors, uint64_t work);
 /* A tensor of this work begins that takes about `steps` steps; the next vcl_progress_add ends it. */
 void vcl_progress_large(uint64_t work, uint64_t steps);

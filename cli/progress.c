@@ -8,7 +8,8 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct {
     int on, shown;
-    const char *verb;
+    const char *verb, *things, *rate; /* what is counted, and in what: "tensors", "MB/s" */
+    double unit;                      /* of the rate: 1e6 */
     size_t tensors, tensors_done;
     uint64_t work, done;
     uint64_t large, steps, step; /* the tensor that runs alone: its work, expected and counted polls */
@@ -36,18 +37,22 @@ static void draw(double now)
     const double rate = spent > 0 ? done / spent : 0;
     const double left = rate > 0 ? ((double)progress.work - done) / rate : 0;
     erase();
-    fprintf(stderr, "%s %zu/%zu tensors, %3.0f %%, %.2f MB/s, %s left", progress.verb, progress.tensors_done,
-            progress.tensors, progress.work ? 100 * done / (double)progress.work : 100, rate / 1e6,
-            rate > 0 ? vcl_words_time(left).text : "?");
+    fprintf(stderr, "%s %zu/%zu %s, %3.0f %%, %.2f %s, %s left", progress.verb, progress.tensors_done,
+            progress.tensors, progress.things, progress.work ? 100 * done / (double)progress.work : 100,
+            rate / progress.unit, progress.rate, rate > 0 ? vcl_words_time(left).text : "?");
     progress.shown = 1;
     progress.drawn = now;
 }
 
-void vcl_progress_start(const char *verb, size_t tensors, uint64_t work)
+static void start(const char *verb, const char *things, const char *rate, double unit, size_t tensors,
+                  uint64_t work)
 {
     pthread_mutex_lock(&lock);
     progress.on = !vcl_is_quiet() && isatty(STDERR_FILENO);
     progress.verb = verb;
+    progress.things = things;
+    progress.rate = rate;
+    progress.unit = unit;
     progress.tensors = tensors;
     progress.work = work;
     progress.tensors_done = 0;
@@ -55,6 +60,16 @@ void vcl_progress_start(const char *verb, size_t tensors, uint64_t work)
     progress.large = progress.steps = progress.step = 0;
     progress.started = progress.drawn = vcl_seconds();
     pthread_mutex_unlock(&lock);
+}
+
+void vcl_progress_start(const char *verb, size_t tensors, uint64_t work)
+{
+    start(verb, "tensors", "MB/s", 1e6, tensors, work);
+}
+
+void vcl_progress_start_tokens(const char *verb, size_t windows, uint64_t tokens)
+{
+    start(verb, "windows", "tokens/s", 1, windows, tokens);
 }
 
 void vcl_progress_add(size_t tensors, uint64_t work)

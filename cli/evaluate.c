@@ -1,0 +1,195 @@
+/* evaluate.c - the verb eval: perplexity of a model on a text, and what was lost against a baseline. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "eval.h"
+#include "language.h"
+
+static const char HELP[] =
+    "usage: vcllm eval MODEL --text FILE|--tokens FILE [--baseline MODEL2] [options]\n"
+    "\n"
+    "Perplexity of a model, compressed or not, on a text, with its standard error.  Against a baseline, the\n"
+    "model it was made from, also: the paired difference, the Kullback-Leibler divergence of its "
+    "predictions\n"
+    "from the baseline's (in nats), and how often both find the same token likeliest.\n"
+    "MODEL is a folder with config.json (LLaMA, GPT-2, GPT-NeoX) and .safetensors files.  The text is read "
+    "in\n"
+    "windows, each from an empty context; a window of the default stride counts all its predictions.  "
+    "Standard\n"
+    "errors take the windows as the sample.  Figures are the same for any number of threads.\n"
+    "\n"
+    "  vcllm eval my-model-3bit --text book.txt --baseline my-model\n"
+    "  vcllm eval my-model --tokens book.u16 --context 512 --windows 40\n"
+    "\n"
+    "  --text FILE          UTF-8, encoded by the model's tokenizer.json\n"
+    "  --tokens FILE        tokens, little-endian: FILE.u16 or FILE.u32\n"
+    "  --baseline MODEL2    a model of the same vocabulary\n"
+    "  --context N          tokens a window reads (default: the model's context)\n"
+    "  --stride N           from window to window (default: the context); a later window counts its last N\n"
+    "                       predictions\n"
+    "  --windows N          only N windows, spread evenly over the text\n"
+    "  -j, --threads N      threads (default: all CPUs)\n"
+    "  --json               one JSON document on standard output\n"
+    "  -q, --quiet          no notes, no progress\n"
+    "\n"
+    "Exit codes: 0 done, 1 a file is broken or not supported, 2 usage, 3 input/output, 4 built without "
+    "PCRE2,\n"
+    "            130 interrupted.\n";
+
+static int run(int argc, char **argv);
+const struct vcl_verb vcl_verb_eval = { "eval", "perplexity of a model on a text", HELP, run };
+
+struct settings {
+    const char *text, *tokens, *baseline;
+    int context, stride, windows, jobs, json, quiet;
+};
+
+static int on_window(void *user, size_t tokens)
+{
+    (void)user;
+    vcl_progress_add(1, tokens);
+    return vcl_interrupted();
+}
+
+/* ---- report ---------------------------------------------------------------------------------- */
+
+static void set_estimate(json_t *document, const char *key, struct vcl_estimate estimate)
+{
+    json_t *pair = json_object();
+    vcl_json_set(pair, "mean", vcl_json_real(estimate.mean));
+    vcl_json_set(pair, "error", vcl_json_real(estimate.error));
+    vcl_json_set(document, key, pair);
+}
+
+/* exp(mean), and its error to first order. */
+static struct vcl_estimate perplexity(struct vcl_estimate nll)
+{
+    return (struct vcl_estimate){ exp(nll.mean), exp(nll.mean) * nll.error };
+}
+
+static void report_json(const char *model, const struct settings *s, const struct vcl_eval *e)
+{
+    json_t *document = vcl_json_document("eval");
+    vcl_json_set(document, "model", vcl_json_text(model));
+    vcl_json_set(document, "text", vcl_json_text(s->text ? s->text : s->tokens));
+    vcl_json_set(document, "context", json_integer((json_int_t)e->context));
+    vcl_json_set(document, "stride", json_integer((json_int_t)e->stride));
+    vcl_json_set(document, "windows", json_integer((json_int_t)e->windows));
+    vcl_json_set(document, "tokens", json_integer((json_int_t)e->tokens));
+    set_estimate(document, "perplexity", perplexity(e->nll));
+    set_estimate(document, "nll", e->nll);
+    if (s->baseline) {
+        vcl_json_set(document, "baseline", vcl_json_text(s->baseline));
+        set_estimate(document, "baseline_perplexity", perplexity(e->baseline_nll));
+        set_estimate(document, "nll_difference", e->difference);
+        set_estimate(document, "kl", e->kl);
+        vcl_json_set(document, "kl_median", vcl_json_real(e->kl_median));
+        vcl_json_set(document, "kl_99", vcl_json_real(e->kl_99));
+        set_estimate(document, "top1_agreement", e->top1);
+    }
+    vcl_json_print(document);
+}
+
+static void print_estimate(const char *name, struct vcl_estimate e, double factor, int digits,
+                           const char *unit)
+{
+    printf("%-15s %.*f", name, digits, e.mean * factor);
+    if (isfinite(e.error))
+        printf(" ± %.*f", digits, e.error * factor);
+    printf("%s\n", unit);
+}
+
+static void report_text(const struct settings *s, const struct vcl_eval *e)
+{
+    print_estimate("perplexity", perplexity(e->nll), 1, 4, "");
+    if (s->baseline) {
+        const struct vcl_estimate ratio = perplexity(e->difference);
+        print_estimate("of the baseline", perplexity(e->baseline_nll), 1, 4, "");
+        print_estimate("difference", (struct vcl_estimate){ ratio.mean - 1, ratio.error }, 100, 3, " %");
+        print_estimate("  in nats", e->difference, 1, 6, " a token");
+        print_estimate("KL divergence", e->kl, 1, 6, " nats");
+        printf("%-15s %.6f median, %.6f at 99 %%\n", "", e->kl_median, e->kl_99);
+        print_estimate("same top token", e->top1, 100, 2, " %");
+    }
+    printf("%zu predictions in %zu windows of %zu tokens, stride %zu\n", e->tokens, e->windows, e->context,
+           e->stride);
+}
+
+/* ---- work ------------------------------------------------------------------------------------ */
+
+static int evaluate(const struct settings *s, const struct vcl_network *network,
+                    const struct vcl_network *baseline, const uint32_t *tokens, size_t count,
+                    struct vcl_eval *result)
+{
+    const struct vcl_eval_options options = { .context = (size_t)s->context,
+                                              .stride = (size_t)s->stride,
+                                              .windows = (size_t)s->windows,
+                                              .progress = on_window };
+    struct vcl_error error = { 0 };
+    enum vcl_status status = vcl_eval_plan(network, count, &options, result, &error);
+    if (status == VCL_OK) {
+        vcl_progress_start_tokens("eval", result->windows, result->windows * result->context);
+        status = vcl_eval_run(network, baseline, tokens, count, &options, result, &error);
+        vcl_progress_stop();
+    }
+    if (status == VCL_E_CANCELLED)
+        vcl_say("interrupted");
+    return status == VCL_OK ? VCL_EXIT_OK
+                            : vcl_tell(status, "%s: %s", s->text ? s->text : s->tokens, error.text);
+}
+
+/* Opens what is needed, evaluates, closes. */
+static int evaluate_models(const char *model, const struct settings *s, struct vcl_team *team)
+{
+    struct vcl_network network = { 0 }, baseline = { 0 };
+    struct vcl_eval result = { 0 };
+    uint32_t *tokens = NULL;
+    size_t count = 0;
+    int code = vcl_cli_network(model, team, &network);
+    if (!code)
+        code = s->text ? vcl_cli_read_text(s->text, model, &network, &tokens, &count)
+                       : vcl_cli_read_tokens(s->tokens, &tokens, &count);
+    if (!code && s->baseline)
+        code = vcl_cli_network(s->baseline, team, &baseline);
+    if (!code)
+        code = evaluate(s, &network, s->baseline ? &baseline : NULL, tokens, count, &result);
+    if (!code && s->json)
+        report_json(model, s, &result);
+    else if (!code)
+        report_text(s, &result);
+    free(tokens);
+    vcl_network_close(&network);
+    vcl_network_close(&baseline);
+    return code;
+}
+
+static int run(int argc, char **argv)
+{
+    struct settings s = { 0 };
+    struct vcl_team *team;
+    char **operands;
+    int count;
+    const struct vcl_option options[] = {
+        { "text", 0, VCL_OPTION_TEXT, &s.text, 0, 0, NULL, NULL },
+        { "tokens", 0, VCL_OPTION_TEXT, &s.tokens, 0, 0, NULL, NULL },
+        { "baseline", 0, VCL_OPTION_TEXT, &s.baseline, 0, 0, NULL, NULL },
+        { "context", 0, VCL_OPTION_INTEGER, &s.context, 1, 1 << 24, NULL, NULL },
+        { "stride", 0, VCL_OPTION_INTEGER, &s.stride, 1, 1 << 24, NULL, NULL },
+        { "windows", 0, VCL_OPTION_INTEGER, &s.windows, 1, 1 << 30, NULL, NULL },
+        { "threads", 'j', VCL_OPTION_INTEGER, &s.jobs, 0, 1024, NULL, NULL },
+        { "json", 0, VCL_OPTION_FLAG, &s.json, 0, 0, NULL, NULL },
+        { "quiet", 'q', VCL_OPTION_FLAG, &s.quiet, 0, 0, NULL, NULL },
+        { 0 },
+    };
+    int code = vcl_cli_parse(&vcl_verb_eval, options, argc, argv, 1, 1, &operands, &count);
+    vcl_set_quiet(s.quiet);
+    if (!code && !s.text == !s.tokens)
+        code = vcl_tell(VCL_E_ARGUMENT, "eval takes either --text or --tokens; see 'vcllm eval --help'");
+    if (!code)
+        code = vcl_cli_team(s.jobs, &team);
+    if (code)
+        return code;
+    code = evaluate_models(operands[0], &s, team);
+    vcl_team_destroy(team);
+    return code;
+}

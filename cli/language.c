@@ -1,0 +1,74 @@
+/* language.c - opening a model to run, and reading what it is to read. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "language.h"
+
+/* Texts are read whole: they are small beside a model. */
+#define TEXT_LIMIT ((uint64_t)1 << 32)
+
+int vcl_cli_team(int jobs, struct vcl_team **team)
+{
+    *team = vcl_team_create(vcl_cli_threads(jobs));
+    return *team ? VCL_EXIT_OK : vcl_tell(VCL_E_MEMORY, "out of memory");
+}
+
+int vcl_cli_network(const char *folder, struct vcl_team *team, struct vcl_network *network)
+{
+    struct vcl_error error = { 0 };
+    const enum vcl_status status = vcl_network_open(folder, team, network, &error);
+    return status == VCL_OK ? VCL_EXIT_OK : vcl_tell(status, "%s", error.text);
+}
+
+int vcl_cli_tokenizer(const char *folder, const struct vcl_network *network, struct vcl_tokenizer **tokenizer)
+{
+    struct vcl_error error = { 0 };
+    const enum vcl_status status = vcl_tokenizer_open(folder, network->config.vocab, tokenizer, &error);
+    return status == VCL_OK ? VCL_EXIT_OK : vcl_tell(status, "%s", error.text);
+}
+
+int vcl_cli_read_tokens(const char *path, uint32_t **tokens, size_t *count)
+{
+    struct vcl_error error = { 0 };
+    const size_t length = strlen(path);
+    const char *ending = length > 4 ? path + length - 4 : "";
+    const size_t size = strcmp(ending, ".u16") == 0 ? 2 : strcmp(ending, ".u32") == 0 ? 4 : 0;
+    void *bytes;
+    size_t n;
+
+    if (!size)
+        return vcl_tell(VCL_E_ARGUMENT, "%s: a file of tokens ends in .u16 or .u32", path);
+    if (vcl_read_file(path, TEXT_LIMIT, &bytes, &n, &error) != VCL_OK)
+        return vcl_tell(error.status, "%s", error.text);
+    *count = n / size;
+    *tokens = vcl_zeros(*count, sizeof **tokens);
+    for (size_t i = 0; i < *count * size; i++)
+        (*tokens)[i / size] |= (uint32_t)((const unsigned char *)bytes)[i] << 8 * (i % size);
+    free(bytes);
+    if (n % size == 0)
+        return VCL_EXIT_OK;
+    free(*tokens);
+    *tokens = NULL;
+    return vcl_tell(VCL_E_FORMAT, "%s: %zu bytes are no whole number of tokens of %zu bytes", path, n, size);
+}
+
+int vcl_cli_read_text(const char *path, const char *folder, const struct vcl_network *network,
+                      uint32_t **tokens, size_t *count)
+{
+    struct vcl_tokenizer *tokenizer;
+    struct vcl_error error = { 0 };
+    void *bytes;
+    size_t n;
+    const int code = vcl_cli_tokenizer(folder, network, &tokenizer);
+    if (code)
+        return code;
+    enum vcl_status status = vcl_read_file(path, TEXT_LIMIT, &bytes, &n, &error);
+    if (status != VCL_OK) {
+        vcl_tokenizer_close(tokenizer);
+        return vcl_tell(status, "%s", error.text);
+    }
+    status = vcl_tokenizer_encode(tokenizer, bytes, n, tokens, count, &error);
+    free(bytes);
+    vcl_tokenizer_close(tokenizer);
+    return status == VCL_OK ? VCL_EXIT_OK : vcl_tell(status, "%s: %s", path, error.text);
+}

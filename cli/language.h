@@ -1,0 +1,22 @@
+/* language.h - what the verbs run and eval share: a model to run, and text as tokens. */
+#ifndef VCL_CLI_LANGUAGE_H
+#define VCL_CLI_LANGUAGE_H
+
+#include "cli.h"
+#include "network.h"
+#include "team.h"
+#include "tokenizer.h"
+
+/* Each prints why it fails and returns an exit code. */
+int vcl_cli_team(int jobs, struct vcl_team **team);
+int vcl_cli_network(const char *folder, struct vcl_team *team, struct vcl_network *network);
+int vcl_cli_tokenizer(const char *folder, const struct vcl_network *network,
+                      struct vcl_tokenizer **tokenizer);
+
+/* A file of tokens, u16 or u32 by the ending of its name (.u16, .u32), little-endian; free() *tokens. */
+int vcl_cli_read_tokens(const char *path, uint32_t **tokens, size_t *count);
+/* A text file, encoded by the model's tokenizer. */
+int vcl_cli_read_text(const char *path, const char *folder, const struct vcl_network *network,
+                      uint32_t **tokens, size_t *count);
+
+#endif

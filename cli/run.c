@@ -1,0 +1,189 @@
+/* run.c - the verb run: a text continued by a model, as it comes. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "forward.h"
+#include "language.h"
+#include "sample.h"
+
+static const char HELP[] =
+    "usage: vcllm run MODEL -p TEXT [options]\n"
+    "\n"
+    "Continues a text by a model, compressed or not, and prints the continuation as it comes.\n"
+    "MODEL is a folder with config.json (LLaMA, GPT-2, GPT-NeoX), tokenizer.json (byte-level BPE) and\n"
+    ".safetensors files.\n"
+    "Statistics go to standard error.  The same seed gives the same text, for any number of threads.\n"
+    "\n"
+    "  vcllm run models/tiny-llama -p 'It was a dark and'\n"
+    "  vcllm run my-model-3bit -p 'Dear Sir,' --tokens 200 --temperature 0\n"
+    "\n"
+    "  -p, --prompt TEXT    the text to continue\n"
+    "  --tokens N           most tokens to generate (default 128); the model's context and its end-of-text\n"
+    "                       token end it sooner\n"
+    "  --temperature T      0 (always the likeliest token) to 10, default 0.8\n"
+    "  --top-p P            draw from the likeliest tokens that hold this share, default 0.95\n"
+    "  --seed N             of the draws, default 1\n"
+    "  -j, --threads N      threads (default: all CPUs)\n"
+    "  -q, --quiet          no statistics\n"
+    "\n"
+    "Exit codes: 0 done, 1 a file is broken or not supported, 2 usage, 3 input/output, 4 built without "
+    "PCRE2,\n"
+    "            130 interrupted.\n";
+
+static int run(int argc, char **argv);
+const struct vcl_verb vcl_verb_run = { "run", "continue a text by a model", HELP, run };
+
+struct generation {
+    struct vcl_network network;
+    struct vcl_tokenizer *tokenizer;
+    struct vcl_forward *forward;
+    struct vcl_sampler sampler;
+    float *hidden, *logits;
+    uint32_t *prompt;
+    size_t prompt_tokens, most, made;
+    double prefill, decode; /* seconds */
+};
+
+static int read_prompt(struct generation *g, const char *model, const char *text)
+{
+    struct vcl_error error = { 0 };
+    const size_t context = g->network.config.context;
+    const int code = vcl_cli_tokenizer(model, &g->network, &g->tokenizer);
+    if (code)
+        return code;
+    const enum vcl_status status =
+        vcl_tokenizer_encode(g->tokenizer, text, strlen(text), &g->prompt, &g->prompt_tokens, &error);
+    if (status != VCL_OK)
+        return vcl_tell(status, "the prompt %s", error.text);
+    if (g->prompt_tokens == 0)
+        return vcl_tell(VCL_E_ARGUMENT, "the prompt is empty");
+    if (g->prompt_tokens >= context)
+        return vcl_tell(VCL_E_ARGUMENT, "the prompt has %zu tokens; the model's context is %zu",
+                        g->prompt_tokens, context);
+    if (g->most > context - g->prompt_tokens)
+        g->most = context - g->prompt_tokens;
+    return VCL_EXIT_OK;
+}
+
+static int prepare(struct generation *g)
+{
+    struct vcl_error error = { 0 };
+    const struct vcl_config *c = &g->network.config;
+    const enum vcl_status status =
+        vcl_forward_create(&g->network, g->prompt_tokens + g->most, &g->forward, &error);
+    if (status != VCL_OK)
+        return vcl_tell(status, "%s", error.text);
+    g->hidden = vcl_zeros(g->prompt_tokens, c->width * sizeof(float));
+    g->logits = vcl_zeros(c->vocab, sizeof(float));
+    return vcl_sampler_create(&g->sampler, c->vocab) ? VCL_EXIT_OK : vcl_tell(VCL_E_MEMORY, "out of memory");
+}
+
+/* The logits after the last of n tokens. */
+static enum vcl_status read_tokens(struct generation *g, const uint32_t *tokens, size_t n)
+{
+    const enum vcl_status status = vcl_forward_read(g->forward, tokens, n, g->hidden);
+    if (status != VCL_OK)
+        return status;
+    return vcl_forward_logits(g->forward, g->hidden + (n - 1) * g->network.config.width, 1, g->logits);
+}
+
+static int ends(const struct generation *g, uint32_t token)
+{
+    const struct vcl_config *c = &g->network.config;
+    for (size_t i = 0; i < c->eos_count; i++)
+        if (c->eos[i] == token)
+            return 1;
+    return 0;
+}
+
+/* 0 where standard output is closed. */
+static int print_token(const struct generation *g, uint32_t token)
+{
+    size_t n;
+    const char *bytes = vcl_tokenizer_bytes(g->tokenizer, token, &n);
+    return (n == 0 || fwrite(bytes, 1, n, stdout) == n) && fflush(stdout) == 0;
+}
+
+static int generate(struct generation *g)
+{
+    const double start = vcl_seconds();
+    enum vcl_status status = read_tokens(g, g->prompt, g->prompt_tokens);
+    const double begun = vcl_seconds();
+    g->prefill = begun - start;
+    while (status == VCL_OK && g->made < g->most && !vcl_interrupted()) {
+        const uint32_t token = vcl_sample(&g->sampler, g->logits);
+        if (ends(g, token) || !print_token(g, token))
+            break;
+        if (++g->made < g->most)
+            status = read_tokens(g, &token, 1);
+    }
+    g->decode = vcl_seconds() - begun;
+    putchar('\n');
+    if (status != VCL_OK)
+        return vcl_tell(status, "%s", vcl_status_text(status));
+    return vcl_interrupted() ? VCL_EXIT_INTERRUPTED : VCL_EXIT_OK;
+}
+
+static void report(const struct generation *g)
+{
+    struct rusage usage;
+    const uint64_t peak = getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss * 1024 : 0;
+    vcl_note(
+        "prompt: %zu tokens, %.1f tokens/s; generated: %zu tokens, %.1f tokens/s; weights %s, peak memory %s",
+        g->prompt_tokens, (double)g->prompt_tokens / g->prefill, g->made,
+        g->decode > 0 ? (double)g->made / g->decode : 0,
+        vcl_words_size(vcl_store_bytes(g->network.store)).text, vcl_words_size(peak).text);
+}
+
+static void release(struct generation *g)
+{
+    vcl_sampler_destroy(&g->sampler);
+    vcl_forward_destroy(g->forward);
+    vcl_tokenizer_close(g->tokenizer);
+    vcl_network_close(&g->network);
+    free(g->hidden);
+    free(g->logits);
+    free(g->prompt);
+}
+
+static int run(int argc, char **argv)
+{
+    struct generation g = { .sampler = { .temperature = 0.8, .top_p = 0.95 } };
+    const char *prompt = NULL;
+    struct vcl_team *team = NULL;
+    char **operands;
+    int count, tokens = 128, seed = 1, jobs = 0, quiet = 0;
+    const struct vcl_option options[] = {
+        { "prompt", 'p', VCL_OPTION_TEXT, &prompt, 0, 0, NULL, NULL },
+        { "tokens", 0, VCL_OPTION_INTEGER, &tokens, 1, 1 << 24, NULL, NULL },
+        { "temperature", 0, VCL_OPTION_NUMBER, &g.sampler.temperature, 0, 10, NULL, NULL },
+        { "top-p", 0, VCL_OPTION_NUMBER, &g.sampler.top_p, 1e-6, 1, NULL, NULL },
+        { "seed", 0, VCL_OPTION_INTEGER, &seed, 0, 2147483647, NULL, NULL },
+        { "threads", 'j', VCL_OPTION_INTEGER, &jobs, 0, 1024, NULL, NULL },
+        { "quiet", 'q', VCL_OPTION_FLAG, &quiet, 0, 0, NULL, NULL },
+        { 0 },
+    };
+    int code = vcl_cli_parse(&vcl_verb_run, options, argc, argv, 1, 1, &operands, &count);
+    vcl_set_quiet(quiet);
+    if (!code && !prompt)
+        code = vcl_tell(VCL_E_ARGUMENT, "run takes a text: -p TEXT; see 'vcllm run --help'");
+    if (!code)
+        code = vcl_cli_team(jobs, &team);
+    if (code)
+        return code;
+    g.most = (size_t)tokens;
+    g.sampler.state = (uint64_t)seed;
+    code = vcl_cli_network(operands[0], team, &g.network);
+    if (!code)
+        code = read_prompt(&g, operands[0], prompt);
+    if (!code)
+        code = prepare(&g);
+    if (!code)
+        code = generate(&g);
+    if (!code)
+        report(&g);
+    release(&g);
+    vcl_team_destroy(team);
+    return code;
+}

@@ -1,0 +1,185 @@
+/* config.c - config.json to struct vcl_config.
+ *
+ * Every field that changes what is computed is either read or refused by name; fields that only matter to
+ * training or to other software are not looked at.  The limits keep every product of two sizes far below 63
+ * bits; whether they are true is seen from the tensors' shapes (model.c). */
+#include <stdio.h>
+#include <string.h>
+
+#include "config.h"
+#include "fields.h"
+
+enum {
+    CONFIG_LIMIT = 1 << 20,
+    MOST_LAYERS = 4096,
+    MOST_WIDTH = 1 << 20,
+    MOST_VOCAB = 1 << 24,
+    MOST_CONTEXT = 1 << 24
+};
+
+static void read_shape(struct vcl_fields *fields, struct vcl_config *config)
+{
+    config->width = vcl_field_size(fields, "hidden_size", 1, MOST_WIDTH, 0);
+    config->layers = vcl_field_size(fields, "num_hidden_layers", 1, MOST_LAYERS, 0);
+    config->heads = vcl_field_size(fields, "num_attention_heads", 1, MOST_WIDTH, 0);
+    config->kv_heads = vcl_field_size(fields, "num_key_value_heads", 1, config->heads, config->heads);
+    config->head_dim = vcl_field_size(fields, "head_dim", 2, 4096,
+                                      config->width / config->heads > 1 ? config->width / config->heads : 0);
+    config->ffn = vcl_field_size(fields, "intermediate_size", 1, MOST_WIDTH, 0);
+    config->vocab = vcl_field_size(fields, "vocab_size", 1, MOST_VOCAB, 0);
+    config->context = vcl_field_size(fields, "max_position_embeddings", 1, MOST_CONTEXT, 2048);
+    if (config->heads % config->kv_heads)
+        vcl_field_fault(fields, "num_key_value_heads", "does not divide num_attention_heads");
+    if (config->head_dim % 2)
+        vcl_field_fault(fields, "head_dim", "is odd, which rotary positions cannot be");
+}
+
+/* Plain rotary positions only.  transformers 5 writes an object rope_parameters in place of two fields. */
+static void read_rope(struct vcl_fields *fields, struct vcl_config *config)
+{
+    struct vcl_fields rope = *fields;
+    json_t *scaling = vcl_field(fields, "rope_scaling"), *parameters = vcl_field(fields, "rope_parameters");
+    config->rope_theta = vcl_field_real(fields, "rope_theta", 1, 1e12, 1e4);
+    if (scaling
+        && strcmp(vcl_field_text(&(struct vcl_fields){ .object = scaling, .file = "", .prefix = "" },
+                                 "rope_type", ""),
+                  "default"))
+        vcl_field_refuse(fields, "rope_scaling");
+    if (!parameters || fields->status != VCL_OK)
+        return;
+    rope.object = parameters;
+    rope.prefix = "rope_parameters.";
+    config->rope_theta = vcl_field_real(&rope, "rope_theta", 1, 1e12, config->rope_theta);
+    const char *type = vcl_field_text(&rope, "rope_type", "default");
+    if (type && strcmp(type, "default"))
+        vcl_field_refuse(&rope, "rope_type");
+    fields->status = rope.status;
+}
+
+/* Where the window is as long as the context it is none. */
+static void refuse_window(struct vcl_fields *fields, const struct vcl_config *config)
+{
+    const json_t *window = vcl_field(fields, "sliding_window");
+    if (window && json_integer_value(window) < (json_int_t)config->context)
+        vcl_field_refuse(fields, "sliding_window");
+}
+
+static void refuse_others(struct vcl_fields *fields, const struct vcl_config *config)
+{
+    static const char *const refused[] = { "attention_bias", "mlp_bias", "quantization_config", "clip_qkv" };
+    const char *act = vcl_field_text(fields, "hidden_act", "silu");
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
+        vcl_field_refuse(fields, refused[i]);
+    if (act && strcmp(act, "silu"))
+        vcl_field_refuse(fields, "hidden_act");
+    if (vcl_field_real(fields, "partial_rotary_factor", 0, 1, 1) < 1)
+        vcl_field_refuse(fields, "partial_rotary_factor");
+    refuse_window(fields, config);
+}
+
+/* One number or a list of them. */
+static void read_eos(struct vcl_fields *fields, struct vcl_config *config)
+{
+    const json_t *value = vcl_field(fields, "eos_token_id"), *item;
+    const size_t count = json_is_array(value) ? json_array_size(value) : value ? 1 : 0;
+    if (count > VCL_MAX_EOS)
+        vcl_field_fault(fields, "eos_token_id", "lists more than 8 tokens");
+    for (size_t i = 0; i < count && i < VCL_MAX_EOS; i++) {
+        item = json_is_array(value) ? json_array_get(value, i) : value;
+        if (!json_is_integer(item) || json_integer_value(item) < 0)
+            vcl_field_fault(fields, "eos_token_id", "is no token");
+        config->eos[config->eos_count++] = (size_t)json_integer_value(item);
+    }
+}
+
+/* A field that must have this value where it is there: the only one that is supported. */
+static void expect_text(struct vcl_fields *fields, const char *name, const char *only)
+{
+    const char *value = vcl_field_text(fields, name, only);
+    if (value && strcmp(value, only))
+        vcl_field_refuse(fields, name);
+}
+
+static void expect_flag(struct vcl_fields *fields, const char *name, int only)
+{
+    if (vcl_field_flag(fields, name, only) != only)
+        vcl_field_fault(fields, name,
+                        only ? "is false, which is not supported" : "is true, which is not supported");
+}
+
+static void read_gpt2(struct vcl_fields *fields, struct vcl_config *config)
+{
+    config->family = VCL_GPT2;
+    config->width = vcl_field_size(fields, "n_embd", 1, MOST_WIDTH, 0);
+    config->layers = vcl_field_size(fields, "n_layer", 1, MOST_LAYERS, 0);
+    config->heads = config->kv_heads = vcl_field_size(fields, "n_head", 1, MOST_WIDTH, 0);
+    config->head_dim = config->width / config->heads;
+    config->ffn = vcl_field_size(fields, "n_inner", 1, MOST_WIDTH, 4 * config->width);
+    config->vocab = vcl_field_size(fields, "vocab_size", 1, MOST_VOCAB, 0);
+    config->context = vcl_field_size(fields, "n_positions", 1, MOST_CONTEXT, 0);
+    config->norm_eps = vcl_field_real(fields, "layer_norm_epsilon", 0, 1, 1e-5);
+    config->tied = vcl_field_flag(fields, "tie_word_embeddings", 1);
+    config->gelu_tanh = 1;
+    if (config->width % config->heads)
+        vcl_field_fault(fields, "n_head", "does not divide n_embd");
+    expect_text(fields, "activation_function", "gelu_new");
+    expect_flag(fields, "scale_attn_weights", 1);
+    expect_flag(fields, "scale_attn_by_inverse_layer_idx", 0);
+    vcl_field_refuse(fields, "quantization_config");
+    read_eos(fields, config);
+}
+
+static void read_neox(struct vcl_fields *fields, struct vcl_config *config)
+{
+    config->family = VCL_NEOX;
+    read_shape(fields, config);
+    config->norm_eps = vcl_field_real(fields, "layer_norm_eps", 0, 1, 1e-5);
+    config->tied = vcl_field_flag(fields, "tie_word_embeddings", 0);
+    config->parallel = vcl_field_flag(fields, "use_parallel_residual", 1);
+    config->rope_theta = vcl_field_real(fields, "rotary_emb_base", 1, 1e12, 1e4);
+    config->rotary = (size_t)((double)config->head_dim * vcl_field_real(fields, "rotary_pct", 0, 1, 0.25));
+    if (config->kv_heads != config->heads)
+        vcl_field_refuse(fields, "num_key_value_heads");
+    if (config->rotary % 2 || config->rotary == 0)
+        vcl_field_fault(fields, "rotary_pct", "does not give an even number of dimensions");
+    expect_text(fields, "hidden_act", "gelu");
+    expect_flag(fields, "attention_bias", 1);
+    vcl_field_refuse(fields, "rope_scaling");
+    vcl_field_refuse(fields, "rope_parameters");
+    vcl_field_refuse(fields, "quantization_config");
+    read_eos(fields, config);
+}
+
+static void read_llama(struct vcl_fields *fields, struct vcl_config *config)
+{
+    read_shape(fields, config);
+    config->rotary = config->head_dim;
+    config->norm_eps = vcl_field_real(fields, "rms_norm_eps", 0, 1, 1e-6);
+    config->tied = vcl_field_flag(fields, "tie_word_embeddings", 0);
+    read_rope(fields, config);
+    read_eos(fields, config);
+    refuse_others(fields, config);
+}
+
+enum vcl_status vcl_config_read(const char *folder, struct vcl_config *config, struct vcl_error *error)
+{
+    char path[4096];
+    *config = (struct vcl_config){ 0 };
+    struct vcl_fields fields = { .file = path, .prefix = "", .error = error };
+    if (snprintf(path, sizeof path, "%s/config.json", folder) >= (int)sizeof path)
+        return vcl_fault(error, VCL_E_ARGUMENT, "%.100s...: the path is too long", folder);
+    const enum vcl_status status = vcl_fields_load(path, CONFIG_LIMIT, &fields.object, error);
+    if (status != VCL_OK)
+        return status;
+    const char *type = vcl_field_text(&fields, "model_type", NULL);
+    if (type && (strcmp(type, "llama") == 0 || strcmp(type, "mistral") == 0))
+        read_llama(&fields, config);
+    else if (type && strcmp(type, "gpt2") == 0)
+        read_gpt2(&fields, config);
+    else if (type && strcmp(type, "gpt_neox") == 0)
+        read_neox(&fields, config);
+    else
+        vcl_field_refuse(&fields, "model_type");
+    json_decref(fields.object);
+    return fields.status;
+}

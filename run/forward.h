@@ -1,0 +1,24 @@
+/* forward.h - tokens through the network: hidden states, then logits. */
+#ifndef VCL_RUN_FORWARD_H
+#define VCL_RUN_FORWARD_H
+
+#include "kv.h"
+#include "network.h"
+
+struct vcl_forward; /* a sequence being read: its KV cache and the memory of one pass */
+
+/* For sequences of at most `positions`.  VCL_E_ARGUMENT where the model has fewer. */
+enum vcl_status vcl_forward_create(const struct vcl_network *network, size_t positions,
+                                   struct vcl_forward **forward, struct vcl_error *error);
+void vcl_forward_destroy(struct vcl_forward *forward); /* NULL is fine */
+void vcl_forward_reset(struct vcl_forward *forward);   /* a new sequence */
+size_t vcl_forward_length(const struct vcl_forward *forward);
+
+/* n more tokens of the sequence, all below the vocabulary.  hidden: n x width, the last layer's output after
+ * its norm.  VCL_E_MEMORY, VCL_E_ARGUMENT (no room). */
+enum vcl_status vcl_forward_read(struct vcl_forward *forward, const uint32_t *tokens, size_t n,
+                                 float *hidden);
+/* logits: n x vocab. */
+enum vcl_status vcl_forward_logits(struct vcl_forward *forward, const float *hidden, size_t n, float *logits);
+
+#endif

@@ -1,0 +1,69 @@
+/* loops16.c - matrix times sixteen vectors, dot products, softmax and SwiGLU, at three levels of CPU. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "loops16.h"
+
+enum { SUMS = 4 * VCL_LANES }; /* of a dot product */
+
+static inline float add_sums(const float *sum)
+{
+    float sums[SUMS];
+    memcpy(sums, sum, sizeof sums);
+    for (size_t half = SUMS / 2; half; half /= 2)
+        for (size_t l = 0; l < half; l++)
+            sums[l] += sums[l + half];
+    return sums[0];
+}
+
+static inline float widen(uint16_t bf16)
+{
+    const uint32_t bits = (uint32_t)bf16 << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* Row j of lanes that have ended before it. */
+static inline void mask(float *s, size_t j, size_t lanes, const size_t *length, float value)
+{
+    for (size_t l = 0; l < lanes; l++)
+        if (j >= length[l])
+            s[VCL_LANES * j + l] = value;
+}
+
+#define NAME c
+#define TARGET
+#define BYTES 16
+#define ROWS 2
+#include "loops16_template.h"
+
+#if defined(__x86_64__)
+
+#define NAME avx2
+#define TARGET __attribute__((target("avx2")))
+#define BYTES 32
+#define ROWS 4
+#include "loops16_template.h"
+
+#define NAME avx512
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
+#define BYTES 64
+#define ROWS 8
+#include "loops16_template.h"
+
+#endif
+
+const struct vcl_loops16 *vcl_loops16_choose(void)
+{
+#if defined(__x86_64__)
+    const char *most = getenv("VCLLM_CPU");
+    const int c = most && strcmp(most, "c") == 0, avx2 = most && strcmp(most, "avx2") == 0;
+    if (!c && !avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
+        && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+        return &level_avx512;
+    if (!c && __builtin_cpu_supports("avx2"))
+        return &level_avx2;
+#endif
+    return &level_c;
+}

@@ -1,0 +1,39 @@
+/* network.h - a model opened: its configuration, and its weights by their place in the network. */
+#ifndef VCL_RUN_NETWORK_H
+#define VCL_RUN_NETWORK_H
+
+#include "config.h"
+#include "store.h"
+
+struct vcl_norm {
+    const float *weight, *bias; /* bias NULL: RMS norm, else layer norm */
+};
+
+struct vcl_linear {
+    const struct vcl_weight *weight;
+    const float *bias; /* or NULL */
+};
+
+struct vcl_layer {
+    struct vcl_norm attention_norm, ffn_norm;
+    struct vcl_linear q, k, v, o, up, down;
+    struct vcl_linear fused; /* in place of q, k and v: GPT-2 and NeoX */
+    struct vcl_linear gate;  /* SwiGLU's; weight NULL: GELU */
+};
+
+struct vcl_network {
+    struct vcl_config config;
+    struct vcl_store *store;
+    const struct vcl_weight *embedding, *head;
+    const struct vcl_weight *positions; /* embedded, or NULL */
+    struct vcl_norm norm;
+    struct vcl_layer *layers;
+};
+
+/* folder: config.json and safetensors files beside it.  Every shape is checked.  The team must outlive the
+ * network. */
+enum vcl_status vcl_network_open(const char *folder, struct vcl_team *team, struct vcl_network *network,
+                                 struct vcl_error *error);
+void vcl_network_close(struct vcl_network *network);
+
+#endif
