@@ -1,7 +1,7 @@
 /* loops16_template.h - the loops of loops16.c for one level of CPU.
  *
- * Included once per level with NAME, TARGET, BYTES (of its vectors: gcc puts wider ones in memory) and ROWS (as
- * many as keep their sums in registers).  Products and sums are not fused (-ffp-contract=off), and the
+ * Included once per level with NAME, TARGET, BYTES (of its vectors: gcc puts wider ones in memory) and ROWS
+ * (as many as keep their sums in registers).  Products and sums are not fused (-ffp-contract=off), and the
  * exponential is ours: what libm computes depends on the CPU. */
 
 #define JOIN_(a, b) a##_##b
