@@ -1,4 +1,4 @@
-/* config.h - config.json of a Hugging Face model: its shape, checked, and what the runtime cannot do refused. */
+/* config.h - config.json of a Hugging Face model: its shape, checked; what cannot be run is refused. */
 #ifndef VCL_RUN_CONFIG_H
 #define VCL_RUN_CONFIG_H
 

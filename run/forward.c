@@ -1,7 +1,7 @@
 /* forward.c - the forward pass: THE FILE TO READ FIRST.
  *
- * Tokens go through in batches of at most 256: weights are read once a batch.  Attention works on sixteen lanes,
- * each a query of a position and a head that shares the keys (grouped queries share their loads); a batch's
+ * Tokens go through in batches of at most 256: weights are read once a batch.  Attention works on sixteen
+ * lanes, each a query of a position and a head that shares the keys (they share its loads); a batch's
  * own keys and values are in the cache before any of its queries is answered. */
 #include <math.h>
 #include <stdlib.h>

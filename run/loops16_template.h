@@ -1,7 +1,7 @@
 /* loops16_template.h - the loops of loops16.c for one level of CPU.
  *
- * Included once per level with NAME, TARGET, BYTES (of its vectors: gcc puts wider ones in memory) and ROWS (as
- * many as keep their sums in registers).  Products and sums are not fused (-ffp-contract=off), and the
+ * Included once per level with NAME, TARGET, BYTES (of its vectors: gcc puts wider ones in memory) and ROWS
+ * (as many as keep their sums in registers).  Products and sums are not fused (-ffp-contract=off), and the
  * exponential is ours: what libm computes depends on the CPU. */
 
 #define JOIN_(a, b) a##_##b
@@ -85,7 +85,7 @@ FUNCTION float LOCAL(dot_bf16)(const void *weights, const float *x, size_t n)
 /* ---- exponentials ---------------------------------------------------------------------------- */
 
 /* e^x for x in [-87, 88], beyond which it stays: x = k ln 2 + r, the Taylor polynomial of r to r^7 (|r| <=
- * 0.35: 6e-9 relative), and k into the exponent.  Adding and subtracting 1.5 x 2^23 rounds to whole numbers. */
+ * 0.35: 6e-9 relative), and k into the exponent.  Adding and taking off 1.5 x 2^23 rounds to integers. */
 INLINE void LOCAL(exponential)(VF *value)
 {
     const VF zero = { 0 }, least = zero - 87.0f, most = zero + 88.0f;

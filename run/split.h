@@ -11,8 +11,8 @@ enum vcl_status vcl_split_add(struct vcl_split **split, const char *pattern, con
                               struct vcl_error *error);
 void vcl_split_destroy(struct vcl_split *split); /* NULL is fine */
 
-/* Calls each(user, text, n) for every piece in order: every match and what lies between matches.  text is valid
- * UTF-8.  Stops where `each` fails.  split NULL: one piece. */
+/* Calls each(user, text, n) for every piece in order: every match and what lies between matches.  text is
+ * valid UTF-8.  Stops where `each` fails.  split NULL: one piece. */
 struct vcl_split_call {
     enum vcl_status (*each)(void *user, const char *text, size_t n, struct vcl_error *error);
     void *user;
