@@ -116,11 +116,11 @@ def rate_lines(report, tensors):
                if (p["effort"], p["rate"]) == (report.efforts[0], 2.9)]
     low, high = min(written), max(written)
     words = "asked 2.9 bits, written: "
-    failed = [f"{t['data']}, {words}" for t in tensors for words in t["failed"]]
+    failed = [t["data"] for t in tensors for _ in t["failed"]]
     return [Line(words + "least", low[0], 2.87, 2.9 * 0.997, 4, note=low[1]),
             Line(words + "most", high[0], 2.9, None, 4, most=True, note=f"of {len(written)}"),
             Line("rates the codec failed to write", len(failed), 0, None, 0, most=True,
-                 note="".join(failed[:1]))]
+                 note=", ".join(dict.fromkeys(failed)))]
 
 
 def show_kinds(report, tensors):
