@@ -15,13 +15,12 @@ import tables
 import vcllm
 import video_peers
 from curves import SNR, least_bits, prepare
-from ours import LEVELS, levels, point
+from ours import levels, point
 
 MOST = 1 << 20          # values: longer tensors are cut, x265 is slow
 RATES = (1, 2, 2.9)
 GAP_RATES = (1, 2, 2.9, 4)
 MEDIANS, MINIMA = (0.2, 0.3, 0.4), (0.10, 0.20, 0.25)       # bits saved against x265 at RATES
-PRODUCT = "bench_product"
 
 
 class Line:
@@ -117,11 +116,11 @@ def rate_lines(report, tensors):
                if (p["effort"], p["rate"]) == (report.efforts[0], 2.9)]
     low, high = min(written), max(written)
     words = "asked 2.9 bits, written: "
-    failed = [f"{t['data']}, {words}" for t in tensors for words in t["failed"]]
+    failed = [t["data"] for t in tensors for _ in t["failed"]]
     return [Line(words + "least", low[0], 2.87, 2.9 * 0.997, 4, note=low[1]),
             Line(words + "most", high[0], 2.9, None, 4, most=True, note=f"of {len(written)}"),
             Line("rates the codec failed to write", len(failed), 0, None, 0, most=True,
-                 note="".join(failed[:1]))]
+                 note=", ".join(dict.fromkeys(failed)))]
 
 
 def show_kinds(report, tensors):
@@ -180,15 +179,11 @@ def speed_lines(report, measured):
     return lines
 
 
-def product_lines(report):
-    """From the program that measures the fused product, which prints a line per level: its name, Mvalue/s."""
-    program, speeds = os.path.join(report.build, PRODUCT), {}
-    if os.path.exists(program):
-        output = subprocess.run([program], capture_output=True, text=True, check=True).stdout
-        words = [line.split() for line in output.splitlines()]
-        speeds = {w[0]: float(w[1]) for w in words if len(w) > 1 and w[0] in LEVELS}
+def product_lines(measured):
+    """Of one vector, whole matrix."""
+    speeds = measured["product"]
     return [Line(f"fused product, {level}, Mvalue/s", speeds.get(level), *bounds, 0,
-                 note="" if level in speeds else f"no {PRODUCT} for it in the build folder")
+                 note="" if level in speeds else "this build has no program for it")
             for level, bounds in (("avx512", (1000, 1700)), ("avx2", (400, 800)))]
 
 
@@ -241,7 +236,7 @@ def run(report):
     measured = report.document["speed"]
     tensors = report.each(lambda m: compare(report, m), report.every(MOST))
     lines = [*gap_lines(report), *saved_lines(report, tensors), *speed_lines(report, measured),
-             *product_lines(report), *rate_lines(report, tensors), *exact_lines(measured),
+             *product_lines(measured), *rate_lines(report, tensors), *exact_lines(measured),
              *memory_lines(report)]
     if report.video:
         show_kinds(report, tensors)

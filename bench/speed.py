@@ -4,6 +4,9 @@ Seconds are CPU time, medians of some runs: on an idle machine as the wall's, on
 The library's calls work in buffers that exist already; starting ffmpeg is not counted (video_peers.speed).
 """
 import ctypes
+import os
+import re
+import subprocess
 
 import numpy as np
 
@@ -13,7 +16,7 @@ import vcllm
 import video_peers
 from curves import BITS
 from matrices import SAMPLE, Matrix, to_bf16
-from ours import Coder, levels, seconds
+from ours import LEVELS, Coder, levels, seconds
 
 RATE = 2.9
 COPY_BYTES = 64 << 20
@@ -137,6 +140,22 @@ def show_exact(rows, copy):
                 ["Mvalue/s", "of the size", "encode", "decode", "of memcpy: enc", "dec"], text)
 
 
+def product(report):
+    """Prints what the program for fused products prints; {level: Mvalue/s with one vector}."""
+    program, speeds, level = os.path.join(report.build, "bench_product"), {}, None
+    if not os.path.exists(program):
+        return {}
+    size = ["256", "256"] if report.quick else []
+    output = subprocess.run([program, *size], capture_output=True, text=True, check=True).stdout
+    print(f"\n\nProducts with a coded matrix\n\n{output.strip()}")
+    for line in output.splitlines():
+        level = next((name for name in LEVELS if line.startswith(name + ":")), level)
+        found = re.search(r"X W'\s+n = 1\s+([\d.]+) Gvalue/s", line)
+        if found:
+            speeds[level] = 1000 * float(found[1])
+    return speeds
+
+
 def run(report):
     side, copy = 256 if report.quick else 2048, memcpy_speed(report.runs)
     rows = lossy(report, side)
@@ -147,4 +166,5 @@ def run(report):
     show_lossy(rows, copy)
     lossless = exact(report)
     show_exact(lossless, copy)
-    report.keep("speed", {"memcpy_bytes_per_second": copy, "lossy": rows, "exact": lossless})
+    report.keep("speed", {"memcpy_bytes_per_second": copy, "lossy": rows, "exact": lossless,
+                          "product": product(report)})
