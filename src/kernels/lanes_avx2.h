@@ -145,7 +145,7 @@ INLINE void turn_trellis(struct lanes *s, const __m256i index[VECTORS], int bran
     }
 }
 
-/* -1 where the entry's point is not one of -n ... n - 1; with n = 62 it is an escape then. */
+/* -1 where the entry's point is not one of -n ... n - 1; with VCL_ESCAPE_POINT it is an escape then. */
 INLINE __m256i beyond(__m256i entry, uint32_t n)
 {
     const __m256i sum = _mm256_add_epi32(entry, set1(n << 20)), least = set1(n << 21);

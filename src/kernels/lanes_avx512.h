@@ -144,12 +144,17 @@ INLINE void find_branches(const __m512i entry[VECTORS], __mmask16 branch[VECTORS
         branch[v] = _mm512_test_epi32_mask(entry[v], set1(1u << 21));
 }
 
-/* Points that are not -n ... n - 1; with n = 62 those are escapes.  Are there any, and in which lanes? */
-INLINE __m512i far_out(__m512i entry, uint32_t n) { return _mm512_add_epi32(entry, set1(n << 20)); }
+/* Entries whose point is not one of -n ... n - 1; with VCL_ESCAPE_POINT those are escapes. */
+INLINE __mmask16 beyond(__m512i entry, uint32_t n)
+{
+    return _mm512_cmpge_epu32_mask(_mm512_add_epi32(entry, set1(n << 20)), set1(n << 21));
+}
 
 INLINE int any_beyond(const __m512i entry[VECTORS], uint32_t n)
 {
-    const __m512i farthest = _mm512_max_epu32(far_out(entry[0], n), far_out(entry[1], n));
+    const __m512i add = set1(n << 20);
+    const __m512i farthest =
+        _mm512_max_epu32(_mm512_add_epi32(entry[0], add), _mm512_add_epi32(entry[1], add));
     return _mm512_cmpge_epu32_mask(farthest, set1(n << 21)) != 0;
 }
 
@@ -158,7 +163,7 @@ INLINE uint32_t lanes_beyond(const __m512i entry[VECTORS], uint32_t n)
     uint32_t mask = 0;
     UNROLL
     for (int v = 0; v < VECTORS; v++)
-        mask |= (uint32_t)_mm512_cmpge_epu32_mask(far_out(entry[v], n), set1(n << 21)) << WIDTH * v;
+        mask |= (uint32_t)beyond(entry[v], n) << WIDTH * v;
     return mask;
 }
 

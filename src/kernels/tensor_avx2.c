@@ -10,6 +10,7 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #include "kernels/lanes_avx2.h"
 #include "kernels/push_avx2.h"
+#include "kernels/transpose_avx2.h"
 
 /* ---- decoding -------------------------------------------------------------------------------- */
 
@@ -58,8 +59,8 @@ INLINE uint32_t decode_columns(const struct vcl_stripe *t, struct vcl_lanes_read
         for (int v = 0; v < VECTORS && !whole; v++)
             index[v] = _mm256_and_si256(index[v], active[v]);
         store_indices(j, index);
-        if (__builtin_expect(any_beyond(entry, 62), 0))
-            vcl_get_escapes(r, lanes_beyond(entry, 62) & rows, shift, j);
+        if (__builtin_expect(any_beyond(entry, VCL_ESCAPE_POINT), 0))
+            vcl_get_escapes(r, lanes_beyond(entry, VCL_ESCAPE_POINT) & rows, shift, j);
     }
     store_lanes(&s, r);
     return c;
@@ -188,25 +189,6 @@ TARGET void vcl_encode_stripe_avx2(const struct vcl_stripe *t, struct vcl_lanes_
 }
 
 /* ---- rows to lanes and back ------------------------------------------------------------------ */
-
-INLINE void transpose(__m256 r[8])
-{
-    __m256 s[8];
-    UNROLL
-    for (int i = 0; i < 8; i += 4) {
-        const __m256 a = _mm256_unpacklo_ps(r[i], r[i + 1]), b = _mm256_unpackhi_ps(r[i], r[i + 1]);
-        const __m256 c = _mm256_unpacklo_ps(r[i + 2], r[i + 3]), d = _mm256_unpackhi_ps(r[i + 2], r[i + 3]);
-        s[i] = _mm256_shuffle_ps(a, c, 0x44);
-        s[i + 1] = _mm256_shuffle_ps(a, c, 0xee);
-        s[i + 2] = _mm256_shuffle_ps(b, d, 0x44);
-        s[i + 3] = _mm256_shuffle_ps(b, d, 0xee);
-    }
-    UNROLL
-    for (int i = 0; i < 4; i++) {
-        r[i] = _mm256_permute2f128_ps(s[i], s[i + 4], 0x20);
-        r[i + 4] = _mm256_permute2f128_ps(s[i], s[i + 4], 0x31);
-    }
-}
 
 /* Columns beyond the last whole eight go the portable way. */
 TARGET void vcl_load_rows_avx2(const struct vcl_stripe *t, const struct vcl_scaling *scaling, const float *x,

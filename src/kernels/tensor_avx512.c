@@ -12,6 +12,7 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #include "kernels/lanes_avx512.h"
 #include "kernels/push_avx512.h"
+#include "kernels/transpose_avx512.h"
 
 /* ---- decoding -------------------------------------------------------------------------------- */
 
@@ -62,8 +63,8 @@ INLINE uint32_t decode_columns(const struct vcl_stripe *t, struct vcl_lanes_read
         indices = shift ? take_low_bits(&s, entry, active, shift, branch) : indices_of(entry);
         _mm512_storeu_si512(j, whole ? indices : _mm512_maskz_mov_epi16(active, indices));
         turn_trellis(&s, branch);
-        if (__builtin_expect(any_beyond(entry, 62), 0))
-            vcl_get_escapes(r, lanes_beyond(entry, 62) & active, shift, j);
+        if (__builtin_expect(any_beyond(entry, VCL_ESCAPE_POINT), 0))
+            vcl_get_escapes(r, lanes_beyond(entry, VCL_ESCAPE_POINT) & active, shift, j);
     }
     store_lanes(&s, r);
     return c;
@@ -174,32 +175,6 @@ TARGET void vcl_encode_stripe_avx512(const struct vcl_stripe *t, struct vcl_lane
 }
 
 /* ---- rows to lanes and back ------------------------------------------------------------------- */
-
-/* Rows become columns: first within quarters of vectors, then the quarters change places. */
-INLINE void transpose(__m512 r[16])
-{
-    __m512 s[16];
-    UNROLL
-    for (int i = 0; i < 16; i += 4) {
-        const __m512 a = _mm512_unpacklo_ps(r[i], r[i + 1]), b = _mm512_unpackhi_ps(r[i], r[i + 1]);
-        const __m512 c = _mm512_unpacklo_ps(r[i + 2], r[i + 3]), d = _mm512_unpackhi_ps(r[i + 2], r[i + 3]);
-        s[i] = _mm512_shuffle_ps(a, c, 0x44);
-        s[i + 1] = _mm512_shuffle_ps(a, c, 0xee);
-        s[i + 2] = _mm512_shuffle_ps(b, d, 0x44);
-        s[i + 3] = _mm512_shuffle_ps(b, d, 0xee);
-    }
-    UNROLL
-    for (int i = 0; i < 4; i++) {
-        const __m512 a = _mm512_shuffle_f32x4(s[i], s[i + 4], 0x88);
-        const __m512 b = _mm512_shuffle_f32x4(s[i], s[i + 4], 0xdd);
-        const __m512 c = _mm512_shuffle_f32x4(s[i + 8], s[i + 12], 0x88);
-        const __m512 d = _mm512_shuffle_f32x4(s[i + 8], s[i + 12], 0xdd);
-        r[i] = _mm512_shuffle_f32x4(a, c, 0x88);
-        r[i + 4] = _mm512_shuffle_f32x4(b, d, 0x88);
-        r[i + 8] = _mm512_shuffle_f32x4(a, c, 0xdd);
-        r[i + 12] = _mm512_shuffle_f32x4(b, d, 0xdd);
-    }
-}
 
 /* Columns left, 16 or fewer, as a mask. */
 INLINE __mmask16 columns_mask(uint32_t left)
