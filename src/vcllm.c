@@ -8,6 +8,8 @@
 #include "codec/decode.h"
 #include "codec/encode.h"
 #include "codec/frame.h"
+#include "codec/matrix.h"
+#include "codec/product.h"
 #include "video/loader.h"
 
 #include <float.h>
@@ -429,6 +431,62 @@ enum vcl_status vcl_decode_buffer(struct vcl_context *ctx, const void *frame, si
         && vcl_tensor_size(&info.tensor, NULL, &size) == VCL_OK && (size > room || (size > 0 && !values)))
         return fail(ctx, VCL_E_SPACE, "the values do not fit their buffer");
     return vcl_decode(ctx, &source, bytes, 0, UINT64_MAX, NULL, &sink);
+}
+
+/* ---- products -------------------------------------------------------------------------------- */
+
+enum vcl_status vcl_matrix_open(struct vcl_context *ctx, const void *frame, size_t bytes,
+                                struct vcl_matrix **matrix)
+{
+    struct vcl_env env;
+    if (!ctx)
+        return VCL_E_ARGUMENT;
+    ctx->message[0] = 0;
+    if (!frame || !matrix)
+        return fail(ctx, VCL_E_ARGUMENT, "a NULL argument");
+    *matrix = NULL;
+    const enum vcl_status status = open_env(ctx, VCL_CODEC_EXACT, &env);
+    return status ? status : vcl_matrix_make(&env, frame, bytes, matrix);
+}
+
+void vcl_matrix_close(struct vcl_matrix *matrix) { vcl_matrix_unmake(matrix); }
+
+void vcl_matrix_describe(const struct vcl_matrix *matrix, struct vcl_matrix_info *info)
+{
+    *info = (struct vcl_matrix_info){ .rows = matrix->rows,
+                                      .cols = matrix->cols,
+                                      .bytes = matrix->held,
+                                      .fused = matrix->fused && !matrix->turned,
+                                      .fused_transposed = matrix->fused && matrix->turned };
+}
+
+static enum vcl_status multiply(struct vcl_context *ctx, const struct vcl_matrix *matrix, int transposed,
+                                const float *x, size_t n, size_t x_stride, float *y, size_t y_stride)
+{
+    struct vcl_env env;
+    if (!ctx)
+        return VCL_E_ARGUMENT;
+    ctx->message[0] = 0;
+    if (!matrix || (n > 0 && (!x || !y)))
+        return fail(ctx, VCL_E_ARGUMENT, "a NULL argument");
+    const uint64_t terms = transposed ? matrix->rows : matrix->cols;
+    const uint64_t outputs = transposed ? matrix->cols : matrix->rows;
+    if (n > 1 && (x_stride < terms || y_stride < outputs))
+        return fail(ctx, VCL_E_ARGUMENT, "a stride below the length of a vector");
+    const enum vcl_status status = open_env(ctx, matrix->frame.codec, &env);
+    return status ? status : vcl_product(&env, matrix, transposed, x, n, x_stride, y, y_stride);
+}
+
+enum vcl_status vcl_multiply(struct vcl_context *ctx, const struct vcl_matrix *matrix, const float *x,
+                             size_t n, size_t x_stride, float *y, size_t y_stride)
+{
+    return multiply(ctx, matrix, 0, x, n, x_stride, y, y_stride);
+}
+
+enum vcl_status vcl_multiply_transposed(struct vcl_context *ctx, const struct vcl_matrix *matrix,
+                                        const float *x, size_t n, size_t x_stride, float *y, size_t y_stride)
+{
+    return multiply(ctx, matrix, 1, x, n, x_stride, y, y_stride);
 }
 
 /* ---- backends -------------------------------------------------------------------------------- */

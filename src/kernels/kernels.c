@@ -12,7 +12,9 @@
         .decode_columns = vcl_decode_columns_##L, .encode_stripe = vcl_encode_stripe_##L,                 \
         .load_rows = vcl_load_rows_##L, .store_rows = vcl_store_rows_##L, .search = vcl_search_##L,       \
         .search_feedback = vcl_search_feedback_##L, .to_f32 = vcl_to_f32_##L, .compare = vcl_compare_##L, \
-        .energy = vcl_energy_##L                                                                          \
+        .energy = vcl_energy_##L, .multiply_blocks = vcl_multiply_blocks_##L,                             \
+        .decode_blocks = vcl_decode_blocks_##L, .find_values = vcl_find_values_##L,                       \
+        .multiply_panel = vcl_multiply_panel_##L, .turn = vcl_turn_##L                                    \
     }
 
 static const struct vcl_kernels kernels[] = {

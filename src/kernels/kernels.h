@@ -1,11 +1,12 @@
 /* kernels.h - every hot loop behind one struct of pointers, one struct per level of CPU.
  *
  * The portable C functions are the definition; the others give the same results, bit for bit, and differ
- * in time only.  tests/test_lossless.c and test_trellis.c compare them. */
+ * in time only.  tests/test_lossless.c, test_trellis.c and test_product.c compare them. */
 #ifndef VCL_KERNELS_H
 #define VCL_KERNELS_H
 
 #include "base/cpu.h"
+#include "kernels/product_loops.h"
 #include "kernels/tensor_loops.h"
 
 #include <stddef.h>
@@ -102,6 +103,27 @@ struct vcl_kernels {
     /* The same with error feedback; u becomes what was aimed at.  scratch: vcl_feedback_scratch. */
     void (*search_feedback)(const struct vcl_stripe *t, const struct vcl_feedback *feedback, float *u,
                             void *scratch, int16_t *j);
+
+    /* Products (product_loops.h has the order of additions).  Columns from `first` on, decoded: times x, by column,
+     * added to the 32 sums y; or their values to w[column][lane].  Whole blocks only, up to `count`, and none
+     * where a loop of its own does not pay (fewer rows than lanes, low bits, means, few words left): returns
+     * how many columns. */
+    uint32_t (*multiply_blocks)(const struct vcl_stripe *t, struct vcl_lanes_reader *r,
+                                const struct vcl_values *values, uint32_t first, uint32_t count,
+                                const float *x, float *y);
+    uint32_t (*decode_blocks)(const struct vcl_stripe *t, struct vcl_lanes_reader *r,
+                              const struct vcl_values *values, uint32_t first, uint32_t count, float *w);
+    /* 32 lanes of indices, of `count` columns from column `first` on, to values. */
+    void (*find_values)(const struct vcl_values *values, const int16_t *j, uint32_t first, uint32_t count,
+                        float *w);
+    /* y[v][o] += the sum over k < terms of w[k][o] x[k][v], block by block, for v < width (8, 4, 2 or 1) and
+     * o < outputs (32 or less).  Rows of w are `stride` values apart and can be read to 32 values, those of
+     * x have width values, those of y are y_stride apart. */
+    void (*multiply_panel)(const float *w, size_t stride, uint32_t terms, const float *x, uint32_t width,
+                           uint32_t outputs, float *y, size_t y_stride);
+    /* dst[c][r] = src[r][c] */
+    void (*turn)(const float *src, size_t src_stride, uint32_t rows, uint32_t cols, float *dst,
+                 size_t dst_stride);
 };
 
 /* The level must be one the machine has. */

@@ -1,8 +1,4 @@
-/* tensor_avx2.c - the loops of the tensor codec with AVX2: 32 lanes in four vectors.
- *
- * Words are dealt to the lanes that need one, and collected from those that overflow, by permutations
- * made with pdep and pext from the mask of those lanes: eight bytes, each the number of a word or of a
- * lane. */
+/* tensor_avx2.c - the loops of the tensor codec with AVX2: 32 lanes in four vectors. */
 #include "kernels/tensor_loops.h"
 
 #if defined(__x86_64__)
@@ -12,16 +8,85 @@
 #define TARGET __attribute__((target("avx2,fma,f16c,bmi,bmi2,popcnt")))
 #define INLINE TARGET static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
+#include "kernels/lanes_avx2.h"
 #include "kernels/push_avx2.h"
+#include "kernels/transpose_avx2.h"
 
-enum { WIDTH = 8, VECTORS = VCL_STRIPE_LANES / WIDTH };
+/* ---- decoding -------------------------------------------------------------------------------- */
+
+/* With `shift` low bits of k outside the model: those of every lane follow its symbol's words. */
+INLINE void take_low_bits(struct lanes *s, __m256i j[VECTORS], unsigned shift, const __m256i active[VECTORS])
+{
+    const __m128i count = _mm_cvtsi32_si128((int)shift);
+    UNROLL
+    for (int v = 0; v < VECTORS; v++) {
+        const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(s->trellis[v], VCL_MODEL_BITS), set1(1));
+        const __m256i low = _mm256_and_si256(s->x[v], set1((1u << shift) - 1));
+        const __m256i k = _mm256_or_si256(_mm256_sll_epi32(_mm256_srai_epi32(j[v], 1), count), low);
+        const __m256i wide = _mm256_or_si256(_mm256_add_epi32(k, k), odd);
+        j[v] = _mm256_srai_epi32(_mm256_slli_epi32(wide, 16), 16);
+        s->x[v] = _mm256_blendv_epi8(s->x[v], _mm256_srl_epi32(s->x[v], count), active[v]);
+        s->words = refill(&s->x[v], s->words);
+    }
+}
+
+/* Columns until the words run short; returns how many. */
+INLINE uint32_t decode_columns(const struct vcl_stripe *t, struct vcl_lanes_reader *r, uint32_t first,
+                               uint32_t count, unsigned shift, int by_column, int whole, int16_t *j)
+{
+    const ptrdiff_t most = shift ? 4 * VCL_STRIPE_LANES : 2 * VCL_STRIPE_LANES;
+    const uint32_t rows = UINT32_MAX >> (VCL_STRIPE_LANES - t->active);
+    const uint32_t *const slots = t->slots;
+    const uint8_t *const end = r->words_end;
+    __m256i active[VECTORS];
+    struct lanes s;
+    uint32_t c = 0;
+    find_active(t, active);
+    load_lanes(t, r, &s);
+    find_tables(t, s.rows, first, TABLE_LOG2, s.tables);
+    for (; c < count && end - s.words >= most; c++, j += VCL_STRIPE_LANES) {
+        __m256i entry[VECTORS], index[VECTORS];
+        if (by_column)
+            find_tables(t, s.rows, first + c, TABLE_LOG2, s.tables);
+        take_symbols(&s, slots, active, whole, entry);
+        UNROLL
+        for (int v = 0; v < VECTORS; v++)
+            index[v] = _mm256_srai_epi32(entry[v], 20);
+        if (shift)
+            take_low_bits(&s, index, shift, active);
+        turn_trellis(&s, index, 1);
+        UNROLL
+        for (int v = 0; v < VECTORS && !whole; v++)
+            index[v] = _mm256_and_si256(index[v], active[v]);
+        store_indices(j, index);
+        if (__builtin_expect(any_beyond(entry, VCL_ESCAPE_POINT), 0))
+            vcl_get_escapes(r, lanes_beyond(entry, VCL_ESCAPE_POINT) & rows, shift, j);
+    }
+    store_lanes(&s, r);
+    return c;
+}
+
+TARGET void vcl_decode_columns_avx2(const struct vcl_stripe *t, struct vcl_lanes_reader *r, uint32_t first,
+                                    uint32_t count, int16_t *j)
+{
+    const int whole = t->active == VCL_STRIPE_LANES;
+    uint32_t done = 0;
+    if (t->lanes == VCL_STRIPE_LANES && count > 0) {
+        if (t->shift)
+            done = decode_columns(t, r, first, count, t->shift, t->col_class != NULL, 0, j);
+        else if (!whole)
+            done = decode_columns(t, r, first, count, 0, t->col_class != NULL, 0, j);
+        else if (t->col_class)
+            done = decode_columns(t, r, first, count, 0, 1, 1, j);
+        else
+            done = decode_columns(t, r, first, count, 0, 0, 1, j);
+    }
+    vcl_decode_columns_c(t, r, first + done, count - done, j + (size_t)done * VCL_STRIPE_LANES);
+}
+
+/* ---- encoding -------------------------------------------------------------------------------- */
 
 #define NUMBERS 0x0706050403020100u
-
-INLINE __m256i set1(uint32_t x) { return _mm256_set1_epi32((int)x); }
-INLINE __m256i load8(const void *p) { return _mm256_loadu_si256(p); }
-INLINE void store8(void *p, __m256i x) { _mm256_storeu_si256(p, x); }
-INLINE unsigned mask_of(__m256i x) { return (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(x)); }
 
 /* 0xff in the bytes whose bit of the mask is set. */
 INLINE uint64_t spread_mask(unsigned mask) { return _pdep_u64(mask, 0x0101010101010101u) * 0xff; }
@@ -31,169 +96,7 @@ INLINE __m256i bytes_to_lanes(uint64_t bytes)
     return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)bytes));
 }
 
-/* -1 in the lanes that have a row. */
-INLINE void find_active(const struct vcl_stripe *t, __m256i active[VECTORS])
-{
-    UNROLL
-    for (int v = 0; v < VECTORS; v++)
-        active[v] = _mm256_cmpgt_epi32(_mm256_set1_epi32(t->active - WIDTH * v),
-                                       _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-}
-
-/* Classes of the lanes in this column, times what a class' table holds. */
-INLINE void find_tables(const struct vcl_stripe *t, uint32_t col, int entries_log2, __m256i tables[VECTORS])
-{
-    const __m256i add = _mm256_set1_epi32(t->col_class ? t->col_class[col] : 0);
-    UNROLL
-    for (int v = 0; v < VECTORS; v++) {
-        const __m256i row = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)(t->row_class + WIDTH * v)));
-        __m256i class = _mm256_max_epi32(_mm256_add_epi32(row, add), _mm256_setzero_si256());
-        class = _mm256_min_epi32(class, set1(VCL_MODEL_CLASSES - 1));
-        tables[v] = _mm256_slli_epi32(class, entries_log2);
-    }
-}
-
-/* ---- decoding -------------------------------------------------------------------------------- */
-
-INLINE const uint8_t *refill(__m256i *x, const uint8_t *words)
-{
-    const __m256i need = _mm256_cmpeq_epi32(_mm256_srli_epi32(*x, 16), _mm256_setzero_si256());
-    const unsigned mask = mask_of(need);
-    const __m256i order = bytes_to_lanes(_pdep_u64(NUMBERS, spread_mask(mask)));
-    const __m256i next = _mm256_cvtepu16_epi32(_mm_loadu_si128((const void *)words));
-    const __m256i dealt = _mm256_permutevar8x32_epi32(next, order);
-    *x = _mm256_blendv_epi8(*x, _mm256_or_si256(_mm256_slli_epi32(*x, 16), dealt), need);
-    return words + 2 * _mm_popcnt_u32(mask);
-}
-
-/* The table's entries for the lanes' states.  A trellis stands ten bits higher, its codebook's bit just above
- * the slot; what is below it is left of earlier states. */
-INLINE __m256i look_up(const uint32_t *slots, __m256i x, __m256i trellis, __m256i table)
-{
-    const __m256i codebook = _mm256_and_si256(trellis, set1(VCL_MODEL_TOTAL));
-    const __m256i slot = _mm256_and_si256(x, set1(VCL_MODEL_TOTAL - 1));
-    const __m256i at = _mm256_or_si256(_mm256_or_si256(slot, codebook), table);
-    return _mm256_i32gather_epi32((const int *)slots, at, 4);
-}
-
-INLINE __m256i take_symbol(__m256i x, __m256i entry, __m256i active)
-{
-    const __m256i ten = set1(1023);
-    const __m256i frequency = _mm256_and_si256(entry, ten);
-    const __m256i rest = _mm256_and_si256(_mm256_srli_epi32(entry, 10), ten);
-    const __m256i product = _mm256_mullo_epi32(frequency, _mm256_srli_epi32(x, VCL_MODEL_BITS));
-    return _mm256_blendv_epi8(x, _mm256_add_epi32(product, rest), active);
-}
-
-/* x where bit n is set, else 0. */
-INLINE __m256i where_bit(__m256i bits, int n, __m256i x)
-{
-    return _mm256_and_si256(_mm256_srai_epi32(_mm256_slli_epi32(bits, 31 - n), 31), x);
-}
-
-INLINE __m256i next_trellis(__m256i trellis, __m256i branch, __m256i turn)
-{
-    const __m256i half = _mm256_srli_epi32(trellis, 1);
-    return _mm256_xor_si256(_mm256_xor_si256(half, branch), where_bit(trellis, VCL_MODEL_BITS, turn));
-}
-
-INLINE unsigned escapes_of(__m256i entry, __m256i active)
-{
-    const __m256i sum = _mm256_add_epi32(entry, set1(62u << 20)), least = set1(124u << 20);
-    return mask_of(_mm256_and_si256(_mm256_cmpeq_epi32(_mm256_max_epu32(sum, least), sum), active));
-}
-
-/* Indices of 32 lanes, 0 where there is no row. */
-INLINE void store_indices(int16_t *column, const __m256i j[VECTORS], const __m256i active[VECTORS])
-{
-    UNROLL
-    for (int v = 0; v < VECTORS; v += 2) {
-        const __m256i a = _mm256_and_si256(j[v], active[v]), b = _mm256_and_si256(j[v + 1], active[v + 1]);
-        store8(column + WIDTH * v, _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8));
-    }
-}
-
-/* With `shift` low bits of k outside the model: those of every lane follow its symbol's words. */
-INLINE const uint8_t *take_low_bits(__m256i *x, __m256i *j, __m256i odd, unsigned shift, __m256i active,
-                                    const uint8_t *words)
-{
-    const __m128i count = _mm_cvtsi32_si128((int)shift);
-    const __m256i low = _mm256_and_si256(*x, set1((1u << shift) - 1));
-    const __m256i k = _mm256_or_si256(_mm256_sll_epi32(_mm256_srai_epi32(*j, 1), count), low);
-    const __m256i wide = _mm256_or_si256(_mm256_add_epi32(k, k), odd);
-    *j = _mm256_srai_epi32(_mm256_slli_epi32(wide, 16), 16);
-    *x = _mm256_blendv_epi8(*x, _mm256_srl_epi32(*x, count), active);
-    return refill(x, words);
-}
-
-/* Columns until the words run short; returns how many. */
-INLINE uint32_t decode_columns(const struct vcl_stripe *t, struct vcl_lanes_reader *r, uint32_t first,
-                               uint32_t count, unsigned shift, int by_column, int16_t *j)
-{
-    const ptrdiff_t most = shift ? 4 * VCL_STRIPE_LANES : 2 * VCL_STRIPE_LANES;
-    const __m256i turn_branch = set1((uint32_t)vcl_trellis_turns[t->v][0] << VCL_MODEL_BITS);
-    const __m256i turn = set1((uint32_t)vcl_trellis_turns[t->v][1] << VCL_MODEL_BITS);
-    const uint32_t *const slots = t->slots;
-    const uint8_t *words = r->words, *const end = r->words_end;
-    __m256i x[VECTORS], trellis[VECTORS], tables[VECTORS], active[VECTORS];
-    uint32_t c = 0;
-    UNROLL
-    for (int v = 0; v < VECTORS; v++) {
-        x[v] = load8(r->state + WIDTH * v);
-        trellis[v] = _mm256_slli_epi32(load8(r->trellis + WIDTH * v), VCL_MODEL_BITS);
-    }
-    find_active(t, active);
-    find_tables(t, first, VCL_MODEL_BITS + 1, tables);
-    for (; c < count && end - words >= most; c++, j += VCL_STRIPE_LANES) {
-        __m256i index[VECTORS];
-        uint32_t escaped = 0;
-        if (by_column)
-            find_tables(t, first + c, VCL_MODEL_BITS + 1, tables);
-        UNROLL
-        for (int v = 0; v < VECTORS; v++) {
-            const __m256i entry = look_up(slots, x[v], trellis[v], tables[v]);
-            x[v] = take_symbol(x[v], entry, active[v]);
-            words = refill(&x[v], words);
-            index[v] = _mm256_srai_epi32(entry, 20);
-            escaped |= (uint32_t)escapes_of(entry, active[v]) << WIDTH * v;
-        }
-        UNROLL
-        for (int v = 0; v < VECTORS; v++) {
-            const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(trellis[v], VCL_MODEL_BITS), set1(1));
-            if (shift)
-                words = take_low_bits(&x[v], &index[v], odd, shift, active[v], words);
-            trellis[v] = next_trellis(trellis[v], where_bit(index[v], 1, turn_branch), turn);
-        }
-        store_indices(j, index, active);
-        if (__builtin_expect(escaped != 0, 0))
-            vcl_get_escapes(r, escaped, shift, j);
-    }
-    r->words = words;
-    UNROLL
-    for (int v = 0; v < VECTORS; v++) {
-        store8(r->state + WIDTH * v, x[v]);
-        store8(r->trellis + WIDTH * v, _mm256_srli_epi32(trellis[v], VCL_MODEL_BITS));
-    }
-    return c;
-}
-
-TARGET void vcl_decode_columns_avx2(const struct vcl_stripe *t, struct vcl_lanes_reader *r, uint32_t first,
-                                    uint32_t count, int16_t *j)
-{
-    uint32_t done = 0;
-    if (t->lanes == VCL_STRIPE_LANES && count > 0) {
-        if (t->shift)
-            done = decode_columns(t, r, first, count, t->shift, t->col_class != NULL, j);
-        else if (t->col_class)
-            done = decode_columns(t, r, first, count, 0, 1, j);
-        else
-            done = decode_columns(t, r, first, count, 0, 0, j);
-    }
-    vcl_decode_columns_c(t, r, first + done, count - done, j + (size_t)done * VCL_STRIPE_LANES);
-}
-
-/* ---- encoding -------------------------------------------------------------------------------- */
-
+/* Their order is made with pext from the mask: eight bytes, each the number of a lane. */
 /* The words of the lanes in `full`; the lane of the lowest number gets the lowest place. */
 INLINE uint8_t *put_words(__m256i *x, __m256i full, uint8_t *words)
 {
@@ -235,18 +138,19 @@ INLINE void encode_stripe(const struct vcl_stripe *t, struct vcl_lanes_writer *w
                           unsigned shift)
 {
     uint8_t *words = w->words;
-    __m256i x[VECTORS], tables[VECTORS], active[VECTORS];
+    __m256i x[VECTORS], rows[VECTORS], tables[VECTORS], active[VECTORS];
     UNROLL
     for (int v = 0; v < VECTORS; v++)
         x[v] = load8(w->state + WIDTH * v);
     find_active(t, active);
-    find_tables(t, 0, 7, tables);
+    find_rows(t, 7, rows);
+    find_tables(t, rows, 0, 7, tables);
     for (uint32_t c = t->cols; c-- > 0;) {
         const int16_t *const column = j + (size_t)c * VCL_STRIPE_LANES;
         uint32_t escaped = 0;
         __m256i index[VECTORS];
         if (t->col_class)
-            find_tables(t, c, 7, tables);
+            find_tables(t, rows, c, 7, tables);
         UNROLL
         for (int v = VECTORS - 1; v >= 0; v--) {
             index[v] = _mm256_cvtepi16_epi32(_mm_loadu_si128((const void *)(column + WIDTH * v)));
@@ -285,25 +189,6 @@ TARGET void vcl_encode_stripe_avx2(const struct vcl_stripe *t, struct vcl_lanes_
 }
 
 /* ---- rows to lanes and back ------------------------------------------------------------------ */
-
-INLINE void transpose(__m256 r[8])
-{
-    __m256 s[8];
-    UNROLL
-    for (int i = 0; i < 8; i += 4) {
-        const __m256 a = _mm256_unpacklo_ps(r[i], r[i + 1]), b = _mm256_unpackhi_ps(r[i], r[i + 1]);
-        const __m256 c = _mm256_unpacklo_ps(r[i + 2], r[i + 3]), d = _mm256_unpackhi_ps(r[i + 2], r[i + 3]);
-        s[i] = _mm256_shuffle_ps(a, c, 0x44);
-        s[i + 1] = _mm256_shuffle_ps(a, c, 0xee);
-        s[i + 2] = _mm256_shuffle_ps(b, d, 0x44);
-        s[i + 3] = _mm256_shuffle_ps(b, d, 0xee);
-    }
-    UNROLL
-    for (int i = 0; i < 4; i++) {
-        r[i] = _mm256_permute2f128_ps(s[i], s[i + 4], 0x20);
-        r[i + 4] = _mm256_permute2f128_ps(s[i], s[i + 4], 0x31);
-    }
-}
 
 /* Columns beyond the last whole eight go the portable way. */
 TARGET void vcl_load_rows_avx2(const struct vcl_stripe *t, const struct vcl_scaling *scaling, const float *x,

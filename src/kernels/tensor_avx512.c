@@ -10,165 +10,80 @@
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx2,bmi,bmi2,popcnt")))
 #define INLINE TARGET static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
+#include "kernels/lanes_avx512.h"
 #include "kernels/push_avx512.h"
-
-enum { WIDTH = 16, VECTORS = VCL_STRIPE_LANES / WIDTH };
-
-INLINE __m512i set1(uint32_t x) { return _mm512_set1_epi32((int)x); }
-
-INLINE uint32_t active_mask(const struct vcl_stripe *t) { return UINT32_MAX >> (32 - t->active); }
-
-/* Classes of the lanes in this column, times what a class' table holds. */
-INLINE void find_tables(const struct vcl_stripe *t, uint32_t col, int entries_log2, __m512i tables[VECTORS])
-{
-    const __m512i add = _mm512_set1_epi32(t->col_class ? t->col_class[col] : 0);
-    UNROLL
-    for (int v = 0; v < VECTORS; v++) {
-        const __m512i row = _mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)(t->row_class + WIDTH * v)));
-        __m512i class = _mm512_max_epi32(_mm512_add_epi32(row, add), _mm512_setzero_si512());
-        class = _mm512_min_epi32(class, set1(VCL_MODEL_CLASSES - 1));
-        tables[v] = _mm512_slli_epi32(class, (unsigned)entries_log2);
-    }
-}
+#include "kernels/transpose_avx512.h"
 
 /* ---- decoding -------------------------------------------------------------------------------- */
 
-/* The next words to the lanes that need one; expanded in a register, since from memory it is slow. */
-INLINE const uint8_t *refill(__m512i *x, const uint8_t *words)
-{
-    const __mmask16 mask = _mm512_cmplt_epu32_mask(*x, set1(VCL_LANE_LOW));
-    const __m512i next = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)words));
-    const __m512i dealt = _mm512_maskz_expand_epi32(mask, next);
-    *x = _mm512_mask_or_epi32(*x, mask, _mm512_slli_epi32(*x, 16), dealt);
-    return words + 2 * _mm_popcnt_u32(mask);
-}
-
-/* The table's entries for the lanes' states.  A trellis stands ten bits higher, its codebook's bit just above
- * the slot; what is below it is left of earlier states. */
-INLINE __m512i look_up(const uint32_t *slots, __m512i x, __m512i trellis, __m512i table)
-{
-    const __m512i codebook = _mm512_and_si512(trellis, set1(VCL_MODEL_TOTAL));
-    const __m512i slot = _mm512_and_si512(x, set1(VCL_MODEL_TOTAL - 1));
-    const __m512i at = _mm512_or_si512(_mm512_or_si512(slot, codebook), table);
-    return _mm512_i32gather_epi32(at, slots, 4);
-}
-
-INLINE __m512i take_symbol(__m512i x, __m512i entry, __mmask16 active)
-{
-    const __m512i ten = set1(1023);
-    const __m512i frequency = _mm512_and_si512(entry, ten);
-    const __m512i rest = _mm512_and_si512(_mm512_srli_epi32(entry, 10), ten);
-    const __m512i product = _mm512_mullo_epi32(frequency, _mm512_srli_epi32(x, VCL_MODEL_BITS));
-    return _mm512_mask_add_epi32(x, active, product, rest);
-}
-
-INLINE __m512i next_trellis(__m512i trellis, __mmask16 branch, __m512i turn_branch, __m512i turn)
-{
-    const __mmask16 odd = _mm512_test_epi32_mask(trellis, set1(VCL_MODEL_TOTAL));
-    __m512i next = _mm512_srli_epi32(trellis, 1);
-    next = _mm512_mask_xor_epi32(next, branch, next, turn_branch);
-    return _mm512_mask_xor_epi32(next, odd, next, turn);
-}
-
-/* The upper halves of the 32 entries hold j, signed, from bit 4 on. */
-INLINE __m512i indices_of(const __m512i entry[VECTORS])
-{
-    const __m512i odd =
-        _mm512_add_epi16(_mm512_set1_epi16(1),
-                         _mm512_slli_epi16(_mm512_cvtepi8_epi16(_mm256_setr_epi8(
-                                               0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17,
-                                               18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31)),
-                                           1));
-    return _mm512_srai_epi16(_mm512_permutex2var_epi16(entry[0], odd, entry[1]), 4);
-}
-
-INLINE __mmask16 escapes_of(__m512i entry, __mmask16 active)
-{
-    return _mm512_mask_cmpge_epu32_mask(active, _mm512_add_epi32(entry, set1(62u << 20)), set1(124u << 20));
-}
-
 /* With `shift` low bits of k outside the model: those of every lane follow its symbol's words. */
-INLINE __m512i take_low_bits(__m512i x[VECTORS], const __m512i trellis[VECTORS], const __m512i entry[VECTORS],
-                             uint32_t active, unsigned shift, const uint8_t **words,
+INLINE __m512i take_low_bits(struct lanes *s, const __m512i entry[VECTORS], uint32_t active, unsigned shift,
                              __mmask16 branch[VECTORS])
 {
     const __m512i mask = set1((1u << shift) - 1), one = set1(1);
     __m256i half[VECTORS];
     UNROLL
     for (int v = 0; v < VECTORS; v++) {
-        const __m512i low = _mm512_and_si512(x[v], mask);
+        const __m512i x = _mm512_inserti64x4(_mm512_castsi256_si512(s->x[2 * v]), s->x[2 * v + 1], 1);
+        const __m512i low = _mm512_and_si512(x, mask);
         const __m512i high = _mm512_slli_epi32(_mm512_srai_epi32(entry[v], 21), shift);
-        const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(trellis[v], VCL_MODEL_BITS), one);
+        const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(s->trellis[v], VCL_MODEL_BITS), one);
         const __m512i k = _mm512_or_si512(high, low);
         branch[v] = _mm512_test_epi32_mask(low, one);
         half[v] = _mm512_cvtepi32_epi16(_mm512_add_epi32(_mm512_add_epi32(k, k), odd));
-        x[v] = _mm512_mask_srli_epi32(x[v], (__mmask16)(active >> WIDTH * v), x[v], shift);
-        *words = refill(&x[v], *words);
+    }
+    UNROLL
+    for (int h = 0; h < HALVES; h++) {
+        const __mmask8 lanes = (__mmask8)(active >> WIDTH / 2 * h);
+        s->x[h] = _mm256_mask_srl_epi32(s->x[h], lanes, s->x[h], _mm_cvtsi32_si128((int)shift));
+        s->words = refill(&s->x[h], s->words);
     }
     return _mm512_inserti64x4(_mm512_castsi256_si512(half[0]), half[1], 1);
 }
 
 /* Columns until the words run short; returns how many. */
 INLINE uint32_t decode_columns(const struct vcl_stripe *t, struct vcl_lanes_reader *r, uint32_t first,
-                               uint32_t count, unsigned shift, int by_column, int16_t *j)
+                               uint32_t count, unsigned shift, int by_column, int whole, int16_t *j)
 {
     const ptrdiff_t most = shift ? 4 * VCL_STRIPE_LANES : 2 * VCL_STRIPE_LANES;
-    const __m512i turn_branch = set1((uint32_t)vcl_trellis_turns[t->v][0] << VCL_MODEL_BITS);
-    const __m512i turn = set1((uint32_t)vcl_trellis_turns[t->v][1] << VCL_MODEL_BITS);
     const uint32_t active = active_mask(t);
     const uint32_t *const slots = t->slots;
-    const uint8_t *words = r->words, *const end = r->words_end;
-    __m512i x[VECTORS], trellis[VECTORS], tables[VECTORS];
+    const uint8_t *const end = r->words_end;
+    struct lanes s;
     uint32_t c = 0;
-    UNROLL
-    for (int v = 0; v < VECTORS; v++) {
-        x[v] = _mm512_loadu_si512(r->state + WIDTH * v);
-        trellis[v] = _mm512_slli_epi32(_mm512_loadu_si512(r->trellis + WIDTH * v), VCL_MODEL_BITS);
-    }
-    find_tables(t, first, VCL_MODEL_BITS + 1, tables);
-    for (; c < count && end - words >= most; c++, j += VCL_STRIPE_LANES) {
+    load_lanes(t, r, &s);
+    find_tables(t, s.rows, first, TABLE_LOG2, s.tables);
+    for (; c < count && end - s.words >= most; c++, j += VCL_STRIPE_LANES) {
         __m512i entry[VECTORS], indices;
         __mmask16 branch[VECTORS];
-        uint32_t escaped = 0;
         if (by_column)
-            find_tables(t, first + c, VCL_MODEL_BITS + 1, tables);
-        UNROLL
-        for (int v = 0; v < VECTORS; v++) {
-            const __mmask16 mask = (__mmask16)(active >> WIDTH * v);
-            entry[v] = look_up(slots, x[v], trellis[v], tables[v]);
-            x[v] = take_symbol(x[v], entry[v], mask);
-            words = refill(&x[v], words);
-            branch[v] = _mm512_test_epi32_mask(entry[v], set1(1u << 21));
-            escaped |= (uint32_t)escapes_of(entry[v], mask) << WIDTH * v;
-        }
-        indices = shift ? take_low_bits(x, trellis, entry, active, shift, &words, branch) : indices_of(entry);
-        _mm512_storeu_si512(j, _mm512_maskz_mov_epi16(active, indices));
-        UNROLL
-        for (int v = 0; v < VECTORS; v++)
-            trellis[v] = next_trellis(trellis[v], branch[v], turn_branch, turn);
-        if (__builtin_expect(escaped != 0, 0))
-            vcl_get_escapes(r, escaped, shift, j);
+            find_tables(t, s.rows, first + c, TABLE_LOG2, s.tables);
+        take_symbols(&s, slots, active, whole, entry);
+        find_branches(entry, branch);
+        indices = shift ? take_low_bits(&s, entry, active, shift, branch) : indices_of(entry);
+        _mm512_storeu_si512(j, whole ? indices : _mm512_maskz_mov_epi16(active, indices));
+        turn_trellis(&s, branch);
+        if (__builtin_expect(any_beyond(entry, VCL_ESCAPE_POINT), 0))
+            vcl_get_escapes(r, lanes_beyond(entry, VCL_ESCAPE_POINT) & active, shift, j);
     }
-    r->words = words;
-    UNROLL
-    for (int v = 0; v < VECTORS; v++) {
-        _mm512_storeu_si512(r->state + WIDTH * v, x[v]);
-        _mm512_storeu_si512(r->trellis + WIDTH * v, _mm512_srli_epi32(trellis[v], VCL_MODEL_BITS));
-    }
+    store_lanes(&s, r);
     return c;
 }
 
 TARGET void vcl_decode_columns_avx512(const struct vcl_stripe *t, struct vcl_lanes_reader *r, uint32_t first,
                                       uint32_t count, int16_t *j)
 {
+    const int whole = t->active == VCL_STRIPE_LANES;
     uint32_t done = 0;
     if (t->lanes == VCL_STRIPE_LANES && count > 0) {
         if (t->shift)
-            done = decode_columns(t, r, first, count, t->shift, t->col_class != NULL, j);
+            done = decode_columns(t, r, first, count, t->shift, t->col_class != NULL, 0, j);
+        else if (!whole)
+            done = decode_columns(t, r, first, count, 0, t->col_class != NULL, 0, j);
         else if (t->col_class)
-            done = decode_columns(t, r, first, count, 0, 1, j);
+            done = decode_columns(t, r, first, count, 0, 1, 1, j);
         else
-            done = decode_columns(t, r, first, count, 0, 0, j);
+            done = decode_columns(t, r, first, count, 0, 0, 1, j);
     }
     vcl_decode_columns_c(t, r, first + done, count - done, j + (size_t)done * VCL_STRIPE_LANES);
 }
@@ -210,17 +125,18 @@ INLINE void encode_stripe(const struct vcl_stripe *t, struct vcl_lanes_writer *w
 {
     const uint32_t active = active_mask(t);
     uint8_t *words = w->words;
-    __m512i x[VECTORS], tables[VECTORS];
+    __m512i x[VECTORS], rows[VECTORS], tables[VECTORS];
     UNROLL
     for (int v = 0; v < VECTORS; v++)
         x[v] = _mm512_loadu_si512(w->state + WIDTH * v);
-    find_tables(t, 0, 7, tables);
+    find_rows(t, 7, rows);
+    find_tables(t, rows, 0, 7, tables);
     for (uint32_t c = t->cols; c-- > 0;) {
         const int16_t *const column = j + (size_t)c * VCL_STRIPE_LANES;
         uint32_t escaped = 0;
         __m512i index[VECTORS];
         if (t->col_class)
-            find_tables(t, c, 7, tables);
+            find_tables(t, rows, c, 7, tables);
         UNROLL
         for (int v = VECTORS - 1; v >= 0; v--) {
             index[v] = _mm512_cvtepi16_epi32(_mm256_loadu_si256((const void *)(column + WIDTH * v)));
@@ -259,32 +175,6 @@ TARGET void vcl_encode_stripe_avx512(const struct vcl_stripe *t, struct vcl_lane
 }
 
 /* ---- rows to lanes and back ------------------------------------------------------------------- */
-
-/* Rows become columns: first within quarters of vectors, then the quarters change places. */
-INLINE void transpose(__m512 r[16])
-{
-    __m512 s[16];
-    UNROLL
-    for (int i = 0; i < 16; i += 4) {
-        const __m512 a = _mm512_unpacklo_ps(r[i], r[i + 1]), b = _mm512_unpackhi_ps(r[i], r[i + 1]);
-        const __m512 c = _mm512_unpacklo_ps(r[i + 2], r[i + 3]), d = _mm512_unpackhi_ps(r[i + 2], r[i + 3]);
-        s[i] = _mm512_shuffle_ps(a, c, 0x44);
-        s[i + 1] = _mm512_shuffle_ps(a, c, 0xee);
-        s[i + 2] = _mm512_shuffle_ps(b, d, 0x44);
-        s[i + 3] = _mm512_shuffle_ps(b, d, 0xee);
-    }
-    UNROLL
-    for (int i = 0; i < 4; i++) {
-        const __m512 a = _mm512_shuffle_f32x4(s[i], s[i + 4], 0x88);
-        const __m512 b = _mm512_shuffle_f32x4(s[i], s[i + 4], 0xdd);
-        const __m512 c = _mm512_shuffle_f32x4(s[i + 8], s[i + 12], 0x88);
-        const __m512 d = _mm512_shuffle_f32x4(s[i + 8], s[i + 12], 0xdd);
-        r[i] = _mm512_shuffle_f32x4(a, c, 0x88);
-        r[i + 4] = _mm512_shuffle_f32x4(b, d, 0x88);
-        r[i + 8] = _mm512_shuffle_f32x4(a, c, 0xdd);
-        r[i + 12] = _mm512_shuffle_f32x4(b, d, 0xdd);
-    }
-}
 
 /* Columns left, 16 or fewer, as a mask. */
 INLINE __mmask16 columns_mask(uint32_t left)

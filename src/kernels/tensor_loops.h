@@ -13,6 +13,7 @@ enum {
     VCL_MODEL_TOTAL = 1 << VCL_MODEL_BITS,
     VCL_MODEL_SYMBOLS = 64,
     VCL_MODEL_CLASSES = 40,
+    VCL_ESCAPE_POINT = 62, /* a table's points j that are not -62 ... 61 are escapes */
     VCL_TRELLIS_BITS_MAX = 8,
     VCL_OFFSETS = 16 /* reconstruction offsets by |j| */
 };
