@@ -76,6 +76,24 @@ class Tensor(unittest.TestCase):
             self.assertGreaterEqual(snr(x, y), target)
             self.assertLess(snr(x, y), target + 0.6)
 
+    def test_what_a_sample_does_not_see(self):
+        """Would catch values that need a list met by a pass without one, and rows of zeros taken for rows of deviation 1."""
+        rng = np.random.default_rng(19)
+        x = rng.standard_normal((1000, 600)).astype(np.float32)
+        for value in (np.nan, np.inf, 1e30):
+            for place in (5, 300000, x.size - 1):
+                y = x.copy()
+                y.flat[place] = value
+                frame = vcllm.encode(y, bits=2.9)
+                self.assertLessEqual(8 * len(frame), 2.9 * y.size)
+                self.assertEqual(vcllm.decode(frame).flat[place].tobytes(), y.flat[place].tobytes())
+        zeros = rng.standard_normal((1024, 256)).astype(np.float32)
+        zeros[rng.permutation(1024)[:383]] = 0
+        for scale in (1e-6, 1e-4, 1, 1e6):
+            for bits in (1, 2, 2.9):
+                written = 8 * len(vcllm.encode(zeros * np.float32(scale), bits=bits)) / zeros.size
+                self.assertTrue(0.98 * bits <= written <= bits, (scale, bits, written))
+
     def test_largest_error_is_a_bound(self):
         """Would catch a value off by more than asked for, and steps far finer than it needs."""
         rng = np.random.default_rng(18)

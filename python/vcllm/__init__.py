@@ -6,7 +6,7 @@
         weight = model["model.layers.0.mlp.up_proj.weight"]     # a numpy array; bf16 as float32
         some = model.rows("model.embed_tokens.weight", 100, 200)
 
-    frame = vcllm.encode(array, codec="h265", bits=2.9)
+    frame = vcllm.encode(array, bits=2.9)
     again = vcllm.decode(frame)
 
 numpy is used where it can be imported; without it, tensors come as vcllm.Tensor, a memoryview with dtype and shape.

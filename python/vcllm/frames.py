@@ -49,7 +49,7 @@ def make_params(codec, bits, snr, max_error, settings):
     return params
 
 
-def encode(array, codec="h265", bits=None, snr=None, max_error=None, dtype=None, threads=1, **settings):
+def encode(array, codec="tensor", bits=None, snr=None, max_error=None, dtype=None, threads=1, **settings):
     """The frame of an array, as bytes.
 
     bits: most bits per value (the default, 2.9), or snr: least dB, or max_error: largest error.  dtype: safetensors' name where the array's own

@@ -375,7 +375,7 @@ static double mean_deviation(const struct vcl_encoder *e)
     double sum = 0;
     for (uint64_t c = 0; c < e->frame.plan.cols; c++)
         sum += e->tables->col_class[c];
-    return e->stats.log_deviation / (double)e->sampled + sum / (double)e->frame.plan.cols / 4;
+    return e->stats.log_deviation / (double)e->stats.lively + sum / (double)e->frame.plan.cols / 4;
 }
 
 /* Values too large for an index are listed, coefficients cannot be. */

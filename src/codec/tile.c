@@ -269,6 +269,7 @@ static void measure_cols(const struct vcl_tile_coder *coder, struct vcl_rect rec
             continue;
         const double weight = rect.cols / e;
         stats->log_deviation += 0.5 * log2(e / rect.cols) * rect.cols;
+        stats->lively += rect.cols;
         for (uint32_t c = 0; c < rect.cols; c++) {
             work->col_energy[c] += (double)row[c] * row[c] * weight;
             work->col_sum[c] += row[c];
@@ -415,12 +416,14 @@ static enum vcl_status encode_lossy(const struct vcl_frame *frame, const struct 
         load_values(frame, coder, limit_of(frame, coder), rect, work, listed ? work->stored : NULL, &aside);
     work->size = listed ? list : 0;
     work->stats.non_finite = aside;
+    memset(&work->sums, 0, sizeof work->sums);
+    if (aside > 0 && !listed) /* this pass cannot be kept: they need a list */
+        return VCL_OK;
     const enum vcl_status status = encode_values(frame, coder, rect, work);
     if (status)
         return status;
     if (finish_values(frame, rect, work->y, work->decoded, work))
         return fail(work, VCL_E_RATE, TOO_LARGE);
-    memset(&work->sums, 0, sizeof work->sums);
     coder->kernels->compare(frame->tensor.dtype, work->raw, work->decoded, n, &work->sums);
     if (work->sums.mismatches || !isfinite(work->sums.signal))
         return fail(work, VCL_E_RATE, TOO_LARGE);

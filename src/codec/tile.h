@@ -30,6 +30,7 @@ struct vcl_tile_stats {
     double energy;        /* sum of x^2 over finite values */
     double scaled_energy; /* sum of (x / range)^2, range the row's where there are row scales, else 1 */
     double log_deviation; /* tensor codec: sum over values of log2 of their row's deviation */
+    uint64_t lively;      /* tensor codec: values in that sum, those of rows that are not all 0 */
     float absmax;         /* over finite values, after rotation */
 };
 
