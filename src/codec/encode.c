@@ -30,7 +30,7 @@ static enum vcl_status write_header(struct vcl_encoder *e)
     if ((e->frame.frame_bytes > end
          && sink->write(sink->user, end, tail, (size_t)(e->frame.frame_bytes - end)))
         || sink->write(sink->user, n + e->frame.side_bytes, e->table, (size_t)table + 4)
-        || sink->write(sink->user, n, e->frame.side, e->frame.side_bytes)
+        || (e->frame.side_bytes > 0 && sink->write(sink->user, n, e->frame.side, e->frame.side_bytes))
         || sink->write(sink->user, 0, fields, n))
         return vcl_env_fail(e->env, VCL_E_IO, "writing the frame's header failed");
     return VCL_OK;
