@@ -109,7 +109,7 @@ INLINE void reach(struct block *x, uint32_t c, unsigned to, const struct bends *
 INLINE void find_bends(const struct vcl_stripe *t, uint32_t col, struct bends *how)
 {
     for (int l = 0; l < LANES; l++) {
-        const struct vcl_bend *const bend = &t->bends[l < t->lanes ? vcl_stripe_class(t, l, col) : 0];
+        const struct vcl_bend *const bend = &t->bends[vcl_stripe_class(t, l < t->lanes ? l : 0, col)];
         how->a[l] = bend->a;
         how->b[l] = bend->b;
         how->shrink[l] = bend->shrink;
