@@ -99,10 +99,12 @@ def saved_lines(report, tensors):
         usual = saved(tensors, ("weight", "gradient"), default, rate)
         thorough = saved(tensors, ("weight", "gradient"), highest, rate)
         smooth = saved(tensors, ("smooth",), default, rate)
+        for effort in report.efforts[:-1] if usual else ():
+            middle = [bits for bits, _ in saved(tensors, ("weight", "gradient"), effort, rate)]
+            lines.append(Line(f"{words} {effort}, {at}: median", statistics.median(middle), median,
+                              note=f"of {len(middle)}"))
         if usual:
-            middle = statistics.median(bits for bits, _ in usual)
-            lines += [Line(f"{words} {default}, {at}: median", middle, median, note=f"of {len(usual)}"),
-                      Line(f"{words} {default}, {at}: minimum", usual[0][0], least, note=usual[0][1]),
+            lines += [Line(f"{words} {default}, {at}: minimum", usual[0][0], least, note=usual[0][1]),
                       Line(f"{words} {highest}, {at}: minimum", thorough[0][0], least, median,
                            note=thorough[0][1])]
         if smooth:

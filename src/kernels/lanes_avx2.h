@@ -36,7 +36,7 @@ INLINE void find_tables(const struct vcl_stripe *t, const __m256i rows[VECTORS],
                         int entries_log2, __m256i tables[VECTORS])
 {
     const __m256i add = _mm256_set1_epi32(t->col_class ? t->col_class[col] * (1 << entries_log2) : 0);
-    const __m256i last = set1((VCL_MODEL_CLASSES - 1) << entries_log2);
+    const __m256i last = set1((uint32_t)(VCL_MODEL_CLASSES - 1) << entries_log2);
     UNROLL
     for (int v = 0; v < VECTORS; v++)
         tables[v] =
