@@ -18,6 +18,9 @@ struct vcl_choice {
     uint64_t room;  /* most bytes that may ever be written for its frame */
     uint64_t bound; /* most bytes its frame can end up with */
     int packed;     /* already quantised by other software */
+    /* Of --allocate: the matrix of the network that the tensor is, or NULL; coded as its transpose. */
+    const struct vcl_matrix *matrix;
+    int transpose;
 };
 
 struct vcl_policy {
@@ -25,6 +28,7 @@ struct vcl_policy {
     struct vcl_params params; /* goal and target: of tensors without a rule */
     int lossless;
     uint64_t size; /* --size; 0 = none */
+    int allocate;  /* as asked: enum vcl_allocate */
 };
 
 /* One choice per entry; free() it.  NULL where a name of the model cannot be described (message said, *code

@@ -35,7 +35,13 @@ static int check_input(const struct vcl_compress *job)
         if (code)
             return code;
     }
-    if (!job->resume || vcl_model_is_folder(job->model))
+    if (vcl_model_is_folder(job->model))
+        return VCL_EXIT_OK;
+    if (job->allocation.how == VCL_ALLOCATE_DEPTH || job->allocation.how == VCL_ALLOCATE_SELF) {
+        vcl_say("compress: --allocate runs the model: it takes a folder with config.json");
+        return VCL_EXIT_USAGE;
+    }
+    if (!job->resume)
         return VCL_EXIT_OK;
     vcl_say("compress: --resume continues folders; a single file is coded anew");
     return VCL_EXIT_USAGE;
@@ -76,6 +82,11 @@ static int decide(struct vcl_compress *job, const struct vcl_folder *folder)
         code = vcl_choose_size(job->model, &job->policy, job->choices, folder ? vcl_sides_room(folder) : 0);
     if (!code && any_lossy(job))
         code = vcl_encode_try(&job->policy.params, &job->work);
+    if (!folder)
+        job->allocation.how = VCL_ALLOCATE_FIXED;
+    if (!code && job->allocation.how != VCL_ALLOCATE_FIXED)
+        code = vcl_allocate_model(&job->allocation, job->model, job->input, &job->policy.params, job->choices,
+                                  &job->work);
     return code;
 }
 
@@ -161,6 +172,7 @@ int vcl_compress_run(struct vcl_compress *job)
         return code;
     code = compress_model(job);
     vcl_work_destroy(&job->work);
+    vcl_allocation_release(&job->allocation);
     free(job->choices);
     free(job->results);
     vcl_model_close(job->model);

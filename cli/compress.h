@@ -2,6 +2,7 @@
 #ifndef VCL_COMPRESS_H
 #define VCL_COMPRESS_H
 
+#include "allocate.h"
 #include "folder.h"
 #include "shard.h"
 #include "totals.h"
@@ -16,6 +17,7 @@ struct vcl_compress {
     struct vcl_choice *choices;
     struct vcl_result *results;
     struct vcl_work work;
+    struct vcl_allocation allocation;
     double started;
 };
 

@@ -38,6 +38,7 @@ static json_t *describe_settings(const struct vcl_policy *policy)
     vcl_json_set(object, "target", json_real(p->target));
     vcl_json_set(object, "size", json_integer((json_int_t)policy->size));
     vcl_json_set(object, "lossless", json_boolean(policy->lossless));
+    vcl_json_set(object, "allocate", json_integer(policy->allocate));
     vcl_json_set(object, "effort", json_integer(p->effort));
     vcl_json_set(object, "objective", json_integer(p->objective));
     vcl_json_set(object, "transpose", json_integer(p->transpose));

@@ -32,6 +32,15 @@ static const char HELP[] =
     "                       Dtypes that are no float stay exact under every rule.\n"
     "  --rules FILE         the same, one rule a line; lines that start with # are comments\n"
     "\n"
+    "Where the bits go, for folders of models that 'vcllm run' knows:\n"
+    "  --allocate self      more bits where errors change more of what the model predicts in text that it\n"
+    "                       writes itself; errors are fed back by the moments of each matrix' inputs\n"
+    "  --allocate depth     bits that rise or fall with the layer, by the slope whose noise changes least\n"
+    "  --allocate fixed     the same for every tensor\n"
+    "  --allocate auto      (default) self where that takes about ten minutes of a thread or less, else\n"
+    "                       depth; fixed for --objective mse and where the model cannot be run, which a\n"
+    "                       note says.  Tensors with a rule keep to it; the sum stays what was asked for\n"
+    "\n"
     "How:\n"
     "  --codec NAME         tensor (default), h265 or h264\n"
     "  --objective WHAT     model (default): unbiased errors, right for weights; mse: least squared error\n"
@@ -64,7 +73,7 @@ const struct vcl_verb vcl_verb_compress = { "compress", "compress a model", HELP
 
 struct asked { /* options that need a second look */
     double bits, snr, error, seed;
-    int lossless, codec, objective, depth, chroma;
+    int lossless, codec, objective, depth, chroma, allocate;
 };
 
 static int add_rule(void *rules, const char *text) { return vcl_rules_add(rules, text, "--rule"); }
@@ -84,6 +93,7 @@ static int parse(struct vcl_compress *job, struct asked *asked, int argc, char *
         { "rules", 0, VCL_OPTION_EACH, &job->policy.rules, 0, 0, NULL, read_rules },
         { "codec", 0, VCL_OPTION_CHOICE, &asked->codec, 0, 0, "tensor|h265|h264", NULL },
         { "objective", 0, VCL_OPTION_CHOICE, &asked->objective, 0, 0, "model|mse", NULL },
+        { "allocate", 0, VCL_OPTION_CHOICE, &asked->allocate, 0, 0, "auto|fixed|depth|self", NULL },
         { "effort", 0, VCL_OPTION_INTEGER, &params->effort, 1, 9, NULL, NULL },
         { "encoder", 0, VCL_OPTION_TEXT, &params->encoder, 0, 0, NULL, NULL },
         { "decoder", 0, VCL_OPTION_TEXT, &params->decoder, 0, 0, NULL, NULL },
@@ -126,6 +136,9 @@ static int check(struct vcl_compress *job, const struct asked *asked)
         return usage("only one of --bits, --size, --snr, --max-error and --lossless can be given");
     if (job->output ? !*job->output : !job->dry_run)
         return usage("-o OUTPUT is missing");
+    if (asked->allocate > VCL_ALLOCATE_FIXED
+        && (!isnan(asked->snr) || !isnan(asked->error) || asked->lossless))
+        return usage("--allocate shares out bits: it goes with --bits and --size");
     for (size_t i = 0; i < rules->count && job->policy.size; i++)
         if (!rules->at[i].exact && rules->at[i].goal != VCL_GOAL_BITS)
             return usage(
@@ -156,6 +169,11 @@ static int read_options(struct vcl_compress *job, int argc, char **argv)
                    : !isnan(asked.error) ? asked.error
                    : !isnan(asked.bits)  ? asked.bits
                                          : 2.9;
+    job->policy.allocate = asked.allocate;
+    job->allocation.how = (enum vcl_allocate)asked.allocate;
+    if (job->allocation.how == VCL_ALLOCATE_AUTO && params->objective == VCL_OBJECTIVE_MSE)
+        job->allocation.how = VCL_ALLOCATE_FIXED;
+    job->allocation.dry_run = job->dry_run;
     job->policy.lossless = asked.lossless;
     vcl_set_quiet(job->quiet);
     return VCL_EXIT_OK;

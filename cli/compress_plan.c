@@ -147,6 +147,10 @@ static void plan_text(const struct vcl_compress *job, const struct estimate *est
         putchar('\n');
         free(why);
     }
+    if (job->allocation.how != VCL_ALLOCATE_FIXED)
+        printf(
+            "allocate: %s takes about %s more and gives these tensors bits of their own, the same in sum\n",
+            vcl_allocation_name(&job->allocation), vcl_words_time(job->allocation.seconds).text);
     printf("tensors: %s -> at most %s; about %s with %u threads and %s of memory; nothing was written\n",
            vcl_words_size(before).text, vcl_words_size(after).text, vcl_words_time(estimate->seconds).text,
            job->work.threads, vcl_words_size((uint64_t)estimate->memory).text);
@@ -180,6 +184,8 @@ static void plan_json(const struct vcl_compress *job, const struct estimate *est
     vcl_json_set(document, "bytes_at_most", json_integer((json_int_t)after));
     vcl_json_set(document, "threads", json_integer(job->work.threads));
     vcl_json_set(document, "estimated_seconds", vcl_json_real(estimate->seconds));
+    vcl_json_set(document, "allocate", json_string(vcl_allocation_name(&job->allocation)));
+    vcl_json_set(document, "allocate_seconds", vcl_json_real(job->allocation.seconds));
     vcl_json_set(document, "estimated_memory", json_integer((json_int_t)estimate->memory));
     vcl_json_print_list(document, "tensors", vcl_model_count(job->model), tensor_json, job);
 }

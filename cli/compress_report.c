@@ -101,6 +101,7 @@ static void report_json(const struct vcl_compress *job, const struct vcl_model *
     vcl_json_set(sums, "fell_back", json_integer((json_int_t)tally->fell_back));
     vcl_json_set(sums, "average_trials",
                  tally->coded ? vcl_json_real(tally->trials / (double)tally->coded) : json_null());
+    vcl_json_set(document, "allocate", vcl_allocation_json(&job->allocation));
     vcl_json_set(document, "totals", sums);
     vcl_json_set(document, "threads", json_integer(job->work.threads));
     vcl_json_set(document, "seconds", vcl_json_real(seconds));
@@ -112,6 +113,7 @@ static void report_text(const struct vcl_compress *job, const struct vcl_totals 
 {
     printf("%s -> %s\n", job->input, job->output);
     vcl_totals_print(totals);
+    vcl_allocation_print(&job->allocation);
     if (tally->coded)
         printf(
             "coding    %.2f trials per tensor, %zu saturated, %zu kept exact: the codec missed the target\n",

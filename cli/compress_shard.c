@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sensitivity.h"
 #include "shard.h"
 #include "values.h"
 
@@ -62,6 +63,12 @@ static struct vcl_params params_of(const struct vcl_encoding *encoding, const st
         params.codec = choice->exact;
     params.goal = choice->goal;
     params.target = choice->target;
+    params.transpose = params.transpose || choice->transpose;
+    if (choice->matrix && choice->matrix->moments && choice->matrix->moments->feedback) {
+        params.columns = choice->matrix->cols;
+        params.col_weight = choice->matrix->moments->col_weight;
+        params.feedback = choice->matrix->moments->feedback;
+    }
     return params;
 }
 

@@ -77,9 +77,10 @@ static void refuse_others(struct vcl_fields *fields, const struct vcl_config *co
     refuse_window(fields, config);
 }
 
-/* One number or a list of them. */
-static void read_eos(struct vcl_fields *fields, struct vcl_config *config)
+/* The token that begins a text, and those that end it: one number or a list of them. */
+static void read_ends(struct vcl_fields *fields, struct vcl_config *config)
 {
+    config->bos = vcl_field_size(fields, "bos_token_id", 0, MOST_VOCAB, SIZE_MAX);
     const json_t *value = vcl_field(fields, "eos_token_id"), *item;
     const size_t count = json_is_array(value) ? json_array_size(value) : value ? 1 : 0;
     if (count > VCL_MAX_EOS)
@@ -126,7 +127,7 @@ static void read_gpt2(struct vcl_fields *fields, struct vcl_config *config)
     expect_flag(fields, "scale_attn_weights", 1);
     expect_flag(fields, "scale_attn_by_inverse_layer_idx", 0);
     vcl_field_refuse(fields, "quantization_config");
-    read_eos(fields, config);
+    read_ends(fields, config);
 }
 
 static void read_neox(struct vcl_fields *fields, struct vcl_config *config)
@@ -147,7 +148,7 @@ static void read_neox(struct vcl_fields *fields, struct vcl_config *config)
     vcl_field_refuse(fields, "rope_scaling");
     vcl_field_refuse(fields, "rope_parameters");
     vcl_field_refuse(fields, "quantization_config");
-    read_eos(fields, config);
+    read_ends(fields, config);
 }
 
 static void read_llama(struct vcl_fields *fields, struct vcl_config *config)
@@ -157,7 +158,7 @@ static void read_llama(struct vcl_fields *fields, struct vcl_config *config)
     config->norm_eps = vcl_field_real(fields, "rms_norm_eps", 0, 1, 1e-6);
     config->tied = vcl_field_flag(fields, "tie_word_embeddings", 0);
     read_rope(fields, config);
-    read_eos(fields, config);
+    read_ends(fields, config);
     refuse_others(fields, config);
 }
 

@@ -17,6 +17,7 @@ struct vcl_config {
     int tied;      /* the head is the embedding */
     int parallel;  /* attention and MLP read the same sum and are added to it together */
     int gelu_tanh; /* GELU by tanh, as GPT-2 has it; else by erf */
+    size_t bos;    /* begins a text; SIZE_MAX: none */
     size_t eos_count, eos[VCL_MAX_EOS];
 };
 

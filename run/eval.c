@@ -9,20 +9,14 @@
 
 enum { POSITIONS = 64 };
 
-/* What one prediction gives. */
-struct score {
-    double nll, baseline_nll, kl;
-    int same; /* likeliest token */
-};
-
 struct evaluation {
     const struct vcl_network *network[2]; /* model, baseline or NULL */
     struct vcl_forward *forward[2];
     float *hidden[2], *logits[2];
     const uint32_t *tokens;
     size_t vocab;
-    struct score *scores; /* of all windows */
-    size_t *ends;         /* of each window in scores */
+    struct vcl_score *scores; /* of all windows */
+    size_t *ends;             /* of each window in scores */
 };
 
 enum vcl_status vcl_eval_plan(const struct vcl_network *network, size_t tokens,
@@ -67,7 +61,7 @@ static double log_sum(const float *logits, size_t n, size_t *likeliest)
     return (double)logits[most] + log(sum);
 }
 
-static void compare(const float *model, const float *baseline, size_t n, uint32_t target, struct score *score)
+void vcl_score(const float *model, const float *baseline, size_t n, uint32_t target, struct vcl_score *score)
 {
     size_t top, base_top;
     const double sum = log_sum(model, n, &top);
@@ -89,7 +83,7 @@ static void compare(const float *model, const float *baseline, size_t n, uint32_
 struct scoring {
     const struct evaluation *e;
     const uint32_t *targets;
-    struct score *scores;
+    struct vcl_score *scores;
 };
 
 static void score_part(void *user, size_t part, unsigned thread)
@@ -97,13 +91,13 @@ static void score_part(void *user, size_t part, unsigned thread)
     const struct scoring *s = user;
     const size_t at = part * s->e->vocab;
     (void)thread;
-    compare(s->e->logits[0] + at, s->e->network[1] ? s->e->logits[1] + at : NULL, s->e->vocab,
-            s->targets[part], &s->scores[part]);
+    vcl_score(s->e->logits[0] + at, s->e->network[1] ? s->e->logits[1] + at : NULL, s->e->vocab,
+              s->targets[part], &s->scores[part]);
 }
 
 /* Predictions first to n-1 of the window at `start`, whose hidden states are there. */
 static enum vcl_status score_window(struct evaluation *e, size_t start, size_t first, size_t n,
-                                    struct score *scores)
+                                    struct vcl_score *scores)
 {
     while (first < n) {
         const size_t count = n - first < POSITIONS ? n - first : POSITIONS;
@@ -149,15 +143,15 @@ static enum vcl_status run_windows(struct evaluation *e, size_t count, const str
 
 /* ---- statistics ------------------------------------------------------------------------------ */
 
-static double nll_of(const struct score *s) { return s->nll; }
-static double baseline_of(const struct score *s) { return s->baseline_nll; }
-static double difference_of(const struct score *s) { return s->nll - s->baseline_nll; }
-static double kl_of(const struct score *s) { return s->kl; }
-static double same_of(const struct score *s) { return s->same; }
+static double nll_of(const struct vcl_score *s) { return s->nll; }
+static double baseline_of(const struct vcl_score *s) { return s->baseline_nll; }
+static double difference_of(const struct vcl_score *s) { return s->nll - s->baseline_nll; }
+static double kl_of(const struct vcl_score *s) { return s->kl; }
+static double same_of(const struct vcl_score *s) { return s->same; }
 
 /* The mean over all predictions; its variance from the windows' sums (a ratio estimator). */
 static struct vcl_estimate estimate(const struct evaluation *e, const struct vcl_eval *plan,
-                                    double (*of)(const struct score *))
+                                    double (*of)(const struct vcl_score *))
 {
     struct vcl_estimate estimate = { 0, NAN };
     const double n = (double)plan->tokens, windows = (double)plan->windows;
@@ -178,7 +172,7 @@ static struct vcl_estimate estimate(const struct evaluation *e, const struct vcl
 
 static int by_kl(const void *a, const void *b)
 {
-    const double x = ((const struct score *)a)->kl, y = ((const struct score *)b)->kl;
+    const double x = ((const struct vcl_score *)a)->kl, y = ((const struct vcl_score *)b)->kl;
     return (x > y) - (x < y);
 }
 

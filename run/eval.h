@@ -4,6 +4,15 @@
 
 #include "forward.h"
 
+/* What one prediction gives, in nats. */
+struct vcl_score {
+    double nll;
+    double baseline_nll, kl; /* KL(baseline || model) */
+    int same;                /* likeliest token */
+};
+/* Of n logits; baseline NULL: only nll. */
+void vcl_score(const float *model, const float *baseline, size_t n, uint32_t target, struct vcl_score *score);
+
 struct vcl_eval_options {
     size_t context; /* tokens a window reads; 0: the model's context */
     size_t

@@ -2,6 +2,7 @@
  *
  * Matrices stay in bf16 where the file has bf16, else they become f32.  A product cuts the rows into groups
  * of eight; each group meets all vectors, sixteen at a time, while it is in the cache. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,9 +12,12 @@
 enum { ROWS_PER_PART = 4 * VCL_GROUP };
 
 struct vcl_weight {
-    size_t rows, cols;
+    char *name;
+    size_t rows, cols;    /* rows 0: a vector */
+    int transposed;       /* stored so in the file */
     enum vcl_dtype dtype; /* F32 or BF16 */
     void *values;
+    float *noisy; /* used in place of values while the weight is perturbed */
     struct vcl_weight *next;
 };
 
@@ -22,7 +26,8 @@ struct vcl_store {
     struct vcl_context *context;
     struct vcl_team *team;
     const struct vcl_loops16 *loops;
-    struct vcl_weight *weights;
+    struct vcl_weight *weights, **end; /* in the order they were loaded */
+    struct vcl_observer observer;
     uint64_t bytes;
     size_t most_cols;
     float *packed; /* vectors, interleaved by sixteen */
@@ -44,6 +49,7 @@ enum vcl_status vcl_store_open(const char *path, struct vcl_team *team, struct v
     options.threads = vcl_team_threads(team);
     (*store)->team = team;
     (*store)->loops = vcl_loops16_choose();
+    (*store)->end = &(*store)->weights;
     enum vcl_status status = vcl_model_open(path, NULL, &(*store)->model, error);
     if (status == VCL_OK && vcl_context_create(&options, &(*store)->context) != VCL_OK)
         status = vcl_fault_memory(error);
@@ -62,6 +68,8 @@ void vcl_store_close(struct vcl_store *store)
         struct vcl_weight *weight = store->weights;
         store->weights = weight->next;
         free(weight->values);
+        free(weight->noisy);
+        free(weight->name);
         free(weight);
     }
     vcl_context_destroy(store->context);
@@ -194,14 +202,12 @@ static enum vcl_status add(struct vcl_store *store, const char *name, const stru
     struct vcl_weight *weight = calloc(1, sizeof *weight);
     if (!weight)
         return vcl_fault_memory(error);
-    const enum vcl_status status = load(store, name, want, keep_bf16, &weight->dtype, &weight->values, error);
-    if (status != VCL_OK) {
-        free(weight);
-        return status;
-    }
-    weight->next = store->weights;
-    store->weights = *added = weight;
-    return VCL_OK;
+    *store->end = *added = weight;
+    store->end = &weight->next;
+    weight->name = strdup(name);
+    if (!weight->name)
+        return vcl_fault_memory(error);
+    return load(store, name, want, keep_bf16, &weight->dtype, &weight->values, error);
 }
 
 static enum vcl_status add_matrix(struct vcl_store *store, const char *name, const struct vcl_tensor *want,
@@ -240,6 +246,7 @@ static int transpose(struct vcl_weight *weight)
             memcpy(to + (r * cols + c) * size, from + (c * rows + r) * size, size);
     free(weight->values);
     weight->values = to;
+    weight->transposed = 1;
     return 1;
 }
 
@@ -274,14 +281,21 @@ struct product {
     float *y;
 };
 
+static enum vcl_dtype dtype_of(const struct vcl_weight *weight)
+{
+    return weight->noisy ? VCL_DTYPE_F32 : weight->dtype;
+}
+
 static const void *row_at(const struct vcl_weight *weight, size_t r)
 {
+    if (weight->noisy)
+        return weight->noisy + r * weight->cols;
     return (const char *)weight->values + r * weight->cols * (vcl_dtype_bits(weight->dtype) / 8);
 }
 
 void vcl_store_row(const struct vcl_weight *weight, size_t r, float *row)
 {
-    if (weight->dtype == VCL_DTYPE_F32)
+    if (dtype_of(weight) == VCL_DTYPE_F32)
         memcpy(row, row_at(weight, r), weight->cols * sizeof *row);
     else
         vcl_convert(weight->dtype, row_at(weight, r), VCL_DTYPE_F32, row, weight->cols);
@@ -297,7 +311,7 @@ static void multiply_one(void *user, size_t part, unsigned thread)
     const size_t to = from + ROWS_PER_PART < weight->rows ? from + ROWS_PER_PART : weight->rows;
     (void)thread;
     for (size_t r = from; r < to; r++)
-        product->y[r] = (weight->dtype == VCL_DTYPE_F32 ? loops->dot_f32 : loops->dot_bf16)(
+        product->y[r] = (dtype_of(weight) == VCL_DTYPE_F32 ? loops->dot_f32 : loops->dot_bf16)(
             row_at(weight, r), product->x, weight->cols);
 }
 
@@ -309,7 +323,7 @@ static void multiply_group(const struct product *product, size_t r, size_t rows,
     const struct vcl_weight *weight = product->weight;
     const float *w = row_at(weight, r);
     float *y = scratch + VCL_GROUP * weight->cols;
-    if (weight->dtype != VCL_DTYPE_F32) {
+    if (dtype_of(weight) != VCL_DTYPE_F32) {
         vcl_convert(weight->dtype, w, VCL_DTYPE_F32, scratch, rows * weight->cols);
         w = scratch;
     }
@@ -369,6 +383,8 @@ enum vcl_status vcl_store_multiply(struct vcl_store *store, const struct vcl_wei
     const size_t blocks = (n + VCL_LANES - 1) / VCL_LANES,
                  parts = (weight->rows + ROWS_PER_PART - 1) / ROWS_PER_PART;
     struct product product = { store, weight, x, NULL, n, y };
+    if (store->observer.see)
+        store->observer.see(store->observer.user, weight, x, n);
     if (n == 1) {
         vcl_team_run(store->team, &(struct vcl_job){ multiply_one, &product, parts });
         return VCL_OK;
@@ -379,4 +395,59 @@ enum vcl_status vcl_store_multiply(struct vcl_store *store, const struct vcl_wei
     vcl_team_run(store->team, &(struct vcl_job){ pack_part, &product, blocks });
     vcl_team_run(store->team, &(struct vcl_job){ multiply_part, &product, parts });
     return VCL_OK;
+}
+
+/* ---- measuring ------------------------------------------------------------------------------- */
+
+struct vcl_weight *vcl_store_next(const struct vcl_store *store, const struct vcl_weight *weight)
+{
+    struct vcl_weight *next = weight ? weight->next : store->weights;
+    while (next && !next->rows)
+        next = next->next;
+    return next;
+}
+
+struct vcl_weight_info vcl_store_describe(const struct vcl_weight *weight)
+{
+    return (struct vcl_weight_info){ weight->name, weight->rows, weight->cols, weight->transposed };
+}
+
+void vcl_store_observe(struct vcl_store *store, struct vcl_observer observer) { store->observer = observer; }
+
+/* SplitMix64's output for a counter: white, the same wherever a row begins. */
+static double noise_at(uint64_t seed, uint64_t i)
+{
+    uint64_t z = (seed << 40) + (i + 1) * 0x9E3779B97F4A7C15u;
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
+    return (double)((z ^ z >> 31) >> 11) * 0x1p-52 - 1;
+}
+
+/* Uniform noise has a third of the square of its half width. */
+enum vcl_status vcl_store_perturb(struct vcl_weight *weight, double ratio, uint64_t seed, double *energy)
+{
+    const size_t n = weight->rows * weight->cols;
+    float *noisy = malloc(n * sizeof *noisy + 1);
+    double power = 0;
+    *energy = 0;
+    if (!noisy)
+        return VCL_E_MEMORY;
+    for (size_t r = 0; r < weight->rows; r++)
+        vcl_store_row(weight, r, noisy + r * weight->cols);
+    for (size_t i = 0; i < n; i++)
+        power += (double)noisy[i] * (double)noisy[i];
+    const double width = sqrt(3 * ratio * power / (double)n);
+    for (size_t i = 0; i < n; i++) {
+        const float before = noisy[i];
+        noisy[i] += (float)(width * noise_at(seed, i));
+        *energy += ((double)noisy[i] - (double)before) * ((double)noisy[i] - (double)before);
+    }
+    weight->noisy = noisy;
+    return VCL_OK;
+}
+
+void vcl_store_restore(struct vcl_weight *weight)
+{
+    free(weight->noisy);
+    weight->noisy = NULL;
 }

@@ -33,6 +33,29 @@ enum vcl_status vcl_store_multiply(struct vcl_store *store, const struct vcl_wei
 /* Row r as floats. */
 void vcl_store_row(const struct vcl_weight *weight, size_t r, float *row);
 
+/* ---- measuring ------------------------------------------------------------------------------- */
+
+/* The matrices in the order they were loaded; NULL begins, and ends. */
+struct vcl_weight *vcl_store_next(const struct vcl_store *store, const struct vcl_weight *weight);
+struct vcl_weight_info {
+    const char *name;
+    size_t rows, cols; /* outputs, inputs */
+    int transposed;    /* stored (cols, rows) in the file */
+};
+struct vcl_weight_info vcl_store_describe(const struct vcl_weight *weight);
+
+/* Sees every product's weight and vectors before it is made; see NULL: nobody. */
+struct vcl_observer {
+    void (*see)(void *user, const struct vcl_weight *weight, const float *x, size_t n);
+    void *user;
+};
+void vcl_store_observe(struct vcl_store *store, struct vcl_observer observer);
+
+/* Until vcl_store_restore the weight has white noise added, uniform, `ratio` times its mean square; *energy:
+ * the sum of its squares.  Takes a copy in f32.  VCL_E_MEMORY. */
+enum vcl_status vcl_store_perturb(struct vcl_weight *weight, double ratio, uint64_t seed, double *energy);
+void vcl_store_restore(struct vcl_weight *weight);
+
 const struct vcl_loops16 *vcl_store_loops(const struct vcl_store *store);
 struct vcl_team *vcl_store_team(const struct vcl_store *store);
 

@@ -9,9 +9,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 VCLLM = os.environ.get("VCLLM", str(ROOT / "build" / "vcllm"))
 
 
-def run_vcllm(*args):
+def run_vcllm(*args, env=None):
+    """env: set beside what is there."""
     return subprocess.run([VCLLM, *map(str, args)], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                          errors="replace", timeout=600)
+                          errors="replace", timeout=600, env={**os.environ, **(env or {})})
 
 
 class Case(unittest.TestCase):

@@ -1,0 +1,391 @@
+/* allocate.c - --allocate: from the model's own text to bits for every tensor.
+ *
+ * The model writes a draft.  self: white noise in a matrix changes what the model predicts there by so much
+ * (sensitivity.h), the coder leaves so much error at so many bits (curve.h), and from both follow the bits (shares.h);
+ * errors are fed back by the moments of the matrix' inputs (moments.h).  depth: bits rise or fall with the layer, at the
+ * slope whose noise changes least. */
+#include <ctype.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "allocate.h"
+#include "curve.h"
+#include "language.h"
+
+enum { SEED = 1, SLOPES = 9 };
+static const double STEEPEST = 1.5; /* bits from the first layer to the last */
+static const double SPEED = 2e10;   /* multiply-adds a second that a thread is taken to do, logits included */
+static const double MOST_WORK = 1.2e13; /* multiply-adds that auto spends: ten minutes of a thread */
+
+/* How much text.  auto takes the first that is within MOST_WORK. */
+static const struct {
+    size_t sequences, length;
+} DRAFTS[] = { { 12, 256 }, { 6, 96 } };
+enum { LONGEST, SHORTEST };
+
+/* Errors that are large do not add up as the moments say: the fewer bits, the weaker the feedback. */
+static double damping_at(double bits) { return fmin(4 * exp2(-2 * bits), 1); }
+
+static int on_tokens(void *user, size_t tokens)
+{
+    (void)user;
+    vcl_progress_add(0, tokens);
+    return vcl_interrupted();
+}
+static const struct vcl_watch WATCH = { on_tokens, NULL };
+
+/* ---- what it takes --------------------------------------------------------------------------- */
+
+struct effort {
+    double matrices, values, bytes; /* of the weights as the runtime holds them */
+    double largest;                 /* values of one matrix */
+};
+
+static struct effort sum_up(const struct vcl_model *model)
+{
+    struct effort effort = { 0 };
+    for (size_t i = 0; i < vcl_model_count(model); i++) {
+        const struct vcl_tensor *tensor = &vcl_model_entry(model, i)->tensor;
+        uint64_t values = 0;
+        if (tensor->rank != 2 || !vcl_dtype_is_float(tensor->dtype)
+            || vcl_tensor_size(tensor, &values, NULL) != VCL_OK)
+            continue;
+        effort.matrices++;
+        effort.values += (double)values;
+        effort.bytes += (double)values * (tensor->dtype == VCL_DTYPE_BF16 ? 2 : 4);
+        effort.largest = fmax(effort.largest, (double)values);
+    }
+    return effort;
+}
+
+/* Multiply-adds: the draft is written, read once, and once more for every matrix or slope. */
+static double work_of(const struct effort *effort, enum vcl_allocate how, size_t draft)
+{
+    const double readings = how == VCL_ALLOCATE_SELF ? effort->matrices : SLOPES;
+    return (double)(DRAFTS[draft].sequences * DRAFTS[draft].length) * effort->values * (readings + 3);
+}
+
+/* What is free; 0 where the system does not say. */
+static double free_memory(void)
+{
+    FILE *file = fopen("/proc/meminfo", "r");
+    char line[128];
+    unsigned long long kib = 0;
+    while (file && fgets(line, sizeof line, file) && sscanf(line, "MemAvailable: %llu", &kib) != 1)
+        continue;
+    if (file)
+        fclose(file);
+    return 1024.0 * (double)kib;
+}
+
+/* The plan's `how` and draft.  What auto decides depends on the model and on memory, not on how fast the machine is:
+ * --resume finds the same. */
+static void plan(struct vcl_allocation *a, const struct effort *effort)
+{
+    const double room = free_memory(), copies = effort->bytes + 4 * effort->values;
+    a->chosen_draft = LONGEST;
+    if (a->how == VCL_ALLOCATE_DEPTH)
+        a->chosen_draft = SHORTEST;
+    if (a->how != VCL_ALLOCATE_AUTO)
+        return;
+    if (room > 0 && copies > 0.8 * room) {
+        vcl_note("allocate: running the model takes %s, %s are free: every tensor gets the same rate",
+                 vcl_words_size((uint64_t)copies).text, vcl_words_size((uint64_t)room).text);
+        a->how = VCL_ALLOCATE_FIXED;
+        return;
+    }
+    a->how = VCL_ALLOCATE_SELF;
+    while (a->chosen_draft < SHORTEST && work_of(effort, a->how, a->chosen_draft) > MOST_WORK)
+        a->chosen_draft++;
+    if (work_of(effort, a->how, a->chosen_draft) <= MOST_WORK)
+        return;
+    a->how = VCL_ALLOCATE_DEPTH;
+    vcl_note("allocate: depth; --allocate self would take about %s",
+             vcl_words_time(work_of(effort, VCL_ALLOCATE_SELF, LONGEST) / SPEED / a->threads).text);
+}
+
+/* ---- which tensors --------------------------------------------------------------------------- */
+
+struct free_tensors { /* whose bits are to be found */
+    size_t count, *entries;
+    double values, bits; /* in sum */
+};
+
+static struct free_tensors list_free(const struct vcl_model *model, const struct vcl_choice *choices)
+{
+    struct free_tensors list = { .entries = vcl_zeros(vcl_model_count(model), sizeof *list.entries) };
+    for (size_t i = 0; i < vcl_model_count(model); i++)
+        if (choices[i].action == VCL_ACTION_LOSSY && choices[i].goal == VCL_GOAL_BITS && !choices[i].rule
+            && choices[i].matrix) {
+            list.entries[list.count++] = i;
+            list.values += (double)choices[i].values;
+            list.bits += (double)choices[i].values * choices[i].target;
+        }
+    return list;
+}
+
+/* Tells every choice its matrix. */
+static void match(const struct vcl_allocation *a, const struct vcl_model *model,
+                  const struct vcl_params *params, struct vcl_choice *choices)
+{
+    size_t count;
+    const struct vcl_matrix *matrices = vcl_sensitivity_matrices(a->sensitivity, &count);
+    for (size_t m = 0; m < count; m++) {
+        const struct vcl_entry *entry = vcl_model_find(model, matrices[m].name);
+        for (size_t i = 0; i < vcl_model_count(model); i++)
+            if (vcl_model_entry(model, i) == entry) {
+                choices[i].matrix = &matrices[m];
+                choices[i].transpose = matrices[m].transposed && params->codec == VCL_CODEC_TENSOR;
+            }
+    }
+}
+
+static void aim(const struct vcl_model *model, struct vcl_choice *choices, size_t entry, double bits)
+{
+    vcl_choice_aim(&choices[entry], &vcl_model_entry(model, entry)->tensor, VCL_GOAL_BITS, bits);
+}
+
+/* ---- self ------------------------------------------------------------------------------------ */
+
+static int has_feedback(const struct vcl_matrix *matrix)
+{
+    return matrix->moments && matrix->moments->feedback;
+}
+
+/* Below one bit most values become zero, and what is left out is the matrix itself, not noise: the measured costs say
+ * nothing of that. */
+static double least_bits(const struct vcl_curve *curve)
+{
+    return fmax(1, curve->count > 1 ? 1.25 * curve->bits[1] : 1);
+}
+
+static int share_out(const struct vcl_model *model, const struct vcl_params *params,
+                     struct vcl_choice *choices, struct vcl_work *work)
+{
+    const struct free_tensors list = list_free(model, choices);
+    struct vcl_curve *curves = vcl_zeros(list.count, sizeof *curves);
+    struct vcl_share *shares = vcl_zeros(list.count, sizeof *shares);
+    vcl_progress_start("curves", list.count, list.count);
+    int code = vcl_curves_measure(model, choices, params, list.entries, list.count, curves, work);
+    vcl_progress_stop();
+    for (size_t i = 0; i < list.count; i++) {
+        const struct vcl_matrix *matrix = choices[list.entries[i]].matrix;
+        shares[i] =
+            (struct vcl_share){ .values = (double)choices[list.entries[i]].values,
+                                .cost = matrix->cost * (has_feedback(matrix) ? matrix->moments->gain : 1),
+                                .curve = curves[i],
+                                .least = least_bits(&curves[i]) };
+    }
+    if (!code && vcl_share_out(shares, list.count, list.bits))
+        for (size_t i = 0; i < list.count; i++)
+            aim(model, choices, list.entries[i], shares[i].bits);
+    free(curves);
+    free(shares);
+    free(list.entries);
+    return code;
+}
+
+static enum vcl_status measure_costs(struct vcl_allocation *a, const struct vcl_params *params, double bits,
+                                     struct vcl_error *error)
+{
+    const enum vcl_status status = vcl_sensitivity_costs(a->sensitivity, exp2(-2 * bits), error);
+    if (status != VCL_OK || params->codec != VCL_CODEC_TENSOR || params->rotate)
+        return status;
+    return vcl_sensitivity_factor(a->sensitivity, damping_at(bits), error);
+}
+
+/* ---- depth ----------------------------------------------------------------------------------- */
+
+/* The number in a tensor's name, "model.layers.3.": its layer; -1: none. */
+static long layer_of(const char *name)
+{
+    for (const char *part = name; part; part = strchr(part, '.')) {
+        part += *part == '.';
+        char *end;
+        const long layer = isdigit((unsigned char)*part) ? strtol(part, &end, 10) : -1;
+        if (layer >= 0 && *end == '.')
+            return layer;
+    }
+    return -1;
+}
+
+/* Bits of every matrix that rise by `slope` from the first layer to the last, `bits` on average. */
+static void slope_bits(const struct vcl_matrix *matrices, size_t count, double slope, double bits, double *at)
+{
+    double values = 0, sum = 0, last = 1;
+    for (size_t i = 0; i < count; i++)
+        last = fmax(last, (double)layer_of(matrices[i].name));
+    for (size_t i = 0; i < count; i++) {
+        const long layer = layer_of(matrices[i].name);
+        const double n = (double)matrices[i].rows * (double)matrices[i].cols;
+        at[i] = layer < 0 ? 0 : slope * ((double)layer / last - 0.5);
+        values += n;
+        sum += n * at[i];
+    }
+    for (size_t i = 0; i < count; i++)
+        at[i] = fmax(at[i] + bits - sum / values, 0.5);
+}
+
+static enum vcl_status find_slope(const struct vcl_allocation *a, double bits, double *slope,
+                                  struct vcl_error *error)
+{
+    size_t count;
+    const struct vcl_matrix *matrices = vcl_sensitivity_matrices(a->sensitivity, &count);
+    double *ratio = vcl_zeros(count, sizeof *ratio), least = INFINITY, kl;
+    enum vcl_status status = VCL_OK;
+    for (int k = 0; k < SLOPES && status == VCL_OK; k++) {
+        const double tried = STEEPEST * (2.0 * k / (SLOPES - 1) - 1);
+        slope_bits(matrices, count, tried, bits, ratio);
+        for (size_t i = 0; i < count; i++)
+            ratio[i] = exp2(-2 * ratio[i]);
+        status = vcl_sensitivity_noise(a->sensitivity, ratio, &kl, error);
+        if (status == VCL_OK && kl < least) {
+            least = kl;
+            *slope = tried;
+        }
+    }
+    free(ratio);
+    return status;
+}
+
+/* Of the tensors that are free, on average what they had. */
+static void tilt(const struct vcl_allocation *a, const struct vcl_model *model, struct vcl_choice *choices)
+{
+    const struct free_tensors list = list_free(model, choices);
+    struct vcl_matrix *matrices = vcl_zeros(list.count, sizeof *matrices);
+    double *bits = vcl_zeros(list.count, sizeof *bits);
+    for (size_t i = 0; i < list.count; i++)
+        matrices[i] = *choices[list.entries[i]].matrix;
+    if (list.count)
+        slope_bits(matrices, list.count, a->slope, list.bits / list.values, bits);
+    for (size_t i = 0; i < list.count; i++)
+        aim(model, choices, list.entries[i], bits[i]);
+    free(matrices);
+    free(bits);
+    free(list.entries);
+}
+
+/* ---- all of it ------------------------------------------------------------------------------- */
+
+static int measure(struct vcl_allocation *a, const struct vcl_params *params, const struct effort *effort,
+                   double bits)
+{
+    struct vcl_error error = { 0 };
+    const int self = a->how == VCL_ALLOCATE_SELF;
+    const size_t readings = self ? (size_t)effort->matrices : SLOPES;
+    a->draft.sequences = DRAFTS[a->chosen_draft].sequences;
+    a->draft.length = DRAFTS[a->chosen_draft].length;
+    if (a->draft.length > a->network.config.context)
+        a->draft.length = a->network.config.context;
+    vcl_progress_start_tokens("allocate", readings, a->draft.sequences * a->draft.length * (readings + 2));
+    enum vcl_status status = vcl_draft_write(&a->network, SEED, &WATCH, &a->draft, &error);
+    if (status == VCL_OK)
+        status = vcl_sensitivity_open(&a->network, &a->draft, self, &WATCH, &a->sensitivity, &error);
+    if (status == VCL_OK)
+        status = self ? measure_costs(a, params, bits, &error) : find_slope(a, bits, &a->slope, &error);
+    vcl_progress_stop();
+    if (status == VCL_E_CANCELLED)
+        return VCL_EXIT_INTERRUPTED;
+    return status == VCL_OK ? VCL_EXIT_OK : vcl_tell(status, "allocate: %s", error.text);
+}
+
+static int has_config(const char *folder)
+{
+    char *path = vcl_text("%s/config.json", folder);
+    const int found = access(path, F_OK) == 0;
+    free(path);
+    return found;
+}
+
+/* A model that the runtime does not know is no failure unless it was asked to run. */
+static int open_network(struct vcl_allocation *a, const char *folder, int asked)
+{
+    struct vcl_error error = { 0 };
+    const int code = vcl_cli_team((int)a->threads, &a->team);
+    if (code)
+        return code;
+    const enum vcl_status status = vcl_network_open(folder, a->team, &a->network, &error);
+    if (status == VCL_OK)
+        return VCL_EXIT_OK;
+    if (asked)
+        return vcl_tell(status, "allocate: %s", error.text);
+    if (has_config(folder))
+        vcl_note("allocate: every tensor gets the same rate, for the model cannot be run: %s", error.text);
+    a->how = VCL_ALLOCATE_FIXED;
+    return VCL_EXIT_OK;
+}
+
+static double mean_target(const struct vcl_model *model, const struct vcl_choice *choices)
+{
+    double values = 0, bits = 0;
+    for (size_t i = 0; i < vcl_model_count(model); i++)
+        if (choices[i].action == VCL_ACTION_LOSSY && choices[i].goal == VCL_GOAL_BITS && !choices[i].rule) {
+            values += (double)choices[i].values;
+            bits += (double)choices[i].values * choices[i].target;
+        }
+    return values > 0 ? bits / values : 0;
+}
+
+int vcl_allocate_model(struct vcl_allocation *a, const struct vcl_model *model, const char *folder,
+                       const struct vcl_params *params, struct vcl_choice *choices, struct vcl_work *work)
+{
+    const struct effort effort = sum_up(model);
+    const double bits = mean_target(model, choices);
+    const int asked = a->how != VCL_ALLOCATE_AUTO;
+    a->threads = work->threads;
+    plan(a, &effort);
+    if (bits <= 0)
+        a->how = VCL_ALLOCATE_FIXED;
+    if (a->how != VCL_ALLOCATE_FIXED)
+        a->seconds = work_of(&effort, a->how, a->chosen_draft) / SPEED / a->threads;
+    if (a->how == VCL_ALLOCATE_FIXED || a->dry_run)
+        return VCL_EXIT_OK;
+    int code = open_network(a, folder, asked);
+    if (!code && a->how != VCL_ALLOCATE_FIXED) {
+        code = measure(a, params, &effort, bits);
+        if (!code) {
+            match(a, model, params, choices);
+            if (a->how == VCL_ALLOCATE_DEPTH)
+                tilt(a, model, choices);
+            else
+                code = share_out(model, params, choices, work);
+        }
+    }
+    vcl_network_close(&a->network);
+    return code;
+}
+
+static const char *const NAMES[] = { "auto", "fixed", "depth", "self" };
+
+const char *vcl_allocation_name(const struct vcl_allocation *a) { return NAMES[a->how]; }
+
+void vcl_allocation_print(const struct vcl_allocation *a)
+{
+    if (a->how == VCL_ALLOCATE_DEPTH)
+        printf("allocate  depth: %+.2f bits from the first layer to the last, by %zu x %zu tokens of its own "
+               "text\n",
+               a->slope, a->draft.sequences, a->draft.length);
+    else if (a->how == VCL_ALLOCATE_SELF)
+        printf("allocate  self: by %zu x %zu tokens of the model's own text\n", a->draft.sequences,
+               a->draft.length);
+}
+
+json_t *vcl_allocation_json(const struct vcl_allocation *a)
+{
+    json_t *object = json_object();
+    vcl_json_set(object, "how", json_string(vcl_allocation_name(a)));
+    vcl_json_set(object, "sequences", json_integer((json_int_t)a->draft.sequences));
+    vcl_json_set(object, "length", json_integer((json_int_t)a->draft.length));
+    vcl_json_set(object, "slope", a->how == VCL_ALLOCATE_DEPTH ? vcl_json_real(a->slope) : json_null());
+    return object;
+}
+
+void vcl_allocation_release(struct vcl_allocation *a)
+{
+    vcl_sensitivity_close(a->sensitivity);
+    vcl_network_close(&a->network);
+    free(a->draft.tokens);
+    vcl_team_destroy(a->team);
+}
