@@ -488,8 +488,8 @@ static void check_guarded(const struct sample *s)
         free_call(&calls[k]);
 }
 
-/* Fault: a golden frame, of a kind that the encoder here did not make, multiplied wrongly; a class of lanes without
- * a row that has no table. */
+/* Fault: a golden frame, of a kind that the encoder here did not make, multiplied wrongly; a class of lanes
+ * without a row that has no table. */
 static void golden_frames(void **unused)
 {
     (void)unused;
@@ -618,8 +618,8 @@ static void check_refused(const uint8_t *bytes, size_t n, enum vcl_status status
     free(values);
 }
 
-/* Fault: a frame with valid checksums that opens though it does not decode: one tile whose values have another
- * checksum, or with more bytes than any encoder writes. */
+/* Fault: a frame with valid checksums that opens though it does not decode: one tile whose values have
+ * another checksum, or with more bytes than any encoder writes. */
 static void what_does_not_decode_does_not_open(void **unused)
 {
     (void)unused;

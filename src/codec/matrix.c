@@ -256,7 +256,7 @@ static void choose_sums(struct vcl_matrix *m, uint64_t n, struct choice *choice)
     int first = row.least + col.least;
     choice->count = row.most + col.most - first + 1;
     if (choice->count > VCL_MODEL_CLASSES) {
-        /* Rows' numbers fit: a first class above 0 is at least a row's.  A lane without a row has number 0. */
+        /* Rows' numbers fit: a first class above 0 is at least a row's.  Lanes without a row have number 0. */
         first = first > 0 ? first : 0;
         const int most = (row.most > first ? row.most - first : 0) + col.most;
         choice->count = limit(most + 1, 1, VCL_MODEL_CLASSES);
