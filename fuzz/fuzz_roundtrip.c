@@ -5,8 +5,10 @@
  * read_case; every five after them put a value or a run of values somewhere: NaN, infinities, denormals,
  * the largest, or any bits.  Beyond not crashing: the frame keeps vcl_bound and the target, decodes to
  * what the report says of it and to the very values where they are not finite, any rows alone decode to
- * the same, and another level of CPU with more threads, in a context used before, makes the same bytes of it.
+ * the same, its products are those of its values to the bit, and another level of CPU with more threads, in a
+ * context used before, makes the same bytes of it.
  * tests/test_roundtrip.c runs this without libFuzzer.  What fails says so on stderr before it aborts. */
+#include "multiply.h"
 #include "vcllm.h"
 
 #include <float.h>
@@ -387,6 +389,42 @@ static void check_rows(struct vcl_context *ctx, const struct test *t, const stru
     free(some);
 }
 
+static void check_product(struct vcl_context *ctx, const struct test *t, const struct vcl_matrix *m,
+                          const float *w, int transposed, size_t n)
+{
+    struct vcl_matrix_info info;
+    size_t at;
+    vcl_matrix_describe(m, &info);
+    must(t, info.rows == 0 || info.cols == t->values / info.rows, "rows and columns of the matrix");
+    struct call call = make_call(w, info.rows, info.cols, transposed, n, t->values);
+    float *const y = call_block(n * call.y_stride);
+    must(t, multiply_checked(ctx, m, &call, y, &at) == VCL_OK, "its own frame does not multiply");
+    must(t, at == n * call.y_stride, transposed ? "transposed product" : "product");
+    free(y);
+    free_call(&call);
+}
+
+/* Both ways, of one vector and of three. */
+static void check_products(struct vcl_context *ctx, const struct test *t, const struct result *r,
+                           const uint8_t *back)
+{
+    struct vcl_matrix *m;
+    const int is_matrix = vcl_dtype_is_float(t->tensor.dtype);
+    const enum vcl_status status = vcl_matrix_open(ctx, r->frame, r->bytes, &m);
+    must(t, status == (is_matrix ? VCL_OK : VCL_E_ARGUMENT), "opening its own frame as a matrix");
+    if (status)
+        return;
+    float *const w = call_block((size_t)t->values);
+    must(t, vcl_convert(t->tensor.dtype, back, VCL_DTYPE_F32, w, (size_t)t->values) == VCL_OK,
+         "vcl_convert fails");
+    for (int transposed = 0; transposed < 2; transposed++) {
+        check_product(ctx, t, m, w, transposed, 1);
+        check_product(ctx, t, m, w, transposed, 3);
+    }
+    free(w);
+    vcl_matrix_close(m);
+}
+
 static void check_decoding(struct vcl_context *ctx, const struct test *t, const struct result *r,
                            uint8_t *back)
 {
@@ -397,6 +435,7 @@ static void check_decoding(struct vcl_context *ctx, const struct test *t, const 
     must(t, status == VCL_OK, "its own frame does not decode");
     check_values(t, r, back);
     check_rows(ctx, t, r, back);
+    check_products(ctx, t, r, back);
 }
 
 /* Leaves something in the buffers that a context keeps for its next call. */

@@ -382,10 +382,11 @@ VCL_API enum vcl_status vcl_decode_buffer(struct vcl_context *ctx, const void *f
 struct vcl_matrix;
 
 /* Makes ready the matrix coded in frame, `bytes` bytes, which must stay where and as they are until vcl_matrix_close.
- * Checks the header and every tile's stored bytes against their checksums, once: no later call does.  (Those of
- * decoded values cannot be checked where values are never stored: products of frames of the tensor codec that
- * `fused` below tells of trust the decoder; all others check both each time.)  Failures as vcl_decode's, with
- * the tile in the message; VCL_E_ARGUMENT for an alias frame and for dtypes other than F16, BF16, F32, F64.
+ * Checks the header and every tile's stored bytes against their checksums, once: no later call does.  Those
+ * of decoded values are checked here for exact frames and by each product for others, but not where values are
+ * never stored: products of frames of the tensor codec that `fused` below tells of trust the decoder.
+ * Failures as vcl_decode's, with the tile in the message; VCL_E_ARGUMENT for an alias frame and for dtypes
+ * other than F16, BF16, F32, F64; VCL_E_LIMIT for an empty tensor of 2^64 rows or more.
  *
  * The matrix does not change afterwards and does not need ctx any more: any context may multiply by it, several at
  * the same time.  Its memory comes from ctx's hooks, which must work until vcl_matrix_close. */

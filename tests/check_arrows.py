@@ -31,7 +31,7 @@ SEES = {"include": set(),
         "bench": {"include"},
         "examples": {"include"},
         "fuzz": INSIDE,
-        "tests": INSIDE | {"cli", "mpi", "run"}}
+        "tests": INSIDE | {"cli", "mpi", "run", "fuzz"}}
 
 # Libraries that only some areas may know; libc is open to all.
 LIBRARIES = {re.compile(r"libav|libsw"): {"lavc"},

@@ -12,6 +12,7 @@
 #include "base/common.h"
 #include "base/dtype.h"
 #include "codec/scale.h"
+#include "codec/tile.h"
 
 static void *hold(struct vcl_matrix *m, uint64_t count, size_t size)
 {
@@ -93,8 +94,12 @@ static enum vcl_status locate_tiles(const struct vcl_env *env, struct vcl_matrix
     if (!m->offsets)
         return vcl_env_fail(env, VCL_E_MEMORY, "no memory for the tile offsets");
     for (uint64_t i = 0; i < tiles; i++) {
+        const size_t size = vcl_load32(m->bytes + vcl_frame_entry(&m->frame, i));
+        if (size > vcl_tile_room(&m->frame))
+            return vcl_env_fail(env, VCL_E_FORMAT, "tile %llu: more bytes than its values can take",
+                                (unsigned long long)i);
         m->offsets[i] = offset;
-        offset += vcl_load32(m->bytes + vcl_frame_entry(&m->frame, i));
+        offset += size;
     }
     for (; offset < m->frame.frame_bytes; offset++)
         if (m->bytes[offset] != 0)
@@ -111,20 +116,24 @@ struct check {
     uint64_t damaged[CHECKS]; /* the first of the job's tiles that is, or the number of tiles */
 };
 
+/* An exact tile's bytes are its values: both of its checksums are theirs. */
+static int is_whole(const struct vcl_matrix *m, uint64_t tile)
+{
+    size_t bytes;
+    const uint8_t *const stored = vcl_matrix_tile(m, tile, &bytes);
+    const uint8_t *const entry = m->bytes + vcl_frame_entry(&m->frame, tile);
+    return vcl_hash_matches(stored, bytes, vcl_load32(entry + 4))
+        && (m->frame.codec != VCL_CODEC_EXACT || vcl_hash_matches(stored, bytes, vcl_load32(entry + 8)));
+}
+
 static void check_tiles(void *user, size_t job)
 {
     struct check *const check = user;
-    const struct vcl_matrix *const m = check->m;
-    const uint64_t tiles = m->frame.plan.tiles, end = tiles * (job + 1) / CHECKS;
-    check->damaged[job] = tiles;
-    for (uint64_t i = tiles * job / CHECKS; i < end; i++) {
-        size_t bytes;
-        const uint8_t *const stored = vcl_matrix_tile(m, i, &bytes);
-        if (!vcl_hash_matches(stored, bytes, vcl_load32(m->bytes + vcl_frame_entry(&m->frame, i) + 4))) {
-            check->damaged[job] = i;
-            return;
-        }
-    }
+    const uint64_t tiles = check->m->frame.plan.tiles, end = tiles * (job + 1) / CHECKS;
+    uint64_t tile = tiles * job / CHECKS;
+    while (tile < end && is_whole(check->m, tile))
+        tile++;
+    check->damaged[job] = tile < end ? tile : tiles;
 }
 
 static enum vcl_status check_all(const struct vcl_env *env, const struct vcl_matrix *m)
@@ -246,10 +255,11 @@ static void choose_sums(struct vcl_matrix *m, uint64_t n, struct choice *choice)
     const struct range row = range_of(m->row_class, n);
     int first = row.least + col.least;
     choice->count = row.most + col.most - first + 1;
-    if (choice->count
-        > VCL_MODEL_CLASSES) { /* rows' numbers fit: a first class above 0 is at least a row's */
+    if (choice->count > VCL_MODEL_CLASSES) {
+        /* Rows' numbers fit: a first class above 0 is at least a row's.  Lanes without a row have number 0. */
         first = first > 0 ? first : 0;
-        choice->count = (int)vcl_min((uint64_t)(row.most + col.most - first + 1), VCL_MODEL_CLASSES);
+        const int most = (row.most > first ? row.most - first : 0) + col.most;
+        choice->count = limit(most + 1, 1, VCL_MODEL_CLASSES);
         m->values.limited = 1;
         move_classes(m->row_class, n, -first);
     } else {

@@ -5,7 +5,7 @@
 #include "codec/env.h"
 #include "codec/frame.h"
 #include "codec/lanes.h"
-#include "codec/tensor.h"
+#include "codec/tables.h"
 
 /* Nothing changes once it is made (but the tables of classes that decoding needs, under their own lock). */
 struct vcl_matrix {
