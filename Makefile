@@ -16,7 +16,7 @@ BENCH_PACKAGES = python3-zfpy
 # Debian's own Python, for which the packages above are.
 PYTHON ?= /usr/bin/python3
 
-.PHONY: all deps demo check check-long coverage bench install clean
+.PHONY: all deps demo check check-long coverage bench bench-models install clean
 
 # Always configured anew, which takes no time: other flags than last time count.
 all: deps
@@ -55,6 +55,10 @@ bench: all
 	@sh packaging/deps.sh $(BENCH_PACKAGES)
 	@PYTHONPATH=python VCLLM_LIBRARY=$(BUILD)/libvcllm.so $(PYTHON) -B bench/report.py --build $(BUILD) \
 	    -o $(BUILD)/bench.json $(BENCH)
+
+# What compressed language models are worth, by bits, coder and allocation; half an hour.
+bench-models: all
+	@$(PYTHON) -B bench/models.py --build $(BUILD) -o $(BUILD)/bench-models.json
 
 install: all
 	@cmake --install $(BUILD)
