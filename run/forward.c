@@ -350,23 +350,22 @@ static enum vcl_status read_layer(struct vcl_forward *f, size_t layer, size_t n)
     return status;
 }
 
-static void embed(struct vcl_forward *f, const uint32_t *tokens, size_t n)
+static enum vcl_status embed(struct vcl_forward *f, const uint32_t *tokens, size_t n)
 {
     const struct vcl_network *network = f->network;
     const size_t width = network->config.width;
-    for (size_t i = 0; i < n; i++) {
-        vcl_store_row(network->embedding, tokens[i], f->x + i * width);
-        if (network->positions) {
-            vcl_store_row(network->positions, f->kv.length + i, f->normed);
-            add(f->x + i * width, f->normed, width);
-        }
+    enum vcl_status status = vcl_store_rows(f->store, network->embedding, tokens, n, f->x);
+    for (size_t i = 0; i < n && network->positions && status == VCL_OK; i++) {
+        const uint32_t position = (uint32_t)(f->kv.length + i);
+        status = vcl_store_rows(f->store, network->positions, &position, 1, f->normed);
+        add(f->x + i * width, f->normed, width);
     }
+    return status;
 }
 
 static enum vcl_status read_batch(struct vcl_forward *f, const uint32_t *tokens, size_t n, float *hidden)
 {
-    enum vcl_status status = VCL_OK;
-    embed(f, tokens, n);
+    enum vcl_status status = embed(f, tokens, n);
     for (size_t layer = 0; layer < f->network->config.layers && status == VCL_OK; layer++)
         status = read_layer(f, layer, n);
     f->kv.length += n;

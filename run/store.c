@@ -1,11 +1,13 @@
 /* store.c - weights from a model file into memory, and their product with vectors.
  *
- * Matrices stay in bf16 where the file has bf16, else they become f32.  A product cuts the rows into groups
+ * Matrices of a compressed model stay coded (coded.c) as far as the memory given for decoded ones makes it so.
+ * Others stay in bf16 where the file has bf16, else they become f32.  Their product cuts the rows into groups
  * of eight; each group meets all vectors, sixteen at a time, while it is in the cache. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "coded.h"
 #include "store.h"
 
 enum { ROWS_PER_PART = 4 * VCL_GROUP };
@@ -14,6 +16,9 @@ struct vcl_weight {
     size_t rows, cols;
     enum vcl_dtype dtype; /* F32 or BF16 */
     void *values;
+    struct vcl_coded *coded; /* in place of values */
+    const struct vcl_entry *entry, *stored;
+    int transposed; /* stored as its transpose */
     struct vcl_weight *next;
 };
 
@@ -23,9 +28,9 @@ struct vcl_store {
     struct vcl_team *team;
     const struct vcl_loops16 *loops;
     struct vcl_weight *weights;
-    uint64_t bytes;
     size_t most_cols;
-    float *packed; /* vectors, interleaved by sixteen */
+    struct vcl_error fault; /* of the last product or rows that failed */
+    float *packed;          /* vectors, interleaved by sixteen */
     size_t packed_room;
     float *scratch; /* per thread: a group of rows in f32, and its products */
     size_t scratch_cols;
@@ -54,6 +59,13 @@ enum vcl_status vcl_store_open(const char *path, struct vcl_team *team, struct v
     return status;
 }
 
+static void release_weight(struct vcl_weight *weight)
+{
+    vcl_coded_close(weight->coded);
+    free(weight->values);
+    free(weight);
+}
+
 void vcl_store_close(struct vcl_store *store)
 {
     if (!store)
@@ -61,8 +73,7 @@ void vcl_store_close(struct vcl_store *store)
     while (store->weights) {
         struct vcl_weight *weight = store->weights;
         store->weights = weight->next;
-        free(weight->values);
-        free(weight);
+        release_weight(weight);
     }
     vcl_context_destroy(store->context);
     vcl_model_close(store->model);
@@ -76,7 +87,6 @@ int vcl_store_has(const struct vcl_store *store, const char *name)
     return vcl_model_find(store->model, name) != NULL;
 }
 
-uint64_t vcl_store_bytes(const struct vcl_store *store) { return store->bytes; }
 const struct vcl_loops16 *vcl_store_loops(const struct vcl_store *store) { return store->loops; }
 struct vcl_team *vcl_store_team(const struct vcl_store *store) { return store->team; }
 
@@ -87,6 +97,7 @@ struct found {
     const struct vcl_entry *entry, *stored;
     struct vcl_tensor tensor;
     int compressed;
+    enum vcl_codec codec; /* of a compressed one */
 };
 
 static enum vcl_status find(const struct vcl_store *store, const char *name, struct found *found,
@@ -101,8 +112,11 @@ static enum vcl_status find(const struct vcl_store *store, const char *name, str
     found->compressed = vcl_model_is_compressed(store->model, found->entry->shard);
     if (!found->compressed)
         return VCL_OK;
-    const enum vcl_status status = vcl_model_frame(store->model, found->entry, &info, &found->stored, error);
+    enum vcl_status status = vcl_model_frame(store->model, found->entry, &info, &found->stored, error);
+    if (status == VCL_OK && found->stored != found->entry)
+        status = vcl_model_frame(store->model, found->stored, &info, NULL, error);
     found->tensor = info.tensor;
+    found->codec = info.codec;
     return status;
 }
 
@@ -136,96 +150,90 @@ static enum vcl_status check(const struct vcl_store *store, const struct found *
     return VCL_OK;
 }
 
+static enum vcl_status look_up(const struct vcl_store *store, const char *name, const struct vcl_tensor *want,
+                               struct found *found, struct vcl_error *error)
+{
+    const enum vcl_status status = find(store, name, found, error);
+    return status == VCL_OK ? check(store, found, want, error) : status;
+}
+
+/* Says which tensor failed in the context's words. */
+static enum vcl_status fail(const struct vcl_store *store, const struct vcl_entry *entry,
+                            enum vcl_status status, struct vcl_error *error)
+{
+    const char *words = vcl_context_message(store->context);
+    return vcl_fault(error, status, "%s: tensor '%s': %s", vcl_model_shard_path(store->model, entry->shard),
+                     entry->name, *words ? words : vcl_status_text(status));
+}
+
+/* The bytes of a frame; free() them. */
+static enum vcl_status read_frame(const struct vcl_store *store, const struct found *found, void **frame,
+                                  struct vcl_error *error)
+{
+    *frame = malloc(found->stored->bytes);
+    if (!*frame)
+        return vcl_fault_memory(error);
+    const enum vcl_status status =
+        vcl_model_read(store->model, found->stored, 0, *frame, found->stored->bytes, error);
+    if (status != VCL_OK) {
+        free(*frame);
+        *frame = NULL;
+    }
+    return status;
+}
+
 static enum vcl_status read_values(struct vcl_store *store, const struct found *found, void *values,
                                    size_t bytes, struct vcl_error *error)
 {
-    struct vcl_entry_handle handle = { .model = store->model, .entry = found->stored };
+    void *frame;
     if (!found->compressed)
         return vcl_model_read(store->model, found->entry, 0, values, bytes, error);
-    void *frame = malloc(found->stored->bytes);
-    if (!frame)
-        return vcl_fault_memory(error);
-    enum vcl_status status =
-        vcl_model_read(handle.model, handle.entry, 0, frame, found->stored->bytes, error);
-    if (status == VCL_OK) {
-        status = vcl_decode_buffer(store->context, frame, found->stored->bytes, values, bytes);
-        if (status != VCL_OK)
-            vcl_fault(error, status, "%s: tensor '%s': %s",
-                      vcl_model_shard_path(store->model, found->entry->shard), found->entry->name,
-                      vcl_context_message(store->context));
-    }
+    enum vcl_status status = read_frame(store, found, &frame, error);
+    if (status != VCL_OK)
+        return status;
+    status = vcl_decode_buffer(store->context, frame, found->stored->bytes, values, bytes);
     free(frame);
-    return status;
+    return status == VCL_OK ? status : fail(store, found->entry, status, error);
 }
 
-/* The tensor's values as `dtype`, or as they are where that is bf16 and `dtype` is not asked for. */
-static enum vcl_status load(struct vcl_store *store, const char *name, const struct vcl_tensor *want,
-                            int keep_bf16, enum vcl_dtype *dtype, void **values, struct vcl_error *error)
+/* Values from malloc as they are to be kept: raw itself where the dtypes are the same, else raw is freed.  NULL
+ * where memory is out. */
+static void *keep(void *raw, enum vcl_dtype from, enum vcl_dtype to, uint64_t count)
 {
-    struct found found = { 0 };
-    uint64_t count = 0, bytes = 0;
-    void *raw = NULL;
-    *values = NULL;
-    enum vcl_status status = find(store, name, &found, error);
-    if (status == VCL_OK)
-        status = check(store, &found, want, error);
-    if (status != VCL_OK)
-        return status;
-    vcl_tensor_size(&found.tensor, &count, &bytes);
-    *dtype = keep_bf16 && found.tensor.dtype == VCL_DTYPE_BF16 ? VCL_DTYPE_BF16 : VCL_DTYPE_F32;
-    raw = malloc(bytes ? bytes : 1);
-    status = raw ? read_values(store, &found, raw, bytes, error) : vcl_fault_memory(error);
-    if (status == VCL_OK && *dtype != found.tensor.dtype) {
-        *values = malloc(count * sizeof(float) + 1);
-        status =
-            *values ? vcl_convert(found.tensor.dtype, raw, *dtype, *values, count) : vcl_fault_memory(error);
-    } else if (status == VCL_OK) {
-        *values = raw;
-        raw = NULL;
-    }
+    if (from == to)
+        return raw;
+    void *values = malloc(count * vcl_dtype_bits(to) / 8 + 1);
+    if (values)
+        vcl_convert(from, raw, to, values, count);
     free(raw);
-    store->bytes += status == VCL_OK ? count * vcl_dtype_bits(*dtype) / 8 : 0;
-    return status;
+    return values;
 }
 
-static enum vcl_status add(struct vcl_store *store, const char *name, const struct vcl_tensor *want,
-                           int keep_bf16, struct vcl_weight **added, struct vcl_error *error)
+static enum vcl_status load(struct vcl_store *store, const struct found *found, struct vcl_weight *weight,
+                            struct vcl_error *error)
 {
-    struct vcl_weight *weight = calloc(1, sizeof *weight);
-    if (!weight)
-        return vcl_fault_memory(error);
-    const enum vcl_status status = load(store, name, want, keep_bf16, &weight->dtype, &weight->values, error);
+    uint64_t count = 0, bytes = 0;
+    vcl_tensor_size(&found->tensor, &count, &bytes);
+    void *raw = malloc(bytes ? bytes : 1);
+    const enum vcl_status status =
+        raw ? read_values(store, found, raw, bytes, error) : vcl_fault_memory(error);
     if (status != VCL_OK) {
-        free(weight);
+        free(raw);
         return status;
     }
-    weight->next = store->weights;
-    store->weights = *added = weight;
-    return VCL_OK;
+    weight->values = keep(raw, found->tensor.dtype, weight->dtype, count);
+    return weight->values ? VCL_OK : vcl_fault_memory(error);
 }
 
-static enum vcl_status add_matrix(struct vcl_store *store, const char *name, const struct vcl_tensor *want,
-                                  size_t rows, size_t cols, struct vcl_weight **added,
-                                  struct vcl_error *error)
+static enum vcl_status load_coded(struct vcl_store *store, const struct found *found,
+                                  struct vcl_weight *weight, struct vcl_error *error)
 {
-    const enum vcl_status status = add(store, name, want, 1, added, error);
+    void *frame;
+    enum vcl_status status = read_frame(store, found, &frame, error);
     if (status != VCL_OK)
         return status;
-    (*added)->rows = rows;
-    (*added)->cols = cols;
-    if (cols > store->most_cols)
-        store->most_cols = cols;
-    return VCL_OK;
-}
-
-enum vcl_status vcl_store_matrix(struct vcl_store *store, const char *name, size_t rows, size_t cols,
-                                 const struct vcl_weight **weight, struct vcl_error *error)
-{
-    const struct vcl_tensor want = { VCL_DTYPE_F32, 2, { rows, cols } };
-    struct vcl_weight *added = NULL;
-    const enum vcl_status status = add_matrix(store, name, &want, rows, cols, &added, error);
-    *weight = added;
-    return status;
+    status = vcl_coded_open(store->context, frame, found->stored->bytes, weight->transposed, &weight->coded);
+    return status == VCL_OK ? status : fail(store, found->entry, status, error);
 }
 
 static int transpose(struct vcl_weight *weight)
@@ -243,25 +251,154 @@ static int transpose(struct vcl_weight *weight)
     return 1;
 }
 
+static enum vcl_status add(struct vcl_store *store, const struct found *found, const struct vcl_weight *like,
+                           int coded, struct vcl_weight **added, struct vcl_error *error)
+{
+    struct vcl_weight *weight = malloc(sizeof *weight);
+    if (!weight)
+        return vcl_fault_memory(error);
+    *weight = *like;
+    weight->entry = found->entry;
+    weight->stored = found->stored;
+    enum vcl_status status =
+        coded ? load_coded(store, found, weight, error) : load(store, found, weight, error);
+    if (status == VCL_OK && !coded && weight->transposed && !transpose(weight))
+        status = vcl_fault_memory(error);
+    if (status != VCL_OK) {
+        release_weight(weight);
+        return status;
+    }
+    weight->next = store->weights;
+    store->weights = *added = weight;
+    return VCL_OK;
+}
+
+/* Another name of a tensor that is there already: an alias of it, or it of this one. */
+static struct vcl_weight *find_same(const struct vcl_store *store, const struct found *found, int transposed)
+{
+    struct vcl_weight *weight = found->compressed ? store->weights : NULL;
+    while (weight && (weight->stored != found->stored || weight->transposed != transposed))
+        weight = weight->next;
+    return weight;
+}
+
+static enum vcl_status add_matrix(struct vcl_store *store, const char *name, const struct vcl_weight *like,
+                                  const struct vcl_weight **matrix, struct vcl_error *error)
+{
+    const size_t rows = like->rows, cols = like->cols;
+    const struct vcl_tensor want = { VCL_DTYPE_F32,
+                                     2,
+                                     { like->transposed ? cols : rows, like->transposed ? rows : cols } };
+    struct found found = { 0 };
+    struct vcl_weight weight = *like, *added = NULL;
+    enum vcl_status status = look_up(store, name, &want, &found, error);
+    *matrix = NULL;
+    if (status != VCL_OK)
+        return status;
+    weight.dtype = found.tensor.dtype == VCL_DTYPE_BF16 ? VCL_DTYPE_BF16 : VCL_DTYPE_F32;
+    added = find_same(store, &found, like->transposed);
+    if (!added)
+        status =
+            add(store, &found, &weight, found.compressed && found.codec != VCL_CODEC_EXACT, &added, error);
+    *matrix = added;
+    if (cols > store->most_cols)
+        store->most_cols = cols;
+    return status;
+}
+
+enum vcl_status vcl_store_matrix(struct vcl_store *store, const char *name, size_t rows, size_t cols,
+                                 const struct vcl_weight **weight, struct vcl_error *error)
+{
+    return add_matrix(store, name, &(struct vcl_weight){ .rows = rows, .cols = cols }, weight, error);
+}
+
 enum vcl_status vcl_store_transposed(struct vcl_store *store, const char *name, size_t rows, size_t cols,
                                      const struct vcl_weight **weight, struct vcl_error *error)
 {
-    const struct vcl_tensor want = { VCL_DTYPE_F32, 2, { cols, rows } };
-    struct vcl_weight *added = NULL;
-    const enum vcl_status status = add_matrix(store, name, &want, rows, cols, &added, error);
-    *weight = added;
-    return status != VCL_OK || transpose(added) ? status : vcl_fault_memory(error);
+    return add_matrix(store, name, &(struct vcl_weight){ .rows = rows, .cols = cols, .transposed = 1 },
+                      weight, error);
 }
 
 enum vcl_status vcl_store_vector(struct vcl_store *store, const char *name, size_t n, const float **vector,
                                  struct vcl_error *error)
 {
     const struct vcl_tensor want = { VCL_DTYPE_F32, 1, { n } };
+    const struct vcl_weight like = { .rows = 1, .cols = n, .dtype = VCL_DTYPE_F32 };
+    struct found found = { 0 };
     struct vcl_weight *added = NULL;
-    const enum vcl_status status = add(store, name, &want, 0, &added, error);
+    enum vcl_status status = look_up(store, name, &want, &found, error);
+    if (status == VCL_OK)
+        status = add(store, &found, &like, 0, &added, error);
     if (status == VCL_OK)
         *vector = added->values;
     return status;
+}
+
+/* ---- what stays coded ------------------------------------------------------------------------ */
+
+static uint64_t decoded_bytes(const struct vcl_weight *weight)
+{
+    return (uint64_t)weight->rows * weight->cols * (vcl_dtype_bits(weight->dtype) / 8);
+}
+
+static enum vcl_status decode(struct vcl_store *store, struct vcl_weight *weight, struct vcl_error *error)
+{
+    const struct vcl_tensor *tensor = vcl_coded_tensor(weight->coded);
+    uint64_t count = 0, bytes = 0;
+    vcl_tensor_size(tensor, &count, &bytes);
+    void *raw = malloc(bytes + 1);
+    if (!raw)
+        return vcl_fault_memory(error);
+    const enum vcl_status status = vcl_coded_decode(store->context, weight->coded, raw, bytes);
+    if (status != VCL_OK) {
+        free(raw);
+        return fail(store, weight->entry, status, error);
+    }
+    weight->values = keep(raw, tensor->dtype, weight->dtype, count);
+    vcl_coded_close(weight->coded);
+    weight->coded = NULL;
+    return weight->values && (!weight->transposed || transpose(weight)) ? VCL_OK : vcl_fault_memory(error);
+}
+
+/* Decodes the fast ones or the others, while *left lasts; with the default, the others alone. */
+static enum vcl_status settle(struct vcl_store *store, int fast, uint64_t memory, uint64_t *left,
+                              struct vcl_error *error)
+{
+    enum vcl_status status = VCL_OK;
+    for (struct vcl_weight *weight = store->weights; weight && status == VCL_OK; weight = weight->next) {
+        if (!weight->coded || vcl_coded_is_fast(weight->coded) != fast)
+            continue;
+        const uint64_t need = decoded_bytes(weight), have = vcl_coded_bytes(weight->coded);
+        const int wanted = memory == VCL_MEMORY_DEFAULT ? !fast : need <= *left;
+        if (!wanted && need > have)
+            continue;
+        *left -= need < *left ? need : *left;
+        status = decode(store, weight, error);
+    }
+    return status;
+}
+
+enum vcl_status vcl_store_settle(struct vcl_store *store, uint64_t memory, struct vcl_error *error)
+{
+    uint64_t left = memory;
+    const enum vcl_status status = settle(store, 0, memory, &left, error);
+    return status == VCL_OK ? settle(store, 1, memory, &left, error) : status;
+}
+
+uint64_t vcl_store_coded_bytes(const struct vcl_store *store)
+{
+    uint64_t bytes = 0;
+    for (const struct vcl_weight *weight = store->weights; weight; weight = weight->next)
+        bytes += weight->coded ? vcl_coded_bytes(weight->coded) : 0;
+    return bytes;
+}
+
+uint64_t vcl_store_bytes(const struct vcl_store *store)
+{
+    uint64_t bytes = vcl_store_coded_bytes(store);
+    for (const struct vcl_weight *weight = store->weights; weight; weight = weight->next)
+        bytes += weight->coded ? 0 : decoded_bytes(weight);
+    return bytes;
 }
 
 /* ---- products -------------------------------------------------------------------------------- */
@@ -279,12 +416,29 @@ static const void *row_at(const struct vcl_weight *weight, size_t r)
     return (const char *)weight->values + r * weight->cols * (vcl_dtype_bits(weight->dtype) / 8);
 }
 
-void vcl_store_row(const struct vcl_weight *weight, size_t r, float *row)
+static enum vcl_status remember(struct vcl_store *store, const struct vcl_weight *weight,
+                                enum vcl_status status)
 {
-    if (weight->dtype == VCL_DTYPE_F32)
-        memcpy(row, row_at(weight, r), weight->cols * sizeof *row);
-    else
-        vcl_convert(weight->dtype, row_at(weight, r), VCL_DTYPE_F32, row, weight->cols);
+    return status == VCL_OK ? status : fail(store, weight->entry, status, &store->fault);
+}
+
+const char *vcl_store_words(const struct vcl_store *store, enum vcl_status status)
+{
+    return store->fault.status == status && *store->fault.text ? store->fault.text : vcl_status_text(status);
+}
+
+enum vcl_status vcl_store_rows(struct vcl_store *store, const struct vcl_weight *weight, const uint32_t *rows,
+                               size_t n, float *out)
+{
+    const size_t cols = weight->cols;
+    if (weight->coded)
+        return remember(store, weight, vcl_coded_rows(store->context, weight->coded, rows, n, out));
+    for (size_t i = 0; i < n; i++)
+        if (weight->dtype == VCL_DTYPE_F32)
+            memcpy(out + i * cols, row_at(weight, rows[i]), cols * sizeof *out);
+        else
+            vcl_convert(weight->dtype, row_at(weight, rows[i]), VCL_DTYPE_F32, out + i * cols, cols);
+    return VCL_OK;
 }
 
 /* One vector: a dot product a row. */
@@ -369,6 +523,8 @@ enum vcl_status vcl_store_multiply(struct vcl_store *store, const struct vcl_wei
     const size_t blocks = (n + VCL_LANES - 1) / VCL_LANES,
                  parts = (weight->rows + ROWS_PER_PART - 1) / ROWS_PER_PART;
     struct product product = { store, weight, x, NULL, n, y };
+    if (weight->coded)
+        return remember(store, weight, vcl_coded_multiply(store->context, weight->coded, x, n, y));
     if (n == 1) {
         vcl_team_run(store->team, &(struct vcl_job){ multiply_one, &product, parts });
         return VCL_OK;

@@ -122,6 +122,11 @@ def window_logs(config, weights, tokens, context, stride, starts=None):
         yield logs[first:], tokens[start + first + 1:start + context + 1]
 
 
+def figures(document):
+    """What eval prints without what it took."""
+    return {key: value for key, value in document.items() if key not in ("tokens_per_second", "memory")}
+
+
 def estimate(windows):
     """Mean over predictions, standard error with windows as the sample."""
     n, mean = sum(map(len, windows)), np.concatenate(windows).mean()
@@ -291,7 +296,7 @@ class Forward(ModelCase):
             for jobs in (1, 2, 5):
                 run = subprocess.run([VCLLM, "eval", model, "--tokens", file, "--json", "-j", str(jobs)],
                                      env=dict(os.environ, VCLLM_CPU=cpu), capture_output=True, check=True)
-                seen.add(run.stdout)
+                seen.add(json.dumps(figures(json.loads(run.stdout))))
         self.assertEqual(len(seen), 1)
 
     def test_compressed(self):
@@ -446,6 +451,139 @@ class Text(ModelCase):
         self.refuse(FAILED, "tokenizer.json: line 1", "run", model, "-p", "x")
         (model / "tokenizer.json").unlink()
         self.refuse(IO, "tokenizer.json", "run", model, "-p", "x")
+
+
+# ---- weights that stay coded ------------------------------------------------------------------------------------------
+
+class Coded(ModelCase):
+    """Weights that stay coded.  Faults it would catch: a product of a transpose the wrong way round, rows of an embedding from
+    another tile, an alias that is there twice, weights that are decoded against what --memory says, damage that is not named."""
+    GPT2 = dict(width=256, heads=4, layers=1, vocab=3000, context=64)
+
+    def llama(self, tied=False):
+        config, weights = self.sample((1, 256, 4, 2, 64, 512, 3000, tied), 64)
+        return config, weights
+
+    def gpt2(self):
+        return make_gpt2(np.random.default_rng(8), **self.GPT2)
+
+    def neox(self):
+        return make_neox(np.random.default_rng(9), width=256, heads=4, layers=1, ffn=512, vocab=3000, context=64, rotary_pct=0.25)
+
+    def plain(self, config, weights, name="plain", dtype="BF16"):
+        if dtype == "BF16":
+            weights = {n: cut_bf16(a) for n, a in weights.items()}
+        tokenizer = make_tokenizer()
+        tokenizer["model"]["vocab"] |= {f"w{i}": i for i in range(256, 3000)}      # every token spells something
+        return self.make(name, config, weights, dtype, tokenizer)
+
+    def coded(self, model, name, *options):
+        """Compressed and decompressed again."""
+        self.succeed("compress", model, "-o", self.folder / name, *options)
+        self.succeed("decompress", self.folder / name, "-o", self.folder / f"{name}-back")
+        return self.folder / name, self.folder / f"{name}-back"
+
+    def generate(self, model, *more):
+        return subprocess.run([VCLLM, "run", model, "-p", "a fox", "--tokens", "40", "--temperature", "0", *map(str, more)],
+                              capture_output=True, check=True).stdout
+
+    def agree(self, coded, back, file, memory, *more):
+        """Same figures, same text; what stays coded is as told."""
+        a, b = (self.eval(m, "--tokens", file, "--context", 60, *args) for m, args in ((coded, more), (back, ())))
+        self.assertAlmostEqual(a["nll"]["mean"] / b["nll"]["mean"], 1, delta=1e-5)
+        kl = self.eval(coded, "--tokens", file, "--context", 60, "--baseline", back, *more)
+        self.assertLess(abs(kl["kl"]["mean"]), 1e-6)
+        self.assertEqual(self.generate(coded, *more), self.generate(back))
+        self.assertTrue(memory(a["memory"]), a["memory"])
+        self.assertEqual(b["memory"]["coded"], 0)
+        return a
+
+    def test_families(self):
+        _, file = self.tokens(3000, 150)
+        for name, (config, weights) in (("llama", self.llama()), ("gpt2", self.gpt2()), ("neox", self.neox())):
+            for codec, options in (("tensor", ()), ("transposed", ("--transpose",)), ("rotated", ("--rotate",)),
+                                   ("lossless", ("--lossless",))):
+                with self.subTest(name=name, codec=codec):
+                    model = self.folder / name
+                    if not model.exists():
+                        self.plain(config, weights, name)
+                    coded, back = self.coded(model, f"{name}-{codec}", *options)
+                    kept = codec in ("tensor", "transposed")
+                    self.agree(coded, back, file, lambda m, kept=kept: m["coded"] > 0.8 * m["weights"] if kept else m["coded"] == 0)
+                    self.agree(coded, back, file, lambda m: m["coded"] > 0.5 * m["weights"], "--memory", 0)
+                    self.agree(coded, back, file, lambda m: m["coded"] == 0, "--memory", "1GiB")
+
+    def test_video(self):
+        if run_vcllm("codecs").returncode != OK or "h265" not in run_vcllm("codecs").stdout:
+            self.skipTest("no H.265 encoder here")
+        _, file = self.tokens(3000, 150)
+        coded, back = self.coded(self.plain(*self.gpt2()), "h265", "--codec", "h265")
+        self.agree(coded, back, file, lambda m: m["coded"] == 0)
+        self.agree(coded, back, file, lambda m: m["coded"] > 0.6 * m["weights"], "--memory", 0)
+
+    def test_dtypes(self):
+        _, file = self.tokens(3000, 150)
+        for dtype in ("F32", "F16", "F64"):
+            with self.subTest(dtype=dtype):
+                coded, back = self.coded(self.plain(*self.llama(), dtype.lower(), dtype), f"{dtype}-coded", "--bits", 4)
+                self.agree(coded, back, file, lambda m: m["coded"] > 0.8 * m["weights"])
+
+    def test_same_for_threads_and_cpus(self):
+        _, file = self.tokens(3000, 150)
+        coded, _ = self.coded(self.plain(*self.llama()), "coded")
+        seen = set()
+        for cpu in ("c", "avx2", "avx512"):
+            for jobs in (1, 2, 5):
+                run = subprocess.run([VCLLM, "eval", coded, "--tokens", file, "--json", "-j", str(jobs), "--context", "64"],
+                                     env=dict(os.environ, VCLLM_CPU=cpu), capture_output=True, check=True)
+                seen.add(json.dumps(figures(json.loads(run.stdout))))
+        self.assertEqual(len(seen), 1)
+
+    def test_memory(self):
+        """The budget is kept, and used."""
+        _, file = self.tokens(3000, 150)
+        coded, _ = self.coded(self.plain(*self.llama()), "coded")
+        def memory(*more):
+            return self.eval(coded, "--tokens", file, "--context", 60, *more)["memory"]
+        matrices, vectors = 2 * (2 * 3000 * 256 + 2 * 256 * 256 + 2 * 128 * 256 + 3 * 512 * 256), 3 * 4 * 256
+        for budget in (100 << 10, 300 << 10, 1 << 20, matrices - 1, matrices):
+            after = memory("--memory", budget)
+            decoded = after["weights"] - after["coded"] - vectors
+            self.assertLessEqual(decoded, max(budget, 128 << 10))       # the tables of k and v are larger than they are
+            self.assertGreater(decoded, min(budget, 1700 << 10) - (128 << 10))     # no matrix of 128 KiB fits what is left
+        self.assertEqual(after["coded"], 0)
+        self.refuse(USAGE, "--memory takes a size", "eval", coded, "--tokens", file, "--memory", "much")
+
+    def test_aliases(self):
+        """Embedding and head with the same bytes, untied: one weight."""
+        _, file = self.tokens(3000, 150)
+        config, weights = self.llama()
+        weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
+        coded, back = self.coded(self.plain(config, weights), "coded", "--bits", 4)
+        bytes_of_one = 3000 * 256 * 4 // 8
+        got = self.agree(coded, back, file, lambda m: m["coded"] > 0.8 * m["weights"])
+        self.assertLess(got["memory"]["coded"], 2 * bytes_of_one + 600000)
+        self.assertLess(self.eval(coded, "--tokens", file, "--context", 60, "--memory", "1GiB")["memory"]["weights"],
+                        2 * 3000 * 256 * 2)
+
+    def test_damage(self):
+        """Bytes of a frame that are not those its checksum is of: found when the model is opened, and named."""
+        _, file = self.tokens(3000, 150)
+        for options in ((), ("--rotate",), ("--lossless",)):
+            coded, _ = self.coded(self.plain(*self.llama(), name=f"plain{len(options)}{options}"), f"coded{options}", *options)
+            path = coded / "model.safetensors"
+            data = bytearray(path.read_bytes())
+            length = struct.unpack_from("<Q", data)[0]
+            name = "model.layers.0.mlp.up_proj.weight"
+            start, end = json.loads(data[8:8 + length])[name]["data_offsets"]
+            for at in (start + 20, (start + end) // 2, end - 100):
+                bad = bytearray(data)
+                bad[8 + length + at] ^= 4
+                path.write_bytes(bad)
+                for more in ((), ("--memory", 0), ("--memory", "1GiB")):
+                    run = run_vcllm("eval", coded, "--tokens", file, *more)
+                    self.assertEqual(run.returncode, FAILED, (options, at, more, run.stderr))
+                    self.assertIn("model.safetensors: tensor '" + name + "'", run.stderr)
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
