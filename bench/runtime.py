@@ -4,13 +4,15 @@
     bench/runtime.py [--build build] [--runs 3] [--prompt 512] [--tokens 32] [-j 2] [--size small]
 
 A LLaMA of about 300 M random weights from a seed, in a temporary folder (3 GB), says nothing but takes the time and the
-memory of one that does.  Rounds go through all models in turn, so that what else runs meets them alike; figures are
-medians.  Needs numpy.
+memory of one that does.  Rounds go through all models in turn, so that what else runs meets them alike.  Two speeds: by
+CPU time of one thread, medians, which what else runs hardly touches; and by the clock with all threads, the best
+of the rounds, which it does.  Needs numpy.
 """
 import argparse
 import json
 import os
 import re
+import resource
 import statistics
 import struct
 import subprocess
@@ -109,14 +111,30 @@ def mib(words):
     return float(number) * {"bytes": 1 / MIB, "KiB": 1 / 1024, "MiB": 1, "GiB": 1024}[unit]
 
 
+def cpu_seconds():
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def run(options, folder, prompt, tokens, jobs):
+    """What a run says on standard error, and the CPU time it took."""
+    command = [os.path.join(options.build, "vcllm"), "run", folder, "-p", "x" * prompt, "--temperature", "0",
+               "--tokens", str(tokens), "-j", str(jobs)]
+    start = cpu_seconds()
+    said = subprocess.run(command, capture_output=True, text=True, errors="replace", check=True).stderr
+    read, read_rate, made, made_rate, weights, peak = SAID.search(said).groups()
+    assert (int(read), int(made)) == (prompt, tokens), said
+    return {"cpu": cpu_seconds() - start, "read": float(read_rate), "made": float(made_rate), "weights": mib(weights),
+            "peak": mib(peak)}
+
+
 def measure(options, folder):
-    """One run: what it says on standard error."""
-    command = [os.path.join(options.build, "vcllm"), "run", folder, "-p", "x" * options.prompt, "--temperature", "0",
-               "--tokens", str(options.tokens), "-j", str(options.jobs)]
-    run = subprocess.run(command, capture_output=True, text=True, errors="replace", check=True)
-    prompt, prefill, made, decode, weights, peak = SAID.search(run.stderr).groups()
-    assert (int(prompt), int(made)) == (options.prompt, options.tokens), run.stderr
-    return {"prefill": float(prefill), "decode": float(decode), "weights": mib(weights), "peak": mib(peak)}
+    """Tokens a second of one thread's CPU time, what is not reading and making tokens taken off; and of the clock."""
+    prompt, tokens = options.prompt, options.tokens
+    first = run(options, folder, 1, 1, 1)["cpu"]
+    token = (run(options, folder, 1, tokens + 1, 1)["cpu"] - first) / tokens
+    whole = run(options, folder, prompt, 1, 1)["cpu"] - (first - token)
+    return {**run(options, folder, prompt, tokens, options.jobs), "cpu_read": prompt / whole, "cpu_made": 1 / token}
 
 
 def promised(options, bits):
@@ -138,45 +156,47 @@ def bound(options, size, folder):
 
 def results(options, size, models):
     """A row for each model."""
-    seen = {name: [] for name in models}
+    seen, rows = {name: [] for name in models}, []
     for _ in range(options.runs):
         for name, folder in models.items():
             seen[name].append(measure(options, folder))
-    rows = []
     for name, folder in models.items():
-        row = {key: statistics.median(run[key] for run in seen[name]) for key in seen[name][0]}
+        row = {key: statistics.median(one[key] for one in seen[name]) for key in seen[name][0]}
+        row.update({key: max(one[key] for one in seen[name]) for key in ("read", "made", "peak")})
         row.update(name=name, file=os.path.getsize(f"{folder}/model.safetensors") / MIB)
-        row["peak"] = max(run["peak"] for run in seen[name])
         if name not in ("f32", "bf16"):
             row["bound"] = bound(options, size, folder)
         rows.append(row)
     return rows
 
 
-# ---- the table -------------------------------------------------------------------------------------------------------
+# ---- the tables ------------------------------------------------------------------------------------------------------
 
-def show(options, size, rows, promises):
+def show_speed(options, size, rows, promises):
     """A token takes every matrix once but the embedding."""
     read = sum(int(np.prod(shape)) for name, shape in shapes_of(size) if len(shape) == 2 and "embed" not in name)
+    values = sum(int(np.prod(shape)) for _, shape in shapes_of(size))
     bf16 = next(row for row in rows if row["name"] == "bf16")
     text = []
     for row in rows:
         decoding, product = promises.get(row["name"], (None, None))
-        text.append([row["name"], tables.figure(row["file"], 0), tables.figure(row["prefill"], 1),
-                     f"{bf16['prefill'] / row['prefill']:.2f}x", tables.figure(row["decode"], 2),
-                     f"{bf16['decode'] / row['decode']:.2f}x", tables.figure(row["decode"] * read / 1e9, 2),
-                     tables.figure(product and product * options.jobs, 2),
-                     tables.figure(decoding and decoding * options.jobs, 2), tables.figure(row["weights"], 0),
-                     tables.figure(row["peak"], 0), tables.figure(row.get("bound"), 0)])
-    values = sum(int(np.prod(shape)) for _, shape in shapes_of(size))
-    tables.show(f"vcllm run, {values / 1e6:.0f} M weights, {options.prompt} tokens read and {options.tokens} made, "
-                f"{options.jobs} threads",
-                ["weights", "file", "read/s", "bf16 is", "made/s", "bf16 is", "Gvalue/s", "product", "decoding",
-                 "weights", "peak", "bound"], text,
-                "Sizes in MiB. read/s, made/s: tokens of the prompt (in batches) and one by one; bf16 is: how many times "
-                "as fast bf16 is; aims: 1.3 and 4. Gvalue/s: weights read for the tokens made one by one; product, "
-                "decoding: what bench_product finds for one thread, times the threads. bound: 1.1 times file, keys and "
-                "values, 32 MiB, and two stripes of 32 rows a thread.")
+        rates = [(tables.figure(row[key], digits), f"{bf16[key] / row[key]:.2f}x")
+                 for key, digits in (("cpu_read", 1), ("cpu_made", 2), ("read", 1), ("made", 2))]
+        text.append([row["name"], *rates[0], *rates[1], tables.figure(row["cpu_made"] * read / 1e9, 2),
+                     tables.figure(product, 2), tables.figure(decoding, 2), *rates[2], *rates[3]])
+    tables.show(f"vcllm run, {values / 1e6:.0f} M weights, {options.prompt} tokens read in batches, {options.tokens} made one "
+                "by one",
+                ["weights", "read/s", "bf16", "made/s", "bf16", "Gvalue/s", "product", "decoding",
+                 f"{options.jobs} threads: read/s", "bf16", "made/s", "bf16"], text,
+                "Tokens a second of one thread's CPU time, medians; then of the clock, the best round. bf16: how many times as "
+                "fast bf16 is (aims: 1.3 read, 4 made). Gvalue/s: weights read for the tokens made; product, decoding: what "
+                "bench_product finds for one vector, and for decoding to memory.")
+
+
+def show_memory(rows):
+    text = [[row["name"], *(tables.figure(row.get(key), 0) for key in ("file", "weights", "peak", "bound"))] for row in rows]
+    tables.show("Memory of vcllm run, MiB", ["weights", "file", "weights", "peak", "bound"], text,
+                "bound: 1.1 times file, keys and values, 32 MiB, and two stripes of 32 rows a thread.")
 
 
 def parse():
@@ -198,7 +218,8 @@ def main():
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         rows = results(options, size, make_models(options, size, folder))
     promises = {tables.rate(bits): promised(options, bits) for bits in BITS}
-    show(options, size, rows, promises)
+    show_speed(options, size, rows, promises)
+    show_memory(rows)
     if options.output:
         with open(options.output, "w", encoding="utf-8") as file:
             json.dump({"rows": rows, "promised": promises}, file, indent=1)

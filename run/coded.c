@@ -76,6 +76,14 @@ int vcl_coded_is_fast(const struct vcl_coded *coded)
     return coded->tables.fused || coded->tables.fused_transposed;
 }
 
+uint64_t vcl_coded_jobs(const struct vcl_coded *coded)
+{
+    const uint64_t rows = coded->info.cols ? coded->info.values / coded->info.cols : 0,
+                   step = coded->info.tile_rows;
+    const int fused = coded->transposed ? coded->tables.fused_transposed : coded->tables.fused;
+    return fused && step ? (rows + step - 1) / step : 0;
+}
+
 enum vcl_status vcl_coded_multiply(struct vcl_context *ctx, const struct vcl_coded *coded, const float *x,
                                    size_t n, float *y)
 {

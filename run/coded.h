@@ -7,8 +7,8 @@
 struct vcl_coded;
 
 /* Takes frame, `bytes` bytes from malloc, whatever comes of it.  transposed: the frame holds the matrix' transpose.
- * Fails as vcl_matrix_open, whose words the context has.  ctx must outlive the matrix, and serves one call at a
- * time, here and below. */
+ * Fails as vcl_matrix_open, whose words the context has.  ctx must outlive the matrix.  Here and below a
+ * context serves one call at a time; products by several contexts may go on side by side. */
 enum vcl_status vcl_coded_open(struct vcl_context *ctx, void *frame, size_t bytes, int transposed,
                                struct vcl_coded **coded);
 void vcl_coded_close(struct vcl_coded *coded); /* NULL is fine */
@@ -17,6 +17,9 @@ uint64_t vcl_coded_bytes(const struct vcl_coded *coded); /* of memory: the frame
 const struct vcl_tensor *vcl_coded_tensor(const struct vcl_coded *coded); /* as it decodes */
 /* The product's kernels read its tiles; else every product decodes them as vcl_decode does. */
 int vcl_coded_is_fast(const struct vcl_coded *coded);
+
+/* How many jobs a product of one vector is, each of about the same time; 0 where it is no fused one. */
+uint64_t vcl_coded_jobs(const struct vcl_coded *coded);
 
 /* As vcl_store_multiply. */
 enum vcl_status vcl_coded_multiply(struct vcl_context *ctx, const struct vcl_coded *coded, const float *x,

@@ -25,6 +25,7 @@ struct vcl_weight {
 struct vcl_store {
     struct vcl_model *model;
     struct vcl_context *context;
+    struct vcl_context **own; /* of each thread, where matrices are multiplied side by side; or NULL */
     struct vcl_team *team;
     const struct vcl_loops16 *loops;
     struct vcl_weight *weights;
@@ -75,6 +76,9 @@ void vcl_store_close(struct vcl_store *store)
         store->weights = weight->next;
         release_weight(weight);
     }
+    for (unsigned i = 0; store->own && i < vcl_team_threads(store->team); i++)
+        vcl_context_destroy(store->own[i]);
+    free(store->own);
     vcl_context_destroy(store->context);
     vcl_model_close(store->model);
     free(store->packed);
@@ -534,5 +538,76 @@ enum vcl_status vcl_store_multiply(struct vcl_store *store, const struct vcl_wei
     product.packed = store->packed;
     vcl_team_run(store->team, &(struct vcl_job){ pack_part, &product, blocks });
     vcl_team_run(store->team, &(struct vcl_job){ multiply_part, &product, parts });
+    return VCL_OK;
+}
+
+/* ---- coded matrices side by side -------------------------------------------------------------- */
+
+/* For one vector a small matrix is less jobs than there are threads.  Then each thread takes a matrix of its own, if
+ * that ends sooner than all threads on one after the other. */
+static int pays_side_by_side(const struct vcl_store *store, const struct vcl_multiplication *list,
+                             size_t count)
+{
+    const uint64_t threads = vcl_team_threads(store->team), rounds = (count + threads - 1) / threads;
+    uint64_t most = 0, in_turn = 0;
+    for (size_t i = 0; i < count; i++) {
+        const uint64_t jobs = list[i].weight->coded ? vcl_coded_jobs(list[i].weight->coded) : 0;
+        if (!jobs)
+            return 0;
+        most = jobs > most ? jobs : most;
+        in_turn += (jobs + threads - 1) / threads;
+    }
+    return rounds * most < in_turn;
+}
+
+struct several {
+    struct vcl_store *store;
+    const struct vcl_multiplication *list;
+    const float *x;
+    enum vcl_status *status;
+};
+
+static void multiply_coded(void *user, size_t part, unsigned thread)
+{
+    const struct several *several = user;
+    const struct vcl_multiplication *one = &several->list[part];
+    several->status[part] =
+        vcl_coded_multiply(several->store->own[thread], one->weight->coded, several->x, 1, one->y);
+}
+
+/* A context for every thread of the team. */
+static int make_contexts(struct vcl_store *store)
+{
+    const unsigned threads = vcl_team_threads(store->team);
+    if (!store->own)
+        store->own = calloc(threads, sizeof *store->own);
+    for (unsigned i = 0; store->own && i < threads; i++)
+        if (!store->own[i] && vcl_context_create(NULL, &store->own[i]) != VCL_OK)
+            return 0;
+    return store->own != NULL;
+}
+
+enum vcl_status vcl_store_multiply_all(struct vcl_store *store, const struct vcl_multiplication *list,
+                                       size_t count, const float *x, size_t n)
+{
+    enum { MOST = 8 };
+    enum vcl_status status[MOST] = { VCL_OK };
+    size_t failed = 0;
+    if (n == 1 && count <= MOST && pays_side_by_side(store, list, count)) {
+        struct several several = { store, list, x, status };
+        if (!make_contexts(store))
+            return VCL_E_MEMORY;
+        vcl_team_run(store->team, &(struct vcl_job){ multiply_coded, &several, count });
+        while (failed < count && status[failed] == VCL_OK)
+            failed++;
+        if (failed == count)
+            return VCL_OK;
+    }
+    /* One after the other; after a failure, so that it is found again with its words. */
+    for (size_t i = 0; i < count; i++) {
+        const enum vcl_status one = vcl_store_multiply(store, list[i].weight, x, n, list[i].y);
+        if (one != VCL_OK)
+            return one;
+    }
     return VCL_OK;
 }

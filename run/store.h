@@ -43,6 +43,13 @@ enum vcl_status vcl_store_vector(struct vcl_store *store, const char *name, size
  * also what vcl_multiply fails with. */
 enum vcl_status vcl_store_multiply(struct vcl_store *store, const struct vcl_weight *weight, const float *x,
                                    size_t n, float *y);
+/* The same with several matrices, which may be multiplied side by side. */
+struct vcl_multiplication {
+    const struct vcl_weight *weight;
+    float *y;
+};
+enum vcl_status vcl_store_multiply_all(struct vcl_store *store, const struct vcl_multiplication *list,
+                                       size_t count, const float *x, size_t n);
 /* out: n rows, by their numbers, as floats.  Fails as vcl_store_multiply; not for transposed weights. */
 enum vcl_status vcl_store_rows(struct vcl_store *store, const struct vcl_weight *weight, const uint32_t *rows,
                                size_t n, float *out);

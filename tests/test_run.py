@@ -15,6 +15,7 @@ import unittest
 
 import numpy as np
 
+import refdec
 from driver import ROOT, VCLLM, Case, run_vcllm
 
 DATA = pathlib.Path(os.environ.get("VCLLM_DATA") or "/nowhere")
@@ -584,6 +585,32 @@ class Coded(ModelCase):
                     run = run_vcllm("eval", coded, "--tokens", file, *more)
                     self.assertEqual(run.returncode, FAILED, (options, at, more, run.stderr))
                     self.assertIn("model.safetensors: tensor '" + name + "'", run.stderr)
+
+
+    def test_forged(self):
+        """Bytes that their checksums hold for, but are no stream: found by the product, and named, by one thread or side by side."""
+        _, file = self.tokens(3000, 150)
+        name = "model.layers.0.mlp.up_proj.weight"
+        coded, _ = self.coded(self.plain(*self.llama()), "coded")
+        path = coded / "model.safetensors"
+        data = bytearray(path.read_bytes())
+        length = struct.unpack_from("<Q", data)[0]
+        start, end = (8 + length + at for at in json.loads(data[8:8 + length])[name]["data_offsets"])
+        frame = data[start:end]
+        header = refdec.Frame(frame).H
+        offset, stored, _, _ = refdec.Frame(frame).tiles[0]
+        frame[offset + stored // 2] ^= 16
+        struct.pack_into("<I", frame, header - 12, refdec.hash32(frame[offset:offset + stored]))
+        struct.pack_into("<I", frame, header - 4, refdec.hash32(frame[:header - 4]))
+        data[start:end] = frame
+        path.write_bytes(data)
+        words = f"model.safetensors: tensor '{name}': tile 0"
+        for args in (("eval", coded, "--tokens", file), ("eval", coded, "--tokens", file, "--memory", 0),
+                     ("eval", coded, "--tokens", file, "--memory", "1GiB"), ("run", coded, "-p", "fox"),
+                     ("run", coded, "-p", "x", "-j", 1), ("run", coded, "-p", "x", "-j", 2)):
+            run = run_vcllm(*args)
+            self.assertEqual(run.returncode, FAILED, (args, run.stderr))
+            self.assertIn(words, run.stderr)
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
