@@ -20,8 +20,8 @@ int vcl_cli_read_tokens(const char *path, uint32_t **tokens, size_t *count);
 int vcl_cli_read_text(const char *path, const char *folder, const struct vcl_network *network,
                       uint32_t **tokens, size_t *count);
 
-uint64_t
-vcl_cli_peak(void); /* most memory this process had so far, in bytes; 0 where the system does not say */
+/* Most memory that this process had so far, in bytes; 0 where the system does not say. */
+uint64_t vcl_cli_peak(void);
 /* "weights 110.20 MiB, 108.00 MiB of them coded; peak memory 140.10 MiB"; free() it. */
 char *vcl_cli_memory_words(const struct vcl_network *network);
 
