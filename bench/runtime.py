@@ -132,9 +132,11 @@ def measure(options, folder):
     """Tokens a second of one thread's CPU time, what is not reading and making tokens taken off; and of the clock."""
     prompt, tokens = options.prompt, options.tokens
     first = run(options, folder, 1, 1, 1)["cpu"]
-    token = (run(options, folder, 1, tokens + 1, 1)["cpu"] - first) / tokens
-    whole = run(options, folder, prompt, 1, 1)["cpu"] - (first - token)
-    return {**run(options, folder, prompt, tokens, options.jobs), "cpu_read": prompt / whole, "cpu_made": 1 / token}
+    made = run(options, folder, 1, tokens + 1, 1)["cpu"] - first
+    read = run(options, folder, prompt, 1, 1)["cpu"] - (first - made / tokens)
+    least = 1e-4    # a small model's tokens are lost in what starting varies by
+    return {**run(options, folder, prompt, tokens, options.jobs), "cpu_read": prompt / max(read, least),
+            "cpu_made": tokens / max(made, least)}
 
 
 def promised(options, bits):
