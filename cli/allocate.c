@@ -127,18 +127,15 @@ static struct free_tensors list_free(const struct vcl_model *model, const struct
 }
 
 /* Tells every choice its matrix. */
-static void match(const struct vcl_allocation *a, const struct vcl_model *model,
-                  const struct vcl_params *params, struct vcl_choice *choices)
+static void match(const struct vcl_allocation *a, const struct vcl_model *model, struct vcl_choice *choices)
 {
     size_t count;
     const struct vcl_matrix *matrices = vcl_sensitivity_matrices(a->sensitivity, &count);
     for (size_t m = 0; m < count; m++) {
         const struct vcl_entry *entry = vcl_model_find(model, matrices[m].name);
         for (size_t i = 0; i < vcl_model_count(model); i++)
-            if (vcl_model_entry(model, i) == entry) {
+            if (vcl_model_entry(model, i) == entry)
                 choices[i].matrix = &matrices[m];
-                choices[i].transpose = matrices[m].transposed && params->codec == VCL_CODEC_TENSOR;
-            }
     }
 }
 
@@ -306,7 +303,7 @@ static int open_network(struct vcl_allocation *a, const char *folder, int asked)
     const int code = vcl_cli_team((int)a->threads, &a->team);
     if (code)
         return code;
-    const enum vcl_status status = vcl_network_open(folder, a->team, &a->network, &error);
+    const enum vcl_status status = vcl_network_open(folder, a->team, VCL_MEMORY_DEFAULT, &a->network, &error);
     if (status == VCL_OK)
         return VCL_EXIT_OK;
     if (asked)
@@ -346,7 +343,7 @@ int vcl_allocate_model(struct vcl_allocation *a, const struct vcl_model *model, 
     if (!code && a->how != VCL_ALLOCATE_FIXED) {
         code = measure(a, params, &effort, bits);
         if (!code) {
-            match(a, model, params, choices);
+            match(a, model, choices);
             if (a->how == VCL_ALLOCATE_DEPTH)
                 tilt(a, model, choices);
             else

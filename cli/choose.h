@@ -15,12 +15,10 @@ struct vcl_choice {
     const char *reason;          /* why it is exact; NULL where a rule decided and for lossy ones */
     size_t same_as;              /* of an alias: the entry it repeats */
     uint64_t values;
-    uint64_t room;  /* most bytes that may ever be written for its frame */
-    uint64_t bound; /* most bytes its frame can end up with */
-    int packed;     /* already quantised by other software */
-    /* Of --allocate: the matrix of the network that the tensor is, or NULL; coded as its transpose. */
-    const struct vcl_matrix *matrix;
-    int transpose;
+    uint64_t room;                   /* most bytes that may ever be written for its frame */
+    uint64_t bound;                  /* most bytes its frame can end up with */
+    int packed;                      /* already quantised by other software */
+    const struct vcl_matrix *matrix; /* of --allocate: what the tensor is in the network, or NULL */
 };
 
 struct vcl_policy {

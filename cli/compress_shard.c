@@ -56,19 +56,30 @@ static uint64_t encode_memory(void *user, size_t i)
                                                                                  : choice->room;
 }
 
-static struct vcl_params params_of(const struct vcl_encoding *encoding, const struct vcl_choice *choice)
+/* Errors are fed back along the inputs, whatever --transpose says; not where a row of the coded matrix is no row of
+ * inputs. */
+static void feed_back(const struct vcl_tensor *tensor, const struct vcl_matrix *matrix,
+                      struct vcl_params *params)
 {
+    uint64_t rows, cols;
+    if (!matrix || !matrix->moments || !matrix->moments->feedback
+        || vcl_coded_shape(tensor, matrix->transposed, &rows, &cols) != VCL_OK || cols != matrix->cols)
+        return;
+    params->transpose = matrix->transposed;
+    params->columns = cols;
+    params->col_weight = matrix->moments->col_weight;
+    params->feedback = matrix->moments->feedback;
+}
+
+static struct vcl_params params_of(const struct vcl_encoding *encoding, size_t i)
+{
+    const struct vcl_choice *choice = &encoding->choices[i];
     struct vcl_params params = *encoding->params;
     if (choice->action == VCL_ACTION_EXACT)
         params.codec = choice->exact;
     params.goal = choice->goal;
     params.target = choice->target;
-    params.transpose = params.transpose || choice->transpose;
-    if (choice->matrix && choice->matrix->moments && choice->matrix->moments->feedback) {
-        params.columns = choice->matrix->cols;
-        params.col_weight = choice->matrix->moments->col_weight;
-        params.feedback = choice->matrix->moments->feedback;
-    }
+    feed_back(&vcl_model_entry(encoding->model, i)->tensor, choice->matrix, &params);
     return params;
 }
 
@@ -140,7 +151,7 @@ static int encode_one(struct encode_job *job, size_t i, struct vcl_context *ctx)
     struct vcl_entry_handle handle = { .model = encoding->model,
                                        .entry = vcl_model_entry(encoding->model, i) };
     const struct vcl_source source = vcl_model_source(&handle);
-    const struct vcl_params params = params_of(encoding, choice);
+    const struct vcl_params params = params_of(encoding, i);
     struct vcl_sink sink = vcl_writer_sink(job->writer);
     struct vcl_window window;
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "curve.h"
+#include "sensitivity.h"
 #include "values.h"
 
 enum { SAMPLE = 1 << 18, VIDEO_SAMPLE = 1 << 16 }; /* values */
@@ -88,7 +89,7 @@ static int measure(void *user, size_t i, struct vcl_context *ctx)
     struct vcl_params params = *job->params;
     int code = read_sample(job, i, &sample);
     params.goal = VCL_GOAL_BITS;
-    params.transpose = params.transpose || choice->transpose;
+    params.transpose = choice->matrix->transposed;
     if (!code)
         add_point(curve, 0, sample.power);
     for (size_t p = 0; p < sizeof RATES / sizeof *RATES && !code; p++) {

@@ -28,6 +28,8 @@ static const char HELP[] =
     "  --stride N           from window to window (default: the context); a later window counts its last N\n"
     "                       predictions\n"
     "  --windows N          only N windows, spread evenly over the text\n"
+    "  --memory SIZE        decode up to SIZE of a compressed model's matrices, keep the rest coded; by\n"
+    "                       default what products read as it is coded stays so, and all else is decoded\n"
     "  -j, --threads N      threads (default: all CPUs)\n"
     "  --json               one JSON document on standard output\n"
     "  -q, --quiet          no notes, no progress\n"
@@ -39,9 +41,17 @@ static const char HELP[] =
 static int run(int argc, char **argv);
 const struct vcl_verb vcl_verb_eval = { "eval", "perplexity of a model on a text", HELP, run };
 
+/* What it took. */
+struct cost {
+    const struct vcl_network *network;
+    double seconds;
+    size_t read; /* tokens, of all windows; a baseline reads as many */
+};
+
 struct settings {
     const char *text, *tokens, *baseline;
     int context, stride, windows, jobs, json, quiet;
+    uint64_t memory;
 };
 
 static int on_window(void *user, size_t tokens)
@@ -67,7 +77,17 @@ static struct vcl_estimate perplexity(struct vcl_estimate nll)
     return (struct vcl_estimate){ exp(nll.mean), exp(nll.mean) * nll.error };
 }
 
-static void report_json(const char *model, const struct settings *s, const struct vcl_eval *e)
+static json_t *memory_json(const struct vcl_network *network)
+{
+    json_t *memory = json_object();
+    vcl_json_set(memory, "weights", json_integer((json_int_t)vcl_store_bytes(network->store)));
+    vcl_json_set(memory, "coded", json_integer((json_int_t)vcl_store_coded_bytes(network->store)));
+    vcl_json_set(memory, "peak", json_integer((json_int_t)vcl_cli_peak()));
+    return memory;
+}
+
+static void report_json(const char *model, const struct settings *s, const struct vcl_eval *e,
+                        const struct cost *cost)
 {
     json_t *document = vcl_json_document("eval");
     vcl_json_set(document, "model", vcl_json_text(model));
@@ -87,6 +107,8 @@ static void report_json(const char *model, const struct settings *s, const struc
         vcl_json_set(document, "kl_99", vcl_json_real(e->kl_99));
         set_estimate(document, "top1_agreement", e->top1);
     }
+    vcl_json_set(document, "tokens_per_second", vcl_json_real((double)cost->read / cost->seconds));
+    vcl_json_set(document, "memory", memory_json(cost->network));
     vcl_json_print(document);
 }
 
@@ -113,6 +135,13 @@ static void report_text(const struct settings *s, const struct vcl_eval *e)
     }
     printf("%zu predictions in %zu windows of %zu tokens, stride %zu\n", e->tokens, e->windows, e->context,
            e->stride);
+}
+
+static void note_cost(const struct cost *cost)
+{
+    char *memory = vcl_cli_memory_words(cost->network);
+    vcl_note("%.1f tokens/s; %s", (double)cost->read / cost->seconds, memory);
+    free(memory);
 }
 
 /* ---- work ------------------------------------------------------------------------------------ */
@@ -143,20 +172,26 @@ static int evaluate_models(const char *model, const struct settings *s, struct v
 {
     struct vcl_network network = { 0 }, baseline = { 0 };
     struct vcl_eval result = { 0 };
+    struct cost cost = { .network = &network };
     uint32_t *tokens = NULL;
     size_t count = 0;
-    int code = vcl_cli_network(model, team, &network);
+    int code = vcl_cli_network(model, team, s->memory, &network);
     if (!code)
         code = s->text ? vcl_cli_read_text(s->text, model, &network, &tokens, &count)
                        : vcl_cli_read_tokens(s->tokens, &tokens, &count);
     if (!code && s->baseline)
-        code = vcl_cli_network(s->baseline, team, &baseline);
+        code = vcl_cli_network(s->baseline, team, s->memory, &baseline);
+    const double start = vcl_seconds();
     if (!code)
         code = evaluate(s, &network, s->baseline ? &baseline : NULL, tokens, count, &result);
+    cost.seconds = vcl_seconds() - start;
+    cost.read = result.windows * result.context;
     if (!code && s->json)
-        report_json(model, s, &result);
-    else if (!code)
+        report_json(model, s, &result, &cost);
+    else if (!code) {
         report_text(s, &result);
+        note_cost(&cost);
+    }
     free(tokens);
     vcl_network_close(&network);
     vcl_network_close(&baseline);
@@ -165,7 +200,7 @@ static int evaluate_models(const char *model, const struct settings *s, struct v
 
 static int run(int argc, char **argv)
 {
-    struct settings s = { 0 };
+    struct settings s = { .memory = VCL_MEMORY_DEFAULT };
     struct vcl_team *team;
     char **operands;
     int count;
@@ -176,6 +211,7 @@ static int run(int argc, char **argv)
         { "context", 0, VCL_OPTION_INTEGER, &s.context, 1, 1 << 24, NULL, NULL },
         { "stride", 0, VCL_OPTION_INTEGER, &s.stride, 1, 1 << 24, NULL, NULL },
         { "windows", 0, VCL_OPTION_INTEGER, &s.windows, 1, 1 << 30, NULL, NULL },
+        { "memory", 0, VCL_OPTION_SIZE, &s.memory, 0, 0x1p62, NULL, NULL },
         { "threads", 'j', VCL_OPTION_INTEGER, &s.jobs, 0, 1024, NULL, NULL },
         { "json", 0, VCL_OPTION_FLAG, &s.json, 0, 0, NULL, NULL },
         { "quiet", 'q', VCL_OPTION_FLAG, &s.quiet, 0, 0, NULL, NULL },

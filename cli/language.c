@@ -13,10 +13,10 @@ int vcl_cli_team(int jobs, struct vcl_team **team)
     return *team ? VCL_EXIT_OK : vcl_tell(VCL_E_MEMORY, "out of memory");
 }
 
-int vcl_cli_network(const char *folder, struct vcl_team *team, struct vcl_network *network)
+int vcl_cli_network(const char *folder, struct vcl_team *team, uint64_t memory, struct vcl_network *network)
 {
     struct vcl_error error = { 0 };
-    const enum vcl_status status = vcl_network_open(folder, team, network, &error);
+    const enum vcl_status status = vcl_network_open(folder, team, memory, network, &error);
     return status == VCL_OK ? VCL_EXIT_OK : vcl_tell(status, "%s", error.text);
 }
 
@@ -71,4 +71,25 @@ int vcl_cli_read_text(const char *path, const char *folder, const struct vcl_net
     free(bytes);
     vcl_tokenizer_close(tokenizer);
     return status == VCL_OK ? VCL_EXIT_OK : vcl_tell(status, "%s: %s", path, error.text);
+}
+
+/* Not getrusage's figure, which begins with what the program had that started this one. */
+uint64_t vcl_cli_peak(void)
+{
+    FILE *file = fopen("/proc/self/status", "r");
+    char line[256];
+    unsigned long long kib = 0;
+    while (file && fgets(line, sizeof line, file))
+        if (sscanf(line, "VmHWM: %llu kB", &kib) == 1)
+            break;
+    if (file)
+        fclose(file);
+    return (uint64_t)kib * 1024;
+}
+
+char *vcl_cli_memory_words(const struct vcl_network *network)
+{
+    return vcl_text(
+        "weights %s, %s of them coded; peak memory %s", vcl_words_size(vcl_store_bytes(network->store)).text,
+        vcl_words_size(vcl_store_coded_bytes(network->store)).text, vcl_words_size(vcl_cli_peak()).text);
 }

@@ -9,7 +9,8 @@
 
 /* Each prints why it fails and returns an exit code. */
 int vcl_cli_team(int jobs, struct vcl_team **team);
-int vcl_cli_network(const char *folder, struct vcl_team *team, struct vcl_network *network);
+/* memory: of --memory, VCL_MEMORY_DEFAULT without. */
+int vcl_cli_network(const char *folder, struct vcl_team *team, uint64_t memory, struct vcl_network *network);
 int vcl_cli_tokenizer(const char *folder, const struct vcl_network *network,
                       struct vcl_tokenizer **tokenizer);
 
@@ -18,5 +19,10 @@ int vcl_cli_read_tokens(const char *path, uint32_t **tokens, size_t *count);
 /* A text file, encoded by the model's tokenizer. */
 int vcl_cli_read_text(const char *path, const char *folder, const struct vcl_network *network,
                       uint32_t **tokens, size_t *count);
+
+/* Most memory that this process had so far, in bytes; 0 where the system does not say. */
+uint64_t vcl_cli_peak(void);
+/* "weights 110.20 MiB, 108.00 MiB of them coded; peak memory 140.10 MiB"; free() it. */
+char *vcl_cli_memory_words(const struct vcl_network *network);
 
 #endif

@@ -1,7 +1,6 @@
 /* run.c - the verb run: a text continued by a model, as it comes. */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "forward.h"
 #include "language.h"
@@ -24,6 +23,8 @@ static const char HELP[] =
     "  --temperature T      0 (always the likeliest token) to 10, default 0.8\n"
     "  --top-p P            draw from the likeliest tokens that hold this share, default 0.95\n"
     "  --seed N             of the draws, default 1\n"
+    "  --memory SIZE        decode up to SIZE of a compressed model's matrices, keep the rest coded; by\n"
+    "                       default what products read as it is coded stays so, and all else is decoded\n"
     "  -j, --threads N      threads (default: all CPUs)\n"
     "  -q, --quiet          no statistics\n"
     "\n"
@@ -121,19 +122,17 @@ static int generate(struct generation *g)
     g->decode = vcl_seconds() - begun;
     putchar('\n');
     if (status != VCL_OK)
-        return vcl_tell(status, "%s", vcl_status_text(status));
+        return vcl_tell(status, "%s", vcl_store_words(g->network.store, status));
     return vcl_interrupted() ? VCL_EXIT_INTERRUPTED : VCL_EXIT_OK;
 }
 
 static void report(const struct generation *g)
 {
-    struct rusage usage;
-    const uint64_t peak = getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss * 1024 : 0;
-    vcl_note(
-        "prompt: %zu tokens, %.1f tokens/s; generated: %zu tokens, %.1f tokens/s; weights %s, peak memory %s",
-        g->prompt_tokens, (double)g->prompt_tokens / g->prefill, g->made,
-        g->decode > 0 ? (double)g->made / g->decode : 0,
-        vcl_words_size(vcl_store_bytes(g->network.store)).text, vcl_words_size(peak).text);
+    char *memory = vcl_cli_memory_words(&g->network);
+    vcl_note("prompt: %zu tokens, %.1f tokens/s; generated: %zu tokens, %.1f tokens/s; %s", g->prompt_tokens,
+             (double)g->prompt_tokens / g->prefill, g->made, g->decode > 0 ? (double)g->made / g->decode : 0,
+             memory);
+    free(memory);
 }
 
 static void release(struct generation *g)
@@ -154,12 +153,14 @@ static int run(int argc, char **argv)
     struct vcl_team *team = NULL;
     char **operands;
     int count, tokens = 128, seed = 1, jobs = 0, quiet = 0;
+    uint64_t memory = VCL_MEMORY_DEFAULT;
     const struct vcl_option options[] = {
         { "prompt", 'p', VCL_OPTION_TEXT, &prompt, 0, 0, NULL, NULL },
         { "tokens", 0, VCL_OPTION_INTEGER, &tokens, 1, 1 << 24, NULL, NULL },
         { "temperature", 0, VCL_OPTION_NUMBER, &g.sampler.temperature, 0, 10, NULL, NULL },
         { "top-p", 0, VCL_OPTION_NUMBER, &g.sampler.top_p, 1e-6, 1, NULL, NULL },
         { "seed", 0, VCL_OPTION_INTEGER, &seed, 0, 2147483647, NULL, NULL },
+        { "memory", 0, VCL_OPTION_SIZE, &memory, 0, 0x1p62, NULL, NULL },
         { "threads", 'j', VCL_OPTION_INTEGER, &jobs, 0, 1024, NULL, NULL },
         { "quiet", 'q', VCL_OPTION_FLAG, &quiet, 0, 0, NULL, NULL },
         { 0 },
@@ -174,7 +175,7 @@ static int run(int argc, char **argv)
         return code;
     g.most = (size_t)tokens;
     g.sampler.state = (uint64_t)seed;
-    code = vcl_cli_network(operands[0], team, &g.network);
+    code = vcl_cli_network(operands[0], team, memory, &g.network);
     if (!code)
         code = read_prompt(&g, operands[0], prompt);
     if (!code)

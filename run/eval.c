@@ -15,6 +15,7 @@ struct evaluation {
     float *hidden[2], *logits[2];
     const uint32_t *tokens;
     size_t vocab;
+    int failed;               /* which of the two, where something does */
     struct vcl_score *scores; /* of all windows */
     size_t *ends;             /* of each window in scores */
 };
@@ -102,11 +103,13 @@ static enum vcl_status score_window(struct evaluation *e, size_t start, size_t f
     while (first < n) {
         const size_t count = n - first < POSITIONS ? n - first : POSITIONS;
         struct scoring scoring = { e, e->tokens + start + first + 1, scores };
-        for (int m = 0; m < 2 && e->network[m]; m++)
-            if (vcl_forward_logits(e->forward[m], e->hidden[m] + first * e->network[m]->config.width, count,
-                                   e->logits[m])
-                != VCL_OK)
-                return VCL_E_MEMORY;
+        for (int m = 0; m < 2 && e->network[m]; m++) {
+            const enum vcl_status status = vcl_forward_logits(
+                e->forward[m], e->hidden[m] + first * e->network[m]->config.width, count, e->logits[m]);
+            e->failed = m;
+            if (status != VCL_OK)
+                return status;
+        }
         vcl_team_run(vcl_store_team(e->network[0]->store), &(struct vcl_job){ score_part, &scoring, count });
         scores += count;
         first += count;
@@ -123,16 +126,20 @@ static enum vcl_status run_windows(struct evaluation *e, size_t count, const str
                                    struct vcl_eval *plan)
 {
     const int spread = options->windows && plan->windows == options->windows;
+    enum vcl_status status;
     for (size_t w = 0; w < plan->windows; w++) {
         const size_t start = window_start(plan, count, w, spread),
                      first = start ? plan->context - plan->stride : 0;
         for (int m = 0; m < 2 && e->network[m]; m++) {
             vcl_forward_reset(e->forward[m]);
-            if (vcl_forward_read(e->forward[m], e->tokens + start, plan->context, e->hidden[m]) != VCL_OK)
-                return VCL_E_MEMORY;
+            status = vcl_forward_read(e->forward[m], e->tokens + start, plan->context, e->hidden[m]);
+            e->failed = m;
+            if (status != VCL_OK)
+                return status;
         }
-        if (score_window(e, start, first, plan->context, e->scores + plan->tokens) != VCL_OK)
-            return VCL_E_MEMORY;
+        status = score_window(e, start, first, plan->context, e->scores + plan->tokens);
+        if (status != VCL_OK)
+            return status;
         plan->tokens += plan->context - first;
         e->ends[w] = plan->tokens;
         if (options->progress && options->progress(options->user, plan->context))
@@ -252,7 +259,7 @@ enum vcl_status vcl_eval_run(const struct vcl_network *network, const struct vcl
         if (status == VCL_OK)
             summarise(&e, result);
         else
-            vcl_fault(error, status, "%s", vcl_status_text(status));
+            vcl_fault(error, status, "%s", vcl_store_words(e.network[e.failed]->store, status));
     }
     release(&e);
     return status;

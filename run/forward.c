@@ -141,14 +141,30 @@ static void normalise(const struct vcl_forward *f, const struct vcl_norm *norm, 
 }
 
 /* y = W x + bias, for n vectors. */
+struct output {
+    const struct vcl_linear *linear;
+    size_t rows;
+    float *y;
+};
+
+static enum vcl_status apply_all(struct vcl_forward *f, const struct output *outputs, size_t count,
+                                 const float *x, size_t n)
+{
+    struct vcl_multiplication list[3];
+    for (size_t k = 0; k < count; k++)
+        list[k] = (struct vcl_multiplication){ outputs[k].linear->weight, outputs[k].y };
+    const enum vcl_status status = vcl_store_multiply_all(f->store, list, count, x, n);
+    for (size_t k = 0; k < count; k++)
+        for (size_t i = 0; i < n && outputs[k].linear->bias; i++)
+            for (size_t r = 0; r < outputs[k].rows; r++)
+                outputs[k].y[i * outputs[k].rows + r] += outputs[k].linear->bias[r];
+    return status;
+}
+
 static enum vcl_status apply(struct vcl_forward *f, const struct vcl_linear *linear, size_t rows,
                              const float *x, size_t n, float *y)
 {
-    const enum vcl_status status = vcl_store_multiply(f->store, linear->weight, x, n, y);
-    for (size_t i = 0; i < n && linear->bias; i++)
-        for (size_t r = 0; r < rows; r++)
-            y[i * rows + r] += linear->bias[r];
-    return status;
+    return apply_all(f, &(struct output){ linear, rows, y }, 1, x, n);
 }
 
 static void add(float *x, const float *delta, size_t n)
@@ -272,16 +288,13 @@ static enum vcl_status project(struct vcl_forward *f, const struct vcl_layer *w,
 {
     const struct vcl_config *c = &f->network->config;
     const size_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
-    enum vcl_status status;
     if (w->fused.weight) {
-        status = apply(f, &w->fused, 3 * q, f->normed, n, f->fused);
+        const enum vcl_status status = apply(f, &w->fused, 3 * q, f->normed, n, f->fused);
         split_fused(f, n);
         return status;
     }
-    status = apply(f, &w->q, q, f->normed, n, f->q);
-    if (status == VCL_OK)
-        status = apply(f, &w->k, kv, f->normed, n, f->k);
-    return status == VCL_OK ? apply(f, &w->v, kv, f->normed, n, f->v) : status;
+    const struct output outputs[] = { { &w->q, q, f->q }, { &w->k, kv, f->k }, { &w->v, kv, f->v } };
+    return apply_all(f, outputs, 3, f->normed, n);
 }
 
 /* From normed to delta. */
@@ -324,9 +337,8 @@ static void activate(void *user, size_t part, unsigned thread)
 static enum vcl_status feed_forward(struct vcl_forward *f, const struct vcl_layer *w, size_t n)
 {
     const struct vcl_config *c = &f->network->config;
-    enum vcl_status status = apply(f, &w->up, c->ffn, f->normed, n, f->up);
-    if (status == VCL_OK && w->gate.weight)
-        status = apply(f, &w->gate, c->ffn, f->normed, n, f->gate);
+    const struct output outputs[] = { { &w->up, c->ffn, f->up }, { &w->gate, c->ffn, f->gate } };
+    const enum vcl_status status = apply_all(f, outputs, w->gate.weight ? 2 : 1, f->normed, n);
     if (status != VCL_OK)
         return status;
     vcl_team_run(vcl_store_team(f->store), &(struct vcl_job){ activate, f, n });
@@ -350,23 +362,22 @@ static enum vcl_status read_layer(struct vcl_forward *f, size_t layer, size_t n)
     return status;
 }
 
-static void embed(struct vcl_forward *f, const uint32_t *tokens, size_t n)
+static enum vcl_status embed(struct vcl_forward *f, const uint32_t *tokens, size_t n)
 {
     const struct vcl_network *network = f->network;
     const size_t width = network->config.width;
-    for (size_t i = 0; i < n; i++) {
-        vcl_store_row(network->embedding, tokens[i], f->x + i * width);
-        if (network->positions) {
-            vcl_store_row(network->positions, f->kv.length + i, f->normed);
-            add(f->x + i * width, f->normed, width);
-        }
+    enum vcl_status status = vcl_store_rows(f->store, network->embedding, tokens, n, f->x);
+    for (size_t i = 0; i < n && network->positions && status == VCL_OK; i++) {
+        const uint32_t position = (uint32_t)(f->kv.length + i);
+        status = vcl_store_rows(f->store, network->positions, &position, 1, f->normed);
+        add(f->x + i * width, f->normed, width);
     }
+    return status;
 }
 
 static enum vcl_status read_batch(struct vcl_forward *f, const uint32_t *tokens, size_t n, float *hidden)
 {
-    enum vcl_status status = VCL_OK;
-    embed(f, tokens, n);
+    enum vcl_status status = embed(f, tokens, n);
     for (size_t layer = 0; layer < f->network->config.layers && status == VCL_OK; layer++)
         status = read_layer(f, layer, n);
     f->kv.length += n;

@@ -133,8 +133,8 @@ static enum vcl_status load(struct vcl_network *network, struct vcl_error *error
     return l.status;
 }
 
-enum vcl_status vcl_network_open(const char *folder, struct vcl_team *team, struct vcl_network *network,
-                                 struct vcl_error *error)
+enum vcl_status vcl_network_open(const char *folder, struct vcl_team *team, uint64_t memory,
+                                 struct vcl_network *network, struct vcl_error *error)
 {
     struct stat about;
     *network = (struct vcl_network){ 0 };
@@ -148,6 +148,8 @@ enum vcl_status vcl_network_open(const char *folder, struct vcl_team *team, stru
         network->layers = calloc(network->config.layers, sizeof *network->layers);
         status = network->layers ? load(network, error) : vcl_fault_memory(error);
     }
+    if (status == VCL_OK)
+        status = vcl_store_settle(network->store, memory, error);
     if (status != VCL_OK)
         vcl_network_close(network);
     return status;

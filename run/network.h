@@ -31,9 +31,9 @@ struct vcl_network {
 };
 
 /* folder: config.json and safetensors files beside it.  Every shape is checked.  The team must outlive the
- * network. */
-enum vcl_status vcl_network_open(const char *folder, struct vcl_team *team, struct vcl_network *network,
-                                 struct vcl_error *error);
+ * network.  memory: as vcl_store_settle's. */
+enum vcl_status vcl_network_open(const char *folder, struct vcl_team *team, uint64_t memory,
+                                 struct vcl_network *network, struct vcl_error *error);
 void vcl_network_close(struct vcl_network *network);
 
 #endif

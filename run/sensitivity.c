@@ -120,14 +120,16 @@ static int list_matrices(struct vcl_sensitivity *m)
     m->moments = calloc(count + 1, sizeof *m->moments);
     if (!m->matrices || !m->moments)
         return 0;
+    m->count = count;
     for (struct vcl_weight *w = vcl_store_next(store, NULL); w; w = vcl_store_next(store, w)) {
         const struct vcl_weight_info info = vcl_store_describe(w);
-        m->matrices[m->count] = (struct vcl_matrix){ .name = strdup(info.name),
-                                                     .weight = w,
-                                                     .rows = info.rows,
-                                                     .cols = info.cols,
-                                                     .transposed = info.transposed };
-        if (!m->matrices[m->count++].name)
+        struct vcl_matrix *matrix = &m->matrices[--count]; /* in the order they were loaded */
+        *matrix = (struct vcl_matrix){ .name = strdup(info.name),
+                                       .weight = w,
+                                       .rows = info.rows,
+                                       .cols = info.cols,
+                                       .transposed = info.transposed };
+        if (!matrix->name)
             return 0;
     }
     return 1;

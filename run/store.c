@@ -1,36 +1,41 @@
 /* store.c - weights from a model file into memory, and their product with vectors.
  *
- * Matrices stay in bf16 where the file has bf16, else they become f32.  A product cuts the rows into groups
+ * Matrices of a compressed model stay coded (coded.c) as far as the memory given for decoded ones makes it so.
+ * Others stay in bf16 where the file has bf16, else they become f32.  Their product cuts the rows into groups
  * of eight; each group meets all vectors, sixteen at a time, while it is in the cache. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "coded.h"
 #include "store.h"
 
 enum { ROWS_PER_PART = 4 * VCL_GROUP };
 
 struct vcl_weight {
-    char *name;
-    size_t rows, cols;    /* rows 0: a vector */
-    int transposed;       /* stored so in the file */
+    size_t rows, cols;
+    int vector;           /* of cols values */
+    int transposed;       /* stored as its transpose */
     enum vcl_dtype dtype; /* F32 or BF16 */
     void *values;
-    float *noisy; /* used in place of values while the weight is perturbed */
+    struct vcl_coded *coded; /* in place of values */
+    float *noisy;            /* used in place of values while the weight is perturbed */
+    const struct vcl_entry *entry, *stored;
     struct vcl_weight *next;
 };
 
 struct vcl_store {
     struct vcl_model *model;
     struct vcl_context *context;
+    struct vcl_context **own; /* of each thread, where matrices are multiplied side by side; or NULL */
     struct vcl_team *team;
     const struct vcl_loops16 *loops;
-    struct vcl_weight *weights, **end; /* in the order they were loaded */
+    struct vcl_weight *weights; /* the last that was loaded first */
     struct vcl_observer observer;
-    uint64_t bytes;
     size_t most_cols;
-    float *packed; /* vectors, interleaved by sixteen */
+    struct vcl_error fault; /* of the last product or rows that failed */
+    float *packed;          /* vectors, interleaved by sixteen */
     size_t packed_room;
     float *scratch; /* per thread: a group of rows in f32, and its products */
     size_t scratch_cols;
@@ -49,7 +54,6 @@ enum vcl_status vcl_store_open(const char *path, struct vcl_team *team, struct v
     options.threads = vcl_team_threads(team);
     (*store)->team = team;
     (*store)->loops = vcl_loops16_choose();
-    (*store)->end = &(*store)->weights;
     enum vcl_status status = vcl_model_open(path, NULL, &(*store)->model, error);
     if (status == VCL_OK && vcl_context_create(&options, &(*store)->context) != VCL_OK)
         status = vcl_fault_memory(error);
@@ -60,6 +64,14 @@ enum vcl_status vcl_store_open(const char *path, struct vcl_team *team, struct v
     return status;
 }
 
+static void release_weight(struct vcl_weight *weight)
+{
+    vcl_coded_close(weight->coded);
+    free(weight->values);
+    free(weight->noisy);
+    free(weight);
+}
+
 void vcl_store_close(struct vcl_store *store)
 {
     if (!store)
@@ -67,11 +79,11 @@ void vcl_store_close(struct vcl_store *store)
     while (store->weights) {
         struct vcl_weight *weight = store->weights;
         store->weights = weight->next;
-        free(weight->values);
-        free(weight->noisy);
-        free(weight->name);
-        free(weight);
+        release_weight(weight);
     }
+    for (unsigned i = 0; store->own && i < vcl_team_threads(store->team); i++)
+        vcl_context_destroy(store->own[i]);
+    free(store->own);
     vcl_context_destroy(store->context);
     vcl_model_close(store->model);
     free(store->packed);
@@ -84,7 +96,6 @@ int vcl_store_has(const struct vcl_store *store, const char *name)
     return vcl_model_find(store->model, name) != NULL;
 }
 
-uint64_t vcl_store_bytes(const struct vcl_store *store) { return store->bytes; }
 const struct vcl_loops16 *vcl_store_loops(const struct vcl_store *store) { return store->loops; }
 struct vcl_team *vcl_store_team(const struct vcl_store *store) { return store->team; }
 
@@ -95,6 +106,7 @@ struct found {
     const struct vcl_entry *entry, *stored;
     struct vcl_tensor tensor;
     int compressed;
+    enum vcl_codec codec; /* of a compressed one */
 };
 
 static enum vcl_status find(const struct vcl_store *store, const char *name, struct found *found,
@@ -109,8 +121,11 @@ static enum vcl_status find(const struct vcl_store *store, const char *name, str
     found->compressed = vcl_model_is_compressed(store->model, found->entry->shard);
     if (!found->compressed)
         return VCL_OK;
-    const enum vcl_status status = vcl_model_frame(store->model, found->entry, &info, &found->stored, error);
+    enum vcl_status status = vcl_model_frame(store->model, found->entry, &info, &found->stored, error);
+    if (status == VCL_OK && found->stored != found->entry)
+        status = vcl_model_frame(store->model, found->stored, &info, NULL, error);
     found->tensor = info.tensor;
+    found->codec = info.codec;
     return status;
 }
 
@@ -144,94 +159,90 @@ static enum vcl_status check(const struct vcl_store *store, const struct found *
     return VCL_OK;
 }
 
+static enum vcl_status look_up(const struct vcl_store *store, const char *name, const struct vcl_tensor *want,
+                               struct found *found, struct vcl_error *error)
+{
+    const enum vcl_status status = find(store, name, found, error);
+    return status == VCL_OK ? check(store, found, want, error) : status;
+}
+
+/* Says which tensor failed in the context's words. */
+static enum vcl_status fail(const struct vcl_store *store, const struct vcl_entry *entry,
+                            enum vcl_status status, struct vcl_error *error)
+{
+    const char *words = vcl_context_message(store->context);
+    return vcl_fault(error, status, "%s: tensor '%s': %s", vcl_model_shard_path(store->model, entry->shard),
+                     entry->name, *words ? words : vcl_status_text(status));
+}
+
+/* The bytes of a frame; free() them. */
+static enum vcl_status read_frame(const struct vcl_store *store, const struct found *found, void **frame,
+                                  struct vcl_error *error)
+{
+    *frame = malloc(found->stored->bytes);
+    if (!*frame)
+        return vcl_fault_memory(error);
+    const enum vcl_status status =
+        vcl_model_read(store->model, found->stored, 0, *frame, found->stored->bytes, error);
+    if (status != VCL_OK) {
+        free(*frame);
+        *frame = NULL;
+    }
+    return status;
+}
+
 static enum vcl_status read_values(struct vcl_store *store, const struct found *found, void *values,
                                    size_t bytes, struct vcl_error *error)
 {
-    struct vcl_entry_handle handle = { .model = store->model, .entry = found->stored };
+    void *frame;
     if (!found->compressed)
         return vcl_model_read(store->model, found->entry, 0, values, bytes, error);
-    void *frame = malloc(found->stored->bytes);
-    if (!frame)
-        return vcl_fault_memory(error);
-    enum vcl_status status =
-        vcl_model_read(handle.model, handle.entry, 0, frame, found->stored->bytes, error);
-    if (status == VCL_OK) {
-        status = vcl_decode_buffer(store->context, frame, found->stored->bytes, values, bytes);
-        if (status != VCL_OK)
-            vcl_fault(error, status, "%s: tensor '%s': %s",
-                      vcl_model_shard_path(store->model, found->entry->shard), found->entry->name,
-                      vcl_context_message(store->context));
-    }
+    enum vcl_status status = read_frame(store, found, &frame, error);
+    if (status != VCL_OK)
+        return status;
+    status = vcl_decode_buffer(store->context, frame, found->stored->bytes, values, bytes);
     free(frame);
-    return status;
+    return status == VCL_OK ? status : fail(store, found->entry, status, error);
 }
 
-/* The tensor's values as `dtype`, or as they are where that is bf16 and `dtype` is not asked for. */
-static enum vcl_status load(struct vcl_store *store, const char *name, const struct vcl_tensor *want,
-                            int keep_bf16, enum vcl_dtype *dtype, void **values, struct vcl_error *error)
+/* Values from malloc as they are to be kept: raw itself where the dtypes are the same, else raw is freed.  NULL
+ * where memory is out. */
+static void *keep(void *raw, enum vcl_dtype from, enum vcl_dtype to, uint64_t count)
 {
-    struct found found = { 0 };
-    uint64_t count = 0, bytes = 0;
-    void *raw = NULL;
-    *values = NULL;
-    enum vcl_status status = find(store, name, &found, error);
-    if (status == VCL_OK)
-        status = check(store, &found, want, error);
-    if (status != VCL_OK)
-        return status;
-    vcl_tensor_size(&found.tensor, &count, &bytes);
-    *dtype = keep_bf16 && found.tensor.dtype == VCL_DTYPE_BF16 ? VCL_DTYPE_BF16 : VCL_DTYPE_F32;
-    raw = malloc(bytes ? bytes : 1);
-    status = raw ? read_values(store, &found, raw, bytes, error) : vcl_fault_memory(error);
-    if (status == VCL_OK && *dtype != found.tensor.dtype) {
-        *values = malloc(count * sizeof(float) + 1);
-        status =
-            *values ? vcl_convert(found.tensor.dtype, raw, *dtype, *values, count) : vcl_fault_memory(error);
-    } else if (status == VCL_OK) {
-        *values = raw;
-        raw = NULL;
-    }
+    if (from == to)
+        return raw;
+    void *values = malloc(count * vcl_dtype_bits(to) / 8 + 1);
+    if (values)
+        vcl_convert(from, raw, to, values, count);
     free(raw);
-    store->bytes += status == VCL_OK ? count * vcl_dtype_bits(*dtype) / 8 : 0;
-    return status;
+    return values;
 }
 
-static enum vcl_status add(struct vcl_store *store, const char *name, const struct vcl_tensor *want,
-                           int keep_bf16, struct vcl_weight **added, struct vcl_error *error)
+static enum vcl_status load(struct vcl_store *store, const struct found *found, struct vcl_weight *weight,
+                            struct vcl_error *error)
 {
-    struct vcl_weight *weight = calloc(1, sizeof *weight);
-    if (!weight)
-        return vcl_fault_memory(error);
-    *store->end = *added = weight;
-    store->end = &weight->next;
-    weight->name = strdup(name);
-    if (!weight->name)
-        return vcl_fault_memory(error);
-    return load(store, name, want, keep_bf16, &weight->dtype, &weight->values, error);
+    uint64_t count = 0, bytes = 0;
+    vcl_tensor_size(&found->tensor, &count, &bytes);
+    void *raw = malloc(bytes ? bytes : 1);
+    const enum vcl_status status =
+        raw ? read_values(store, found, raw, bytes, error) : vcl_fault_memory(error);
+    if (status != VCL_OK) {
+        free(raw);
+        return status;
+    }
+    weight->values = keep(raw, found->tensor.dtype, weight->dtype, count);
+    return weight->values ? VCL_OK : vcl_fault_memory(error);
 }
 
-static enum vcl_status add_matrix(struct vcl_store *store, const char *name, const struct vcl_tensor *want,
-                                  size_t rows, size_t cols, struct vcl_weight **added,
-                                  struct vcl_error *error)
+static enum vcl_status load_coded(struct vcl_store *store, const struct found *found,
+                                  struct vcl_weight *weight, struct vcl_error *error)
 {
-    const enum vcl_status status = add(store, name, want, 1, added, error);
+    void *frame;
+    enum vcl_status status = read_frame(store, found, &frame, error);
     if (status != VCL_OK)
         return status;
-    (*added)->rows = rows;
-    (*added)->cols = cols;
-    if (cols > store->most_cols)
-        store->most_cols = cols;
-    return VCL_OK;
-}
-
-enum vcl_status vcl_store_matrix(struct vcl_store *store, const char *name, size_t rows, size_t cols,
-                                 const struct vcl_weight **weight, struct vcl_error *error)
-{
-    const struct vcl_tensor want = { VCL_DTYPE_F32, 2, { rows, cols } };
-    struct vcl_weight *added = NULL;
-    const enum vcl_status status = add_matrix(store, name, &want, rows, cols, &added, error);
-    *weight = added;
-    return status;
+    status = vcl_coded_open(store->context, frame, found->stored->bytes, weight->transposed, &weight->coded);
+    return status == VCL_OK ? status : fail(store, found->entry, status, error);
 }
 
 static int transpose(struct vcl_weight *weight)
@@ -246,29 +257,157 @@ static int transpose(struct vcl_weight *weight)
             memcpy(to + (r * cols + c) * size, from + (c * rows + r) * size, size);
     free(weight->values);
     weight->values = to;
-    weight->transposed = 1;
     return 1;
+}
+
+static enum vcl_status add(struct vcl_store *store, const struct found *found, const struct vcl_weight *like,
+                           int coded, struct vcl_weight **added, struct vcl_error *error)
+{
+    struct vcl_weight *weight = malloc(sizeof *weight);
+    if (!weight)
+        return vcl_fault_memory(error);
+    *weight = *like;
+    weight->entry = found->entry;
+    weight->stored = found->stored;
+    enum vcl_status status =
+        coded ? load_coded(store, found, weight, error) : load(store, found, weight, error);
+    if (status == VCL_OK && !coded && weight->transposed && !transpose(weight))
+        status = vcl_fault_memory(error);
+    if (status != VCL_OK) {
+        release_weight(weight);
+        return status;
+    }
+    weight->next = store->weights;
+    store->weights = *added = weight;
+    return VCL_OK;
+}
+
+/* Another name of a tensor that is there already: an alias of it, or it of this one. */
+static struct vcl_weight *find_same(const struct vcl_store *store, const struct found *found, int transposed)
+{
+    struct vcl_weight *weight = found->compressed ? store->weights : NULL;
+    while (weight && (weight->stored != found->stored || weight->transposed != transposed))
+        weight = weight->next;
+    return weight;
+}
+
+static enum vcl_status add_matrix(struct vcl_store *store, const char *name, const struct vcl_weight *like,
+                                  const struct vcl_weight **matrix, struct vcl_error *error)
+{
+    const size_t rows = like->rows, cols = like->cols;
+    const struct vcl_tensor want = { VCL_DTYPE_F32,
+                                     2,
+                                     { like->transposed ? cols : rows, like->transposed ? rows : cols } };
+    struct found found = { 0 };
+    struct vcl_weight weight = *like, *added = NULL;
+    enum vcl_status status = look_up(store, name, &want, &found, error);
+    *matrix = NULL;
+    if (status != VCL_OK)
+        return status;
+    weight.dtype = found.tensor.dtype == VCL_DTYPE_BF16 ? VCL_DTYPE_BF16 : VCL_DTYPE_F32;
+    added = find_same(store, &found, like->transposed);
+    if (!added)
+        status =
+            add(store, &found, &weight, found.compressed && found.codec != VCL_CODEC_EXACT, &added, error);
+    *matrix = added;
+    if (cols > store->most_cols)
+        store->most_cols = cols;
+    return status;
+}
+
+enum vcl_status vcl_store_matrix(struct vcl_store *store, const char *name, size_t rows, size_t cols,
+                                 const struct vcl_weight **weight, struct vcl_error *error)
+{
+    return add_matrix(store, name, &(struct vcl_weight){ .rows = rows, .cols = cols }, weight, error);
 }
 
 enum vcl_status vcl_store_transposed(struct vcl_store *store, const char *name, size_t rows, size_t cols,
                                      const struct vcl_weight **weight, struct vcl_error *error)
 {
-    const struct vcl_tensor want = { VCL_DTYPE_F32, 2, { cols, rows } };
-    struct vcl_weight *added = NULL;
-    const enum vcl_status status = add_matrix(store, name, &want, rows, cols, &added, error);
-    *weight = added;
-    return status != VCL_OK || transpose(added) ? status : vcl_fault_memory(error);
+    return add_matrix(store, name, &(struct vcl_weight){ .rows = rows, .cols = cols, .transposed = 1 },
+                      weight, error);
 }
 
 enum vcl_status vcl_store_vector(struct vcl_store *store, const char *name, size_t n, const float **vector,
                                  struct vcl_error *error)
 {
     const struct vcl_tensor want = { VCL_DTYPE_F32, 1, { n } };
+    const struct vcl_weight like = { .rows = 1, .cols = n, .vector = 1, .dtype = VCL_DTYPE_F32 };
+    struct found found = { 0 };
     struct vcl_weight *added = NULL;
-    const enum vcl_status status = add(store, name, &want, 0, &added, error);
+    enum vcl_status status = look_up(store, name, &want, &found, error);
+    if (status == VCL_OK)
+        status = add(store, &found, &like, 0, &added, error);
     if (status == VCL_OK)
         *vector = added->values;
     return status;
+}
+
+/* ---- what stays coded ------------------------------------------------------------------------ */
+
+static uint64_t decoded_bytes(const struct vcl_weight *weight)
+{
+    return (uint64_t)weight->rows * weight->cols * (vcl_dtype_bits(weight->dtype) / 8);
+}
+
+static enum vcl_status decode(struct vcl_store *store, struct vcl_weight *weight, struct vcl_error *error)
+{
+    const struct vcl_tensor *tensor = vcl_coded_tensor(weight->coded);
+    uint64_t count = 0, bytes = 0;
+    vcl_tensor_size(tensor, &count, &bytes);
+    void *raw = malloc(bytes + 1);
+    if (!raw)
+        return vcl_fault_memory(error);
+    const enum vcl_status status = vcl_coded_decode(store->context, weight->coded, raw, bytes);
+    if (status != VCL_OK) {
+        free(raw);
+        return fail(store, weight->entry, status, error);
+    }
+    weight->values = keep(raw, tensor->dtype, weight->dtype, count);
+    vcl_coded_close(weight->coded);
+    weight->coded = NULL;
+    return weight->values && (!weight->transposed || transpose(weight)) ? VCL_OK : vcl_fault_memory(error);
+}
+
+/* Decodes the fast ones or the others, while *left lasts; with the default, the others alone. */
+static enum vcl_status settle(struct vcl_store *store, int fast, uint64_t memory, uint64_t *left,
+                              struct vcl_error *error)
+{
+    enum vcl_status status = VCL_OK;
+    for (struct vcl_weight *weight = store->weights; weight && status == VCL_OK; weight = weight->next) {
+        if (!weight->coded || vcl_coded_is_fast(weight->coded) != fast)
+            continue;
+        const uint64_t need = decoded_bytes(weight), have = vcl_coded_bytes(weight->coded);
+        const int wanted = memory == VCL_MEMORY_DEFAULT ? !fast : need <= *left;
+        if (!wanted && need > have)
+            continue;
+        *left -= need < *left ? need : *left;
+        status = decode(store, weight, error);
+    }
+    return status;
+}
+
+enum vcl_status vcl_store_settle(struct vcl_store *store, uint64_t memory, struct vcl_error *error)
+{
+    uint64_t left = memory;
+    const enum vcl_status status = settle(store, 0, memory, &left, error);
+    return status == VCL_OK ? settle(store, 1, memory, &left, error) : status;
+}
+
+uint64_t vcl_store_coded_bytes(const struct vcl_store *store)
+{
+    uint64_t bytes = 0;
+    for (const struct vcl_weight *weight = store->weights; weight; weight = weight->next)
+        bytes += weight->coded ? vcl_coded_bytes(weight->coded) : 0;
+    return bytes;
+}
+
+uint64_t vcl_store_bytes(const struct vcl_store *store)
+{
+    uint64_t bytes = vcl_store_coded_bytes(store);
+    for (const struct vcl_weight *weight = store->weights; weight; weight = weight->next)
+        bytes += weight->coded ? 0 : decoded_bytes(weight);
+    return bytes;
 }
 
 /* ---- products -------------------------------------------------------------------------------- */
@@ -293,12 +432,29 @@ static const void *row_at(const struct vcl_weight *weight, size_t r)
     return (const char *)weight->values + r * weight->cols * (vcl_dtype_bits(weight->dtype) / 8);
 }
 
-void vcl_store_row(const struct vcl_weight *weight, size_t r, float *row)
+static enum vcl_status remember(struct vcl_store *store, const struct vcl_weight *weight,
+                                enum vcl_status status)
 {
-    if (dtype_of(weight) == VCL_DTYPE_F32)
-        memcpy(row, row_at(weight, r), weight->cols * sizeof *row);
-    else
-        vcl_convert(weight->dtype, row_at(weight, r), VCL_DTYPE_F32, row, weight->cols);
+    return status == VCL_OK ? status : fail(store, weight->entry, status, &store->fault);
+}
+
+const char *vcl_store_words(const struct vcl_store *store, enum vcl_status status)
+{
+    return store->fault.status == status && *store->fault.text ? store->fault.text : vcl_status_text(status);
+}
+
+enum vcl_status vcl_store_rows(struct vcl_store *store, const struct vcl_weight *weight, const uint32_t *rows,
+                               size_t n, float *out)
+{
+    const size_t cols = weight->cols;
+    if (weight->coded)
+        return remember(store, weight, vcl_coded_rows(store->context, weight->coded, rows, n, out));
+    for (size_t i = 0; i < n; i++)
+        if (dtype_of(weight) == VCL_DTYPE_F32)
+            memcpy(out + i * cols, row_at(weight, rows[i]), cols * sizeof *out);
+        else
+            vcl_convert(weight->dtype, row_at(weight, rows[i]), VCL_DTYPE_F32, out + i * cols, cols);
+    return VCL_OK;
 }
 
 /* One vector: a dot product a row. */
@@ -385,6 +541,8 @@ enum vcl_status vcl_store_multiply(struct vcl_store *store, const struct vcl_wei
     struct product product = { store, weight, x, NULL, n, y };
     if (store->observer.see)
         store->observer.see(store->observer.user, weight, x, n);
+    if (weight->coded)
+        return remember(store, weight, vcl_coded_multiply(store->context, weight->coded, x, n, y));
     if (n == 1) {
         vcl_team_run(store->team, &(struct vcl_job){ multiply_one, &product, parts });
         return VCL_OK;
@@ -397,19 +555,90 @@ enum vcl_status vcl_store_multiply(struct vcl_store *store, const struct vcl_wei
     return VCL_OK;
 }
 
+/* ---- coded matrices side by side -------------------------------------------------------------- */
+
+/* For one vector a small matrix is less jobs than there are threads.  Then each thread takes a matrix of its own, if
+ * that ends sooner than all threads on one after the other. */
+static int pays_side_by_side(const struct vcl_store *store, const struct vcl_multiplication *list,
+                             size_t count)
+{
+    const uint64_t threads = vcl_team_threads(store->team), rounds = (count + threads - 1) / threads;
+    uint64_t most = 0, in_turn = 0;
+    for (size_t i = 0; i < count; i++) {
+        const uint64_t jobs = list[i].weight->coded ? vcl_coded_jobs(list[i].weight->coded) : 0;
+        if (!jobs)
+            return 0;
+        most = jobs > most ? jobs : most;
+        in_turn += (jobs + threads - 1) / threads;
+    }
+    return rounds * most < in_turn;
+}
+
+struct several {
+    struct vcl_store *store;
+    const struct vcl_multiplication *list;
+    const float *x;
+    enum vcl_status *status;
+};
+
+static void multiply_coded(void *user, size_t part, unsigned thread)
+{
+    const struct several *several = user;
+    const struct vcl_multiplication *one = &several->list[part];
+    several->status[part] =
+        vcl_coded_multiply(several->store->own[thread], one->weight->coded, several->x, 1, one->y);
+}
+
+/* A context for every thread of the team. */
+static int make_contexts(struct vcl_store *store)
+{
+    const unsigned threads = vcl_team_threads(store->team);
+    if (!store->own)
+        store->own = calloc(threads, sizeof *store->own);
+    for (unsigned i = 0; store->own && i < threads; i++)
+        if (!store->own[i] && vcl_context_create(NULL, &store->own[i]) != VCL_OK)
+            return 0;
+    return store->own != NULL;
+}
+
+enum vcl_status vcl_store_multiply_all(struct vcl_store *store, const struct vcl_multiplication *list,
+                                       size_t count, const float *x, size_t n)
+{
+    enum { MOST = 8 };
+    enum vcl_status status[MOST] = { VCL_OK };
+    size_t failed = 0;
+    if (n == 1 && count <= MOST && pays_side_by_side(store, list, count)) {
+        struct several several = { store, list, x, status };
+        if (!make_contexts(store))
+            return VCL_E_MEMORY;
+        vcl_team_run(store->team, &(struct vcl_job){ multiply_coded, &several, count });
+        while (failed < count && status[failed] == VCL_OK)
+            failed++;
+        if (failed == count)
+            return VCL_OK;
+    }
+    /* One after the other; after a failure, so that it is found again with its words. */
+    for (size_t i = 0; i < count; i++) {
+        const enum vcl_status one = vcl_store_multiply(store, list[i].weight, x, n, list[i].y);
+        if (one != VCL_OK)
+            return one;
+    }
+    return VCL_OK;
+}
+
 /* ---- measuring ------------------------------------------------------------------------------- */
 
 struct vcl_weight *vcl_store_next(const struct vcl_store *store, const struct vcl_weight *weight)
 {
     struct vcl_weight *next = weight ? weight->next : store->weights;
-    while (next && !next->rows)
+    while (next && next->vector)
         next = next->next;
     return next;
 }
 
 struct vcl_weight_info vcl_store_describe(const struct vcl_weight *weight)
 {
-    return (struct vcl_weight_info){ weight->name, weight->rows, weight->cols, weight->transposed };
+    return (struct vcl_weight_info){ weight->entry->name, weight->rows, weight->cols, weight->transposed };
 }
 
 void vcl_store_observe(struct vcl_store *store, struct vcl_observer observer) { store->observer = observer; }
@@ -432,8 +661,7 @@ enum vcl_status vcl_store_perturb(struct vcl_weight *weight, double ratio, uint6
     *energy = 0;
     if (!noisy)
         return VCL_E_MEMORY;
-    for (size_t r = 0; r < weight->rows; r++)
-        vcl_store_row(weight, r, noisy + r * weight->cols);
+    vcl_convert(weight->dtype, weight->values, VCL_DTYPE_F32, noisy, n);
     for (size_t i = 0; i < n; i++)
         power += (double)noisy[i] * (double)noisy[i];
     const double width = sqrt(3 * ratio * power / (double)n);

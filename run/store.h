@@ -9,14 +9,26 @@
 struct vcl_store;
 struct vcl_weight; /* one matrix (rows, cols); belongs to the store */
 
+/* How many bytes of a compressed model's matrices may be kept decoded: a number, or this.  By default what the
+ * fused products read stays coded, and all else is decoded: products would decode it each time, at less speed. */
+#define VCL_MEMORY_DEFAULT UINT64_MAX
+
 /* path as vcl_model_open.  The team must outlive the store. */
 enum vcl_status vcl_store_open(const char *path, struct vcl_team *team, struct vcl_store **store,
                                struct vcl_error *error);
 void vcl_store_close(struct vcl_store *store); /* NULL is fine */
 int vcl_store_has(const struct vcl_store *store, const char *name);
-uint64_t vcl_store_bytes(const struct vcl_store *store); /* of the weights in memory */
 
-/* The tensor of this name, which must have this shape.  *vector is n floats and belongs to the store. */
+/* After all weights are there, once: decodes those that are coded as far as `memory` says, first what the fused products
+ * do not read, then from the last that was loaded to the first: embeddings, of which only some rows are read,
+ * come last.  What takes no more memory decoded than coded is decoded always. */
+enum vcl_status vcl_store_settle(struct vcl_store *store, uint64_t memory, struct vcl_error *error);
+
+uint64_t vcl_store_bytes(const struct vcl_store *store);       /* of the weights in memory */
+uint64_t vcl_store_coded_bytes(const struct vcl_store *store); /* of them those that stay coded */
+
+/* The tensor of this name, which must have this shape.  *vector is n floats and belongs to the store.  Two names of
+ * one compressed tensor are one weight. */
 enum vcl_status vcl_store_matrix(struct vcl_store *store, const char *name, size_t rows, size_t cols,
                                  const struct vcl_weight **weight, struct vcl_error *error);
 /* The same of a tensor stored as its transpose, (cols, rows). */
@@ -27,15 +39,26 @@ enum vcl_status vcl_store_vector(struct vcl_store *store, const char *name, size
 
 /* y[rows i + r] = sum over c of W[r][c] x[cols i + c], for n >= 1 vectors.  Weights are read once for all of
  * them.  The same for any number of threads; one vector may differ from the same among others in the last
- * bits. */
+ * bits, and a product of a weight that stays coded from that of the decoded one.  VCL_E_MEMORY; of a coded weight
+ * also what vcl_multiply fails with. */
 enum vcl_status vcl_store_multiply(struct vcl_store *store, const struct vcl_weight *weight, const float *x,
                                    size_t n, float *y);
-/* Row r as floats. */
-void vcl_store_row(const struct vcl_weight *weight, size_t r, float *row);
+/* The same with several matrices, which may be multiplied side by side. */
+struct vcl_multiplication {
+    const struct vcl_weight *weight;
+    float *y;
+};
+enum vcl_status vcl_store_multiply_all(struct vcl_store *store, const struct vcl_multiplication *list,
+                                       size_t count, const float *x, size_t n);
+/* out: n rows, by their numbers, as floats.  Fails as vcl_store_multiply; not for transposed weights. */
+enum vcl_status vcl_store_rows(struct vcl_store *store, const struct vcl_weight *weight, const uint32_t *rows,
+                               size_t n, float *out);
+/* Words for a failure of either: of a coded weight its file and name. */
+const char *vcl_store_words(const struct vcl_store *store, enum vcl_status status);
 
 /* ---- measuring ------------------------------------------------------------------------------- */
 
-/* The matrices in the order they were loaded; NULL begins, and ends. */
+/* The matrices, the last that was loaded first; NULL begins, and ends. */
 struct vcl_weight *vcl_store_next(const struct vcl_store *store, const struct vcl_weight *weight);
 struct vcl_weight_info {
     const char *name;
@@ -52,7 +75,7 @@ struct vcl_observer {
 void vcl_store_observe(struct vcl_store *store, struct vcl_observer observer);
 
 /* Until vcl_store_restore the weight has white noise added, uniform, `ratio` times its mean square; *energy:
- * the sum of its squares.  Takes a copy in f32.  VCL_E_MEMORY. */
+ * the sum of its squares.  Takes a copy in f32.  VCL_E_MEMORY.  Not for weights that stay coded. */
 enum vcl_status vcl_store_perturb(struct vcl_weight *weight, double ratio, uint64_t seed, double *energy);
 void vcl_store_restore(struct vcl_weight *weight);
 

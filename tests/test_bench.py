@@ -22,7 +22,7 @@ import curves
 import peers
 import vcllm
 import video_peers
-from driver import Case
+from driver import VCLLM, Case
 from matrices import drawn
 
 
@@ -46,6 +46,20 @@ class Bench(Case):
         for line in report["floors"]["lines"]:
             self.assertIn(line["verdict"], ("aim", "pass", "MISS", "not measured"), line)
             self.assertIn(line["what"], run.stdout)
+
+    def test_runtime(self):
+        """What `vcllm run` says is still understood, and is of the model that was asked for."""
+        command = [sys.executable, "-B", ROOT / "bench" / "runtime.py", "--size", "small", "--runs", "1", "--prompt", "40",
+                   "--tokens", "8", "-j", "2", "--build", os.path.dirname(VCLLM), "-o", self.folder / "runtime.json"]
+        environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+        run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+        self.assertEqual(run.returncode, 0, run.stderr)
+        rows = {row["name"]: row for row in json.loads((self.folder / "runtime.json").read_text())["rows"]}
+        self.assertEqual(list(rows), ["f32", "bf16", "2 bits", "2.9 bits", "4 bits"])
+        self.assertAlmostEqual(rows["f32"]["weights"] / rows["bf16"]["weights"], 2, delta=0.05)
+        self.assertLess(rows["4 bits"]["weights"], 0.5 * rows["bf16"]["weights"])
+        self.assertLess(rows["2 bits"]["weights"], rows["4 bits"]["weights"])
+        self.assertTrue(all(row[key] > 0 for row in rows.values() for key in ("cpu_read", "cpu_made", "read", "made", "peak")))
 
     def test_parts_of_a_frame_add_up(self):
         """Of the golden vectors, which have everything, and of a frame of many tiles."""

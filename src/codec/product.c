@@ -76,6 +76,7 @@ struct fused {
     const struct vcl_env *env;
     const struct vcl_matrix *m;
     const struct vectors *v;
+    size_t parts;     /* jobs of a band, each with some of the vectors */
     uint64_t first;   /* band of the first job */
     uint64_t *failed; /* by job: the tile that is damaged, UINT64_MAX for none */
 };
@@ -98,20 +99,55 @@ static void multiply_stripe(const struct vectors *v, struct vcl_rect rect, uint3
     }
 }
 
+static size_t vectors_of_part(size_t n, size_t parts)
+{
+    return (size_t)vcl_round_up(vcl_ceil_div(n, parts), VCL_GROUP);
+}
+
+/* Some of the vectors, in whole groups. */
+static struct vectors part_of(const struct vectors *v, size_t part, size_t parts)
+{
+    const size_t most = vectors_of_part(v->n, parts), at = part * most;
+    struct vectors some = *v;
+    some.n = at < v->n ? (size_t)vcl_min(v->n - at, most) : 0;
+    some.x += some.n ? at * v->terms : 0;
+    some.y += some.n ? at * v->stride : 0;
+    return some;
+}
+
+/* Fewer bands than threads, or a few more, leave threads idle: then a band is decoded more than once, each time for a
+ * part of the vectors.  Decoding takes as long as multiplying by about 26 vectors (bench_product). */
+static size_t choose_parts(uint64_t bands, unsigned threads, size_t n)
+{
+    enum { DECODING = 26, MOST = 16 };
+    uint64_t least = UINT64_MAX;
+    size_t best = 1;
+    for (size_t parts = 1; parts <= MOST; parts++) {
+        const uint64_t time = vcl_ceil_div(bands * parts, threads) * (DECODING + vectors_of_part(n, parts));
+        if (time < least) {
+            least = time;
+            best = parts;
+        }
+    }
+    return best;
+}
+
 /* All tiles side by side: each output is one job's. */
 static void multiply_band(void *user, size_t job)
 {
     const struct fused *const f = user;
     const struct vcl_plan *const plan = &f->m->frame.plan;
-    for (uint64_t tile = (f->first + job) * plan->across; tile < (f->first + job + 1) * plan->across;
-         tile++) {
+    const struct vectors v = part_of(f->v, job % f->parts, f->parts);
+    const uint64_t band = f->first + job / f->parts;
+    f->failed[job] = UINT64_MAX;
+    for (uint64_t tile = band * plan->across; tile < (band + 1) * plan->across && v.n > 0; tile++) {
         const struct vcl_rect rect = vcl_plan_tile(plan, tile);
         struct vcl_lanes lanes;
         struct vcl_values values;
         struct vcl_lanes_reader reader;
         int whole = vcl_matrix_lanes(f->m, f->env->kernels, tile, &lanes, &values, &reader);
         for (uint32_t row = 0; whole && row < rect.rows; row += VCL_STRIPE_LANES)
-            multiply_stripe(f->v, rect, row, &lanes, &values, &reader);
+            multiply_stripe(&v, rect, row, &lanes, &values, &reader);
         whole = whole && vcl_lanes_close(&lanes, &reader);
         f->failed[job] = whole ? UINT64_MAX : tile;
         if (!whole)
@@ -137,10 +173,11 @@ static enum vcl_status multiply_fused(const struct vcl_env *env, const struct vc
     enum { JOBS = 64 };
     const uint64_t bands = m->frame.plan.tiles / m->frame.plan.across;
     uint64_t failed[JOBS];
-    struct fused f = { env, m, v, 0, failed };
+    struct fused f = { env, m, v, choose_parts(bands, vcl_pool_threads(env->pool), v->n), 0, failed };
+    const size_t together = JOBS / f.parts;
     enum vcl_status status = VCL_OK;
-    for (; f.first < bands && !status; f.first += JOBS) {
-        const size_t jobs = (size_t)vcl_min(bands - f.first, JOBS);
+    for (; f.first < bands && !status; f.first += together) {
+        const size_t jobs = (size_t)vcl_min(bands - f.first, together) * f.parts;
         if (is_cancelled(env))
             return vcl_env_fail(env, VCL_E_CANCELLED, "cancelled");
         vcl_pool_run(env->pool, jobs, multiply_band, &f);
@@ -320,7 +357,8 @@ static uint64_t slice_of(const struct window *w)
 static void multiply_cols(void *user, size_t job)
 {
     const struct window *const w = user;
-    const size_t line = (size_t)w->m->line, slice = (size_t)slice_of(w), end = vcl_min((job + 1) * slice, line);
+    const size_t line = (size_t)w->m->line, slice = (size_t)slice_of(w),
+                 end = vcl_min((job + 1) * slice, line);
     float panel[CHUNK * VCL_BLOCK] = { 0 };
     for (uint64_t row = w->row; row < w->row + w->rows; row += CHUNK) {
         const uint32_t rows = (uint32_t)vcl_min(w->row + w->rows - row, CHUNK);
