@@ -426,8 +426,8 @@ class Text(ModelCase):
 
     def test_broken_tokenizers(self):
         good = make_tokenizer(MERGES, ["<end>"])
-        cases = [("is missing: only byte-level", {"pre_tokenizer": None}), ("normalizer", {"normalizer": {"type": "NFKC"}}),
-                 ("pre_tokenizer.type", {"pre_tokenizer": {"type": "Metaspace"}}),
+        cases = [("decoder", {"pre_tokenizer": None}), ("normalizer", {"normalizer": {"type": "NFKC"}}),
+                 ("pre_tokenizer.type", {"pre_tokenizer": {"type": "Whitespace"}}),
                  ("missing closing", {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(a"}, "behavior": "Isolated"}}),
                  ("model.type", {"model": {**good["model"], "type": "Unigram"}}),
                  ("model.vocab", {"model": {**good["model"], "vocab": None}}),
@@ -437,7 +437,7 @@ class Text(ModelCase):
                  ("two tokens", {"model": {**good["model"], "vocab": {**good["model"]["vocab"], "zz": 65}}}),
                  ("below the model's vocabulary", {"model": {**good["model"], "vocab": {**good["model"]["vocab"], "zz": 999}}}),
                  ("added_tokens.id", {"added_tokens": [{"id": -1, "content": "x"}]}),
-                 ("added_tokens.lstrip", {"added_tokens": [{"id": 261, "content": "x", "lstrip": True}]})]
+                 ("added_tokens.single_word", {"added_tokens": [{"id": 261, "content": "x", "single_word": True}]})]
         for number, (words, change) in enumerate(cases):
             with self.subTest(words=words):
                 _, _, model = self.text_model(f"m{number}", tokenizer={**good, **change})
