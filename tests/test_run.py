@@ -74,10 +74,24 @@ def rms(x, weight, eps):
     return x * weight / np.sqrt(np.mean(x * x, axis=1, keepdims=True) + eps)
 
 
-def rope(x, theta):
+def rope_rates(half, theta, scaling=None):
+    """Radians a position.  Of Llama 3: by wavelength, as its authors have it."""
+    rates = theta ** -(np.arange(half) / half)
+    if not scaling or (kind := scaling.get("rope_type") or scaling["type"]) == "default":
+        return rates
+    if kind == "linear":
+        return rates / scaling["factor"]
+    original, low, high = (scaling[n] for n in ("original_max_position_embeddings", "low_freq_factor", "high_freq_factor"))
+    wavelength = 2 * np.pi / rates
+    smooth = (original / wavelength - low) / (high - low)
+    mixed = (1 - smooth) * rates / scaling["factor"] + smooth * rates
+    return np.where(wavelength > original / low, rates / scaling["factor"], np.where(wavelength < original / high, rates, mixed))
+
+
+def rope(x, theta, scaling=None):
     """x: (positions, heads, dim); pair (i, i + dim / 2) as a complex number, turned."""
     half = x.shape[2] // 2
-    angle = np.arange(x.shape[0])[:, None] / theta ** (np.arange(half) / half)[None, :]
+    angle = np.arange(x.shape[0])[:, None] * rope_rates(half, theta, scaling)[None, :]
     turned = (x[..., :half] + 1j * x[..., half:]) * np.exp(1j * angle)[:, None, :]
     return np.concatenate([turned.real, turned.imag], axis=2)
 
@@ -85,7 +99,7 @@ def rope(x, theta):
 def attention(x, c, w, name):
     n, d, heads = len(x), c["head_dim"], c["num_attention_heads"]
     q, k, v = ((x @ w[f"{name}self_attn.{m}_proj.weight"].T).reshape(n, -1, d) for m in "qkv")
-    q, k = rope(q, c["rope_theta"]), rope(k, c["rope_theta"])
+    q, k = (rope(x, c["rope_theta"], c.get("rope_scaling")) for x in (q, k))
     mixed = np.zeros((n, heads, d))
     for h in range(heads):
         shared = h * c["num_key_value_heads"] // heads
@@ -252,6 +266,28 @@ class Forward(ModelCase):
                     self.assertAlmostEqual(got["nll"]["mean"], mean, delta=2e-5)
                     self.assertAlmostEqual(got["nll"]["error"], error, delta=2e-5)
                     self.assertAlmostEqual(got["perplexity"]["mean"], math.exp(mean), delta=1e-4 * math.exp(mean))
+
+    def test_rope_scaling(self):
+        """In a head of 26 dimensions some pairs turn as before, some by the factor more slowly, some in between."""
+        llama3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                  "original_max_position_embeddings": 64}
+        scaled = rope_rates(13, 5000.0, llama3) * 8 / rope_rates(13, 5000.0)
+        self.assertTrue((scaled == 1).sum() > 1 and (scaled == 8).sum() > 1 and ((scaled > 1) & (scaled < 8)).sum() > 1)
+        tokens, file = self.tokens(17, 150)
+        seen = []
+        for number, scaling in enumerate((llama3, {"type": "linear", "factor": 2.5}, None)):
+            config = make_config(SHAPES[4], 150, **{"rope_scaling": scaling} if scaling else {})
+            weights = make_weights(config, 4)
+            want = np.mean([-logs[np.arange(len(t)), t] for logs, t in window_logs(config, weights, tokens, 149, 149)])
+            self.assertAlmostEqual(self.eval(self.make(str(number), config, weights), "--tokens", file)["nll"]["mean"], want,
+                                   delta=2e-5)
+            theta = config.pop("rope_theta")
+            config["rope_parameters"] = {"rope_theta": theta, "rope_type": "default", **(config.pop("rope_scaling", None) or {})}
+            if "type" not in config["rope_parameters"]:
+                self.assertAlmostEqual(self.eval(self.make(f"p{number}", config, weights), "--tokens", file)["nll"]["mean"],
+                                       want, delta=2e-5)
+            seen.append(want)
+        self.assertTrue(min(abs(a - b) for a in seen for b in seen if a != b) > 1e-3, seen)
 
     def test_baseline(self):
         config, base = self.sample(SHAPES[1])
@@ -453,7 +489,11 @@ class Text(ModelCase):
 class Refused(ModelCase):
     def test_config(self):
         config, weights = self.sample()
-        cases = [("rope_scaling", {"type": "linear", "factor": 2.0}), ("hidden_act", "gelu"), ("attention_bias", True),
+        llama3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0, "high_freq_factor": 4.0}
+        cases = [("rope_scaling.type", {"type": "dynamic", "factor": 2.0}), ("rope_scaling.rope_type", {"rope_type": "yarn"}),
+                 ("rope_scaling.factor", {"type": "linear"}), ("rope_scaling.factor", {"type": "linear", "factor": 0.5}),
+                 ("rope_scaling.original_max_position_embeddings", llama3), ("rope_scaling", "linear"),
+                 ("rope_scaling.high_freq_factor", {**llama3, "original_max_position_embeddings": 64}), ("hidden_act", "gelu"), ("attention_bias", True),
                  ("mlp_bias", True), ("model_type", "t5"), ("sliding_window", 16), ("hidden_size", 0), ("hidden_size", "16"),
                  ("num_key_value_heads", 3), ("head_dim", 7), ("vocab_size", None), ("intermediate_size", 1 << 40),
                  ("rms_norm_eps", -1), ("tie_word_embeddings", 1), ("quantization_config", {"bits": 4}),
@@ -463,6 +503,8 @@ class Refused(ModelCase):
             with self.subTest(name=name, value=value):
                 model = self.make(f"m{number}", {**config, name.split(".")[0]: value}, weights)
                 self.refuse(FAILED, f"field '{name}'", "eval", model, "--tokens", file)
+        both = self.make("both", {**config, "rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": {}}, weights)
+        self.refuse(FAILED, "field 'rope_parameters' is there beside rope_scaling", "eval", both, "--tokens", file)
 
     def test_accepted(self):
         config, weights = self.sample(rope_scaling={"rope_type": "default"}, sliding_window=None)
