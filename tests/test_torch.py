@@ -13,11 +13,9 @@ import unittest
 import numpy as np
 
 from driver import ROOT
-from test_run import DATA, SHAPES, ModelCase, make_config, make_gpt2, make_neox, make_weights
+from test_run import DATA, LLAMA3, SHAPES, ModelCase, make_config, make_gpt2, make_neox, make_weights
 
 PROBE = os.environ.get("VCLLM_PROBE", str(ROOT / "build" / "probe"))
-LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-          "original_max_position_embeddings": 64}
 
 try:
     import torch
