@@ -129,11 +129,11 @@ static enum vcl_status load_words(struct vcl_tokenizer *t, struct vcl_error *err
     make_alphabet(alphabet);
     json_object_foreach(t->words, word, value)
     {
-        struct vcl_piece *piece = &t->pieces[json_integer_value(value)];
         status = check_number(t, word, value, error);
-        if (status == VCL_OK && !t->bytes_only)
+        struct vcl_piece *piece = status == VCL_OK ? &t->pieces[json_integer_value(value)] : NULL;
+        if (piece && !t->bytes_only)
             status = spell_characters(t, word, piece, error);
-        else if (status == VCL_OK && !spell_letters(alphabet, word, piece))
+        else if (piece && !spell_letters(alphabet, word, piece))
             status = vcl_fault_memory(error);
         if (status != VCL_OK)
             return status;
