@@ -1,12 +1,14 @@
-/* evaluate.c - the verb eval: perplexity of a model on a text, and what was lost against a baseline. */
+/* evaluate.c - the verb eval: perplexity of a model on a text, and what was lost against a baseline; or, by
+ * choices.c, its answers to questions. */
 #include <math.h>
 #include <stdlib.h>
 
+#include "choices.h"
 #include "eval.h"
 #include "language.h"
 
 static const char HELP[] =
-    "usage: vcllm eval MODEL --text FILE|--tokens FILE [--baseline MODEL2] [options]\n"
+    "usage: vcllm eval MODEL --text FILE|--tokens FILE|--choices FILE [--baseline MODEL2] [options]\n"
     "\n"
     "Perplexity of a model, compressed or not, on a text, with its standard error.  Against a baseline, the\n"
     "model it was made from, also: the paired difference, the Kullback-Leibler divergence of its "
@@ -17,12 +19,18 @@ static const char HELP[] =
     "windows, each from an empty context; a window of the default stride counts all its predictions.  "
     "Standard\n"
     "errors take the windows as the sample.  Figures are the same for any number of threads.\n"
+    "With --choices instead: how often the model finds the right one of several choices the likeliest, by\n"
+    "likelihood alone and by likelihood a byte.\n"
     "\n"
     "  vcllm eval my-model-3bit --text book.txt --baseline my-model\n"
     "  vcllm eval my-model --tokens book.u16 --context 512 --windows 40\n"
+    "  vcllm eval my-model-3bit --choices arc-easy.jsonl --baseline my-model\n"
     "\n"
     "  --text FILE          UTF-8, encoded by the model's tokenizer.json\n"
     "  --tokens FILE        tokens, little-endian: FILE.u16 or FILE.u32\n"
+    "  --choices FILE       a JSON object a line: \"context\", a text; \"choices\", texts to put behind it "
+    "as they\n"
+    "                       are; \"answer\", the number of the right one, from 0\n"
     "  --baseline MODEL2    a model of the same vocabulary\n"
     "  --context N          tokens a window reads (default: the model's context)\n"
     "  --stride N           from window to window (default: the context); a later window counts its last N\n"
@@ -39,7 +47,8 @@ static const char HELP[] =
     "            130 interrupted.\n";
 
 static int run(int argc, char **argv);
-const struct vcl_verb vcl_verb_eval = { "eval", "perplexity of a model on a text", HELP, run };
+const struct vcl_verb vcl_verb_eval = { "eval", "perplexity of a model on a text, or its answers", HELP,
+                                        run };
 
 /* What it took. */
 struct cost {
@@ -49,7 +58,7 @@ struct cost {
 };
 
 struct settings {
-    const char *text, *tokens, *baseline;
+    const char *text, *tokens, *choices, *baseline;
     int context, stride, windows, jobs, json, quiet;
     uint64_t memory;
 };
@@ -167,23 +176,18 @@ static int evaluate(const struct settings *s, const struct vcl_network *network,
                             : vcl_tell(status, "%s: %s", s->text ? s->text : s->tokens, error.text);
 }
 
-/* Opens what is needed, evaluates, closes. */
-static int evaluate_models(const char *model, const struct settings *s, struct vcl_team *team)
+static int evaluate_text(const char *model, const struct settings *s, const struct vcl_network *network,
+                         const struct vcl_network *baseline)
 {
-    struct vcl_network network = { 0 }, baseline = { 0 };
     struct vcl_eval result = { 0 };
-    struct cost cost = { .network = &network };
     uint32_t *tokens = NULL;
     size_t count = 0;
-    int code = vcl_cli_network(model, team, s->memory, &network);
-    if (!code)
-        code = s->text ? vcl_cli_read_text(s->text, model, &network, &tokens, &count)
+    struct cost cost = { .network = network };
+    int code = s->text ? vcl_cli_read_text(s->text, model, network, &tokens, &count)
                        : vcl_cli_read_tokens(s->tokens, &tokens, &count);
-    if (!code && s->baseline)
-        code = vcl_cli_network(s->baseline, team, s->memory, &baseline);
     const double start = vcl_seconds();
     if (!code)
-        code = evaluate(s, &network, s->baseline ? &baseline : NULL, tokens, count, &result);
+        code = evaluate(s, network, baseline, tokens, count, &result);
     cost.seconds = vcl_seconds() - start;
     cost.read = result.windows * result.context;
     if (!code && s->json)
@@ -193,6 +197,21 @@ static int evaluate_models(const char *model, const struct settings *s, struct v
         note_cost(&cost);
     }
     free(tokens);
+    return code;
+}
+
+/* Opens what is needed, evaluates, closes. */
+static int evaluate_models(const char *model, const struct settings *s, struct vcl_team *team)
+{
+    struct vcl_network network = { 0 }, baseline = { 0 };
+    const struct vcl_network *other = s->baseline ? &baseline : NULL;
+    const struct vcl_cli_choices choices = { s->choices, model, s->baseline, s->json };
+    int code = vcl_cli_network(model, team, s->memory, &network);
+    if (!code && s->baseline)
+        code = vcl_cli_network(s->baseline, team, s->memory, &baseline);
+    if (!code)
+        code = s->choices ? vcl_cli_eval_choices(&choices, &network, other)
+                          : evaluate_text(model, s, &network, other);
     vcl_network_close(&network);
     vcl_network_close(&baseline);
     return code;
@@ -207,6 +226,7 @@ static int run(int argc, char **argv)
     const struct vcl_option options[] = {
         { "text", 0, VCL_OPTION_TEXT, &s.text, 0, 0, NULL, NULL },
         { "tokens", 0, VCL_OPTION_TEXT, &s.tokens, 0, 0, NULL, NULL },
+        { "choices", 0, VCL_OPTION_TEXT, &s.choices, 0, 0, NULL, NULL },
         { "baseline", 0, VCL_OPTION_TEXT, &s.baseline, 0, 0, NULL, NULL },
         { "context", 0, VCL_OPTION_INTEGER, &s.context, 1, 1 << 24, NULL, NULL },
         { "stride", 0, VCL_OPTION_INTEGER, &s.stride, 1, 1 << 24, NULL, NULL },
@@ -219,8 +239,11 @@ static int run(int argc, char **argv)
     };
     int code = vcl_cli_parse(&vcl_verb_eval, options, argc, argv, 1, 1, &operands, &count);
     vcl_set_quiet(s.quiet);
-    if (!code && !s.text == !s.tokens)
-        code = vcl_tell(VCL_E_ARGUMENT, "eval takes either --text or --tokens; see 'vcllm eval --help'");
+    if (!code && !!s.text + !!s.tokens + !!s.choices != 1)
+        code = vcl_tell(VCL_E_ARGUMENT,
+                        "eval takes one of --text, --tokens and --choices; see 'vcllm eval --help'");
+    if (!code && s.choices && (s.context || s.stride || s.windows))
+        code = vcl_tell(VCL_E_ARGUMENT, "--context, --stride and --windows are of texts, not of --choices");
     if (!code)
         code = vcl_cli_team(s.jobs, &team);
     if (code)

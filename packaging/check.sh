@@ -15,8 +15,8 @@ run "$build" .
 compile "$build-sanitize" address,undefined,float-cast-overflow
 run "$build-sanitize" .
 compile "$build-thread" thread
-threaded='^test_(base|frame|model|writer)$'
-[ -z "$VCLLM_LONG" ] || threaded='^test_(base|frame|lossless|model|roundtrip|safetensors|stages|trellis|writer)$'
+threaded='^test_(base|frame|model|run_py|writer)$'
+[ -z "$VCLLM_LONG" ] || threaded='^test_(base|frame|lossless|model|roundtrip|run_py|safetensors|stages|trellis|writer)$'
 run "$build-thread" "$threaded"
 sh packaging/fuzz.sh "$build-fuzz" "$jobs" "$seconds"
 sh packaging/memory.sh "$build" "$jobs"

@@ -21,10 +21,12 @@ cmake --build "$build" -j "$jobs" >/dev/null
 LSAN_OPTIONS=suppressions=$PWD/tests/lsan.supp:print_suppressions=0 VCLLM_MODULE_DIR=$build
 export LSAN_OPTIONS VCLLM_MODULE_DIR
 python3 fuzz/seeds.py "$build/seeds"
+/usr/bin/python3 -B fuzz/seeds_text.py "$build/seeds-text"
 for fuzzer in "$build"/fuzz_*; do
     name=$(basename "$fuzzer")
     seeds=tests/vectors
     [ "$name" = fuzz_roundtrip ] && seeds=$build/seeds
+    [ "$name" = fuzz_text ] && seeds=$build/seeds-text
     mkdir -p "$build/corpus/$name"
     echo "$name: $seconds seconds"
     if ! "$fuzzer" -max_total_time="$seconds" -timeout=60 -artifact_prefix="$build/" "$build/corpus/$name" "$seeds" \

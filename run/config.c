@@ -34,26 +34,60 @@ static void read_shape(struct vcl_fields *fields, struct vcl_config *config)
         vcl_field_fault(fields, "head_dim", "is odd, which rotary positions cannot be");
 }
 
-/* Plain rotary positions only.  transformers 5 writes an object rope_parameters in place of two fields. */
-static void read_rope(struct vcl_fields *fields, struct vcl_config *config)
+/* Llama 3.1's: between the two wavelengths original / low and original / high the factor comes in by and by. */
+static void read_llama3(struct vcl_fields *rope, struct vcl_config *config)
+{
+    config->rope_scaling = VCL_ROPE_LLAMA3;
+    config->rope_low = vcl_field_real(rope, "low_freq_factor", 1e-6, 1e6, 0);
+    config->rope_high = vcl_field_real(rope, "high_freq_factor", 1e-6, 1e6, 0);
+    config->rope_original =
+        (double)vcl_field_size(rope, "original_max_position_embeddings", 1, MOST_CONTEXT, 0);
+    if (config->rope_high <= config->rope_low)
+        vcl_field_fault(rope, "high_freq_factor", "is not above low_freq_factor");
+}
+
+/* The type and its numbers; older files call it "type".  Those that depend on the length of the text (dynamic), or
+ * change attention besides (yarn, longrope), are refused. */
+static void read_scaling(struct vcl_fields *rope, struct vcl_config *config)
+{
+    const char *name = vcl_field(rope, "rope_type") ? "rope_type" : "type";
+    const char *type = vcl_field_text(rope, name, "default");
+    if (!type || strcmp(type, "default") == 0)
+        return;
+    if (strcmp(type, "linear") && strcmp(type, "llama3")) {
+        vcl_field_refuse(rope, name);
+        return;
+    }
+    config->rope_scaling = VCL_ROPE_LINEAR;
+    config->rope_factor = vcl_field_real(rope, "factor", 1, 1e6, 0);
+    if (strcmp(type, "llama3") == 0)
+        read_llama3(rope, config);
+}
+
+static void read_rope_object(struct vcl_fields *fields, const char *name, const char *prefix,
+                             struct vcl_config *config)
 {
     struct vcl_fields rope = *fields;
-    json_t *scaling = vcl_field(fields, "rope_scaling"), *parameters = vcl_field(fields, "rope_parameters");
-    config->rope_theta = vcl_field_real(fields, "rope_theta", 1, 1e12, 1e4);
-    if (scaling
-        && strcmp(vcl_field_text(&(struct vcl_fields){ .object = scaling, .file = "", .prefix = "" },
-                                 "rope_type", ""),
-                  "default"))
-        vcl_field_refuse(fields, "rope_scaling");
-    if (!parameters || fields->status != VCL_OK)
+    rope.object = vcl_field(fields, name);
+    rope.prefix = prefix;
+    if (!rope.object || fields->status != VCL_OK)
         return;
-    rope.object = parameters;
-    rope.prefix = "rope_parameters.";
+    if (!json_is_object(rope.object))
+        vcl_field_fault(fields, name, "is no object");
+    else if (config->rope_scaling != VCL_ROPE_PLAIN)
+        vcl_field_fault(fields, name, "is there beside rope_scaling");
     config->rope_theta = vcl_field_real(&rope, "rope_theta", 1, 1e12, config->rope_theta);
-    const char *type = vcl_field_text(&rope, "rope_type", "default");
-    if (type && strcmp(type, "default"))
-        vcl_field_refuse(&rope, "rope_type");
-    fields->status = rope.status;
+    read_scaling(&rope, config);
+    if (fields->status == VCL_OK)
+        fields->status = rope.status;
+}
+
+/* transformers 5 writes an object rope_parameters in place of rope_theta and rope_scaling. */
+static void read_rope(struct vcl_fields *fields, struct vcl_config *config)
+{
+    config->rope_theta = vcl_field_real(fields, "rope_theta", 1, 1e12, 1e4);
+    read_rope_object(fields, "rope_scaling", "rope_scaling.", config);
+    read_rope_object(fields, "rope_parameters", "rope_parameters.", config);
 }
 
 /* Where the window is as long as the context it is none. */

@@ -6,6 +6,8 @@
 
 enum { VCL_MAX_EOS = 8 };
 
+enum vcl_rope_scaling { VCL_ROPE_PLAIN, VCL_ROPE_LINEAR, VCL_ROPE_LLAMA3 };
+
 enum vcl_family { VCL_LLAMA, VCL_GPT2, VCL_NEOX };
 
 struct vcl_config {
@@ -13,6 +15,8 @@ struct vcl_config {
     size_t layers, width, heads, kv_heads, head_dim, ffn, vocab;
     size_t context; /* most positions */
     double norm_eps, rope_theta;
+    enum vcl_rope_scaling rope_scaling;
+    double rope_factor, rope_low, rope_high, rope_original; /* as config.json has them; 0 where not needed */
     size_t rotary; /* dimensions of a head that are turned by its position; 0: positions are embedded */
     int tied;      /* the head is the embedding */
     int parallel;  /* attention and MLP read the same sum and are added to it together */

@@ -62,6 +62,12 @@ static double log_sum(const float *logits, size_t n, size_t *likeliest)
     return (double)logits[most] + log(sum);
 }
 
+double vcl_eval_nll(const float *logits, size_t n, uint32_t target)
+{
+    size_t likeliest;
+    return log_sum(logits, n, &likeliest) - (double)logits[target];
+}
+
 void vcl_score(const float *model, const float *baseline, size_t n, uint32_t target, struct vcl_score *score)
 {
     size_t top, base_top;

@@ -48,4 +48,7 @@ enum vcl_status vcl_eval_run(const struct vcl_network *network, const struct vcl
                              const uint32_t *tokens, size_t count, const struct vcl_eval_options *options,
                              struct vcl_eval *result, struct vcl_error *error);
 
+/* Nats of one prediction: -log of the softmax of n logits at the target. */
+double vcl_eval_nll(const float *logits, size_t n, uint32_t target);
+
 #endif

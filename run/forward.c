@@ -33,11 +33,25 @@ static size_t lane_floats(const struct vcl_forward *f)
 
 /* ---- creation -------------------------------------------------------------------------------- */
 
+/* Radians a position of pair i of `half`.  Llama 3 divides the rate of long waves by the factor, leaves short ones
+ * and mixes the two between. */
+static double rotation_rate(const struct vcl_config *c, size_t i, size_t half)
+{
+    const double rate = pow(c->rope_theta, -(double)i / (double)half), slow = rate / c->rope_factor;
+    if (c->rope_scaling == VCL_ROPE_PLAIN)
+        return rate;
+    if (c->rope_scaling == VCL_ROPE_LINEAR)
+        return slow;
+    const double turns = c->rope_original * rate / 6.283185307179586; /* in the context it was trained on */
+    const double share = (turns - c->rope_low) / (c->rope_high - c->rope_low);
+    return share <= 0 ? slow : share >= 1 ? rate : (1 - share) * slow + share * rate;
+}
+
 static void make_rotations(struct vcl_forward *f)
 {
     const size_t half = f->network->config.rotary / 2;
     for (size_t i = 0; i < half; i++) {
-        const double rate = pow(f->network->config.rope_theta, -(double)i / (double)half);
+        const double rate = rotation_rate(&f->network->config, i, half);
         for (size_t p = 0; p < f->kv.positions; p++) {
             f->cosine[p * half + i] = (float)cos((double)p * rate);
             f->sine[p * half + i] = (float)sin((double)p * rate);

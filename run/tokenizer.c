@@ -1,4 +1,5 @@
-/* tokenizer.c - text to tokens: added tokens first, what is between them split into words, words merged. */
+/* tokenizer.c - text to tokens: added tokens first, what is between them rewritten and split into words, words
+ * merged. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,6 +25,13 @@ enum vcl_status vcl_tokenizer_open(const char *folder, size_t vocab, struct vcl_
     return status;
 }
 
+static void free_added(struct vcl_added_list *list)
+{
+    for (size_t i = 0; i < list->count; i++)
+        free(list->items[i].text);
+    free(list->items);
+}
+
 void vcl_tokenizer_close(struct vcl_tokenizer *t)
 {
     if (!t)
@@ -31,7 +39,8 @@ void vcl_tokenizer_close(struct vcl_tokenizer *t)
     for (size_t i = 0; i < t->vocab; i++)
         free(t->pieces[i].bytes);
     free(t->pieces);
-    free(t->added);
+    free_added(&t->added);
+    free_added(&t->normalized);
     vcl_bpe_destroy(t->bpe);
     vcl_split_destroy(t->split);
     json_decref(t->root);
@@ -81,7 +90,7 @@ struct encoding {
     struct vcl_bpe_space space;
     uint32_t *tokens;
     size_t count, room;
-    char *word; /* in the byte alphabet */
+    char *word; /* in the byte alphabet, where words are looked up whole */
     size_t word_room;
 };
 
@@ -107,8 +116,8 @@ static enum vcl_status append(struct encoding *e, const uint32_t *tokens, size_t
     return VCL_OK;
 }
 
-/* The number of the token that the word is, -1 if it is none. */
-static long find_whole(struct encoding *e, const char *text, size_t n)
+/* The number of the token that these bytes are in the byte alphabet, -1 if they are none. */
+static long find_letters(struct encoding *e, const char *text, size_t n)
 {
     size_t at = 0;
     if (2 * n + 1 > e->word_room) {
@@ -121,9 +130,46 @@ static long find_whole(struct encoding *e, const char *text, size_t n)
     for (size_t i = 0; i < n; i++)
         for (const char *c = e->t->letters[(unsigned char)text[i]]; *c; c++)
             e->word[at++] = *c;
-    e->word[at] = '\0';
-    const json_t *value = json_object_get(e->t->words, e->word);
+    const json_t *value = json_object_getn(e->t->words, e->word, at);
     return value ? (long)json_integer_value(value) : -1;
+}
+
+static long find_characters(const struct encoding *e, const char *text, size_t n)
+{
+    const json_t *value = json_object_getn(e->t->words, text, n);
+    return value ? (long)json_integer_value(value) : -1;
+}
+
+static long find_whole(struct encoding *e, const char *text, size_t n)
+{
+    return e->t->bytes_only ? find_letters(e, text, n) : find_characters(e, text, n);
+}
+
+static size_t spell_bytes(const struct vcl_tokenizer *t, const char *text, size_t n, uint32_t *tokens)
+{
+    for (size_t i = 0; i < n; i++)
+        tokens[i] = t->bytes[(unsigned char)text[i]];
+    return n;
+}
+
+/* A token for each character: n at most. */
+static size_t spell_characters(const struct encoding *e, const char *text, size_t n, uint32_t *tokens)
+{
+    const struct vcl_tokenizer *t = e->t;
+    size_t count = 0, length;
+    int unknown = 0; /* the last one */
+    for (size_t at = 0; at < n; at += length) {
+        length = character((const unsigned char *)text + at, n - at);
+        const long token = find_characters(e, text + at, length);
+        if (token >= 0)
+            tokens[count++] = (uint32_t)token;
+        else if (t->fallback)
+            count += spell_bytes(t, text + at, length, tokens + count);
+        else if (!unknown || !t->fuse_unknown)
+            tokens[count++] = t->unknown;
+        unknown = token < 0;
+    }
+    return count;
 }
 
 static enum vcl_status encode_word(void *user, const char *text, size_t n, struct vcl_error *error)
@@ -134,76 +180,143 @@ static enum vcl_status encode_word(void *user, const char *text, size_t n, struc
         return append(e, &(uint32_t){ (uint32_t)whole }, 1, error);
     if (!make_room(e, n))
         return vcl_fault_memory(error);
-    for (size_t i = 0; i < n; i++)
-        e->tokens[e->count + i] = e->t->bytes[(unsigned char)text[i]];
-    const size_t left = vcl_bpe_merge(e->t->bpe, &e->space, e->tokens + e->count, n);
+    uint32_t *tokens = e->tokens + e->count;
+    const size_t letters =
+        e->t->bytes_only ? spell_bytes(e->t, text, n, tokens) : spell_characters(e, text, n, tokens);
+    const size_t left = vcl_bpe_merge(e->t->bpe, &e->space, tokens, letters);
     if (left == SIZE_MAX)
         return vcl_fault_memory(error);
     e->count += left;
     return VCL_OK;
 }
 
-/* Text without added tokens. */
-static enum vcl_status encode_plain(struct encoding *e, const char *text, size_t n, struct vcl_error *error)
-{
-    const struct vcl_split_call call = { encode_word, e };
-    if (!e->t->prefix_space || n == 0 || *text == ' ')
-        return vcl_split_run(e->t->split, text, n, &call, error);
-    char *spaced = malloc(n + 1);
-    if (!spaced)
-        return vcl_fault_memory(error);
-    *spaced = ' ';
-    memcpy(spaced + 1, text, n);
-    const enum vcl_status status = vcl_split_run(e->t->split, spaced, n + 1, &call, error);
-    free(spaced);
-    return status;
-}
+/* ---- added tokens ---------------------------------------------------------------------------- */
 
 /* The longest added token that the text begins with; NULL: none. */
-static const struct vcl_piece *find_added(const struct vcl_tokenizer *t, const char *text, size_t n,
-                                          uint32_t *token)
+static const struct vcl_added *find_added(const struct vcl_added_list *list, const char *text, size_t n)
 {
     const unsigned first = (unsigned char)*text;
-    const struct vcl_piece *longest = NULL;
-    for (size_t i = t->first[first]; i < t->first[first + 1]; i++) {
-        const struct vcl_piece *piece = &t->pieces[t->added[i]];
-        if (piece->n <= n && memcmp(piece->bytes, text, piece->n) == 0
-            && (!longest || piece->n > longest->n)) {
-            longest = piece;
-            *token = t->added[i];
-        }
+    const struct vcl_added *longest = NULL;
+    for (size_t i = list->first[first]; i < list->first[first + 1]; i++) {
+        const struct vcl_added *added = &list->items[i];
+        if (added->n <= n && memcmp(added->text, text, added->n) == 0 && (!longest || added->n > longest->n))
+            longest = added;
     }
     return longest;
 }
 
-static enum vcl_status encode_text(struct encoding *e, const char *text, size_t n, struct vcl_error *error)
+/* Length of the white space character (Unicode's) at c, of which n bytes are there; 0: another. */
+static size_t white_space(const char *c, size_t n)
+{
+    static const char *const wide[] = { "\xC2\x85",     "\xC2\xA0",     "\xE1\x9A\x80", "\xE2\x80\xA8",
+                                        "\xE2\x80\xA9", "\xE2\x80\xAF", "\xE2\x81\x9F", "\xE3\x80\x80" };
+    if (n >= 1 && (*c == ' ' || (*c >= '\t' && *c <= '\r')))
+        return 1;
+    for (size_t i = 0; i < sizeof wide / sizeof *wide; i++)
+        if (n >= strlen(wide[i]) && memcmp(c, wide[i], strlen(wide[i])) == 0)
+            return strlen(wide[i]);
+    return n >= 3 && memcmp(c, "\xE2\x80", 2) == 0 && (unsigned char)c[2] <= 0x8A ? 3 : 0;
+}
+
+static size_t skip_space(const char *text, size_t at, size_t n)
+{
+    size_t length;
+    while ((length = white_space(text + at, n - at)) != 0)
+        at += length;
+    return at;
+}
+
+/* Length of the white space character that ends at `at`; 0: another. */
+static size_t white_space_before(const char *text, size_t from, size_t at)
+{
+    for (size_t length = 1; length <= 3 && length <= at - from; length++)
+        if (white_space(text + at - length, length) == length)
+            return length;
+    return 0;
+}
+
+/* Not beyond `from`, even where that is behind `at`. */
+static size_t skip_space_back(const char *text, size_t from, size_t at)
+{
+    size_t length;
+    while (at > from && (length = white_space_before(text, from, at)) != 0)
+        at -= length;
+    return at > from ? at : from;
+}
+
+/* What becomes of a text between added tokens; first: it begins the whole. */
+struct between {
+    enum vcl_status (*encode)(struct encoding *e, const char *text, size_t n, int first,
+                              struct vcl_error *error);
+};
+
+/* Added tokens of the list become one token each; one that takes along nothing but white space that is taken
+ * already becomes none. */
+static enum vcl_status cut_added(struct encoding *e, const struct vcl_added_list *list,
+                                 const struct between *between, const char *text, size_t n, int first,
+                                 struct vcl_error *error)
 {
     size_t from = 0;
     enum vcl_status status = VCL_OK;
     for (size_t at = 0; at < n && status == VCL_OK;) {
-        uint32_t token;
-        const struct vcl_piece *piece = find_added(e->t, text + at, n - at, &token);
-        if (!piece) {
+        const struct vcl_added *added = find_added(list, text + at, n - at);
+        if (!added) {
             at++;
             continue;
         }
-        status = encode_plain(e, text + from, at - from, error);
-        if (status == VCL_OK)
-            status = append(e, &token, 1, error);
-        at = from = at + piece->n;
+        const size_t start = added->strip_left ? skip_space_back(text, from, at) : at;
+        if (start > from)
+            status = between->encode(e, text + from, start - from, first && from == 0, error);
+        at += added->n;
+        if (!added->strip_right)
+            from = at;
+        else if (from <= at) /* else it is in white space that ends at `from` */
+            from = skip_space(text, at, n);
+        if (status == VCL_OK && start < from)
+            status = append(e, &added->token, 1, error);
     }
-    return status == VCL_OK ? encode_plain(e, text + from, n - from, error) : status;
+    return status == VCL_OK && from < n ? between->encode(e, text + from, n - from, first && from == 0, error)
+                                        : status;
+}
+
+/* Without added tokens: cut into words. */
+static enum vcl_status encode_plain(struct encoding *e, const char *text, size_t n, int first,
+                                    struct vcl_error *error)
+{
+    const struct vcl_split_call call = { encode_word, e };
+    char *changed;
+    enum vcl_status status = vcl_rewrite_run(&e->t->prefix, text, n, first, &changed, &n, error);
+    if (status != VCL_OK)
+        return status;
+    status = vcl_split_run(e->t->split, changed, n, &call, error);
+    free(changed);
+    return status;
+}
+
+/* Without the added tokens that are looked for in the text as it is. */
+static enum vcl_status encode_section(struct encoding *e, const char *text, size_t n, int first,
+                                      struct vcl_error *error)
+{
+    static const struct between plain = { encode_plain };
+    char *changed;
+    enum vcl_status status = vcl_rewrite_run(&e->t->normalizer, text, n, first, &changed, &n, error);
+    if (status != VCL_OK)
+        return status;
+    status = cut_added(e, &e->t->normalized, &plain, changed, n, first, error);
+    free(changed);
+    return status;
 }
 
 enum vcl_status vcl_tokenizer_encode(const struct vcl_tokenizer *t, const char *text, size_t n,
                                      uint32_t **tokens, size_t *count, struct vcl_error *error)
 {
+    static const struct between section = { encode_section };
     struct encoding e = { .t = t };
     enum vcl_status status = check_utf8(text, n, error);
     if (status == VCL_OK)
         status = append(&e, t->before, t->before_count, error);
     if (status == VCL_OK)
-        status = encode_text(&e, text, n, error);
+        status = cut_added(&e, &t->added, &section, text, n, 1, error);
     if (status == VCL_OK)
         status = append(&e, t->after, t->after_count, error);
     vcl_bpe_release(&e.space);

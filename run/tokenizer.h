@@ -6,7 +6,8 @@
 
 struct vcl_tokenizer;
 
-/* Reads FOLDER/tokenizer.json: byte-level BPE whose parts are all known (VCL_E_FORMAT names one that is not).
+/* Reads FOLDER/tokenizer.json: a BPE, of bytes or of characters (as SentencePiece makes), whose parts are all
+ * known (VCL_E_FORMAT names one that is not).
  * vocab: how many tokens the model has.  VCL_E_CODEC where this build has no PCRE2. */
 enum vcl_status vcl_tokenizer_open(const char *folder, size_t vocab, struct vcl_tokenizer **tokenizer,
                                    struct vcl_error *error);

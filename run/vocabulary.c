@@ -1,17 +1,15 @@
-/* vocabulary.c - tokenizer.json of a byte-level BPE to tables.
+/* vocabulary.c - tokenizer.json of a BPE, of bytes or of characters, to tables.
  *
  * Every part of the file that changes which tokens come out is either understood or refused by name. */
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "pipeline.h"
 #include "vocabulary.h"
 
 /* A large vocabulary's file has 10 to 40 MB. */
 enum { FILE_LIMIT = 256 << 20 };
-
-/* GPT-2's: contractions, letters, digits, others, each with a space before; spaces. */
-static const char GPT2_PATTERN[] =
-    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
 static enum vcl_status fail(struct vcl_tokenizer *t, struct vcl_error *error, const char *what)
 {
@@ -59,7 +57,7 @@ static void make_alphabet(int16_t alphabet[2048])
 }
 
 /* A token's bytes.  One with other characters keeps its text: only an added token has such. */
-static int spell(const int16_t *alphabet, const char *word, struct vcl_piece *piece)
+static int spell_letters(const int16_t *alphabet, const char *word, struct vcl_piece *piece)
 {
     const unsigned char *c = (const unsigned char *)word;
     piece->n = strlen(word);
@@ -96,29 +94,78 @@ static enum vcl_status check_number(struct vcl_tokenizer *t, const char *word, c
     return VCL_OK;
 }
 
+/* <0x41>: the byte; -1: none. */
+static int byte_of(const char *text, size_t n)
+{
+    const char digits[3] = { n == 6 ? text[3] : 0, n == 6 ? text[4] : 0 };
+    if (n != 6 || memcmp(text, "<0x", 3) || text[5] != '>' || !isxdigit((unsigned char)digits[0])
+        || !isxdigit((unsigned char)digits[1]))
+        return -1;
+    return (int)strtol(digits, NULL, 16);
+}
+
+static enum vcl_status spell_characters(const struct vcl_tokenizer *t, const char *word,
+                                        struct vcl_piece *piece, struct vcl_error *error)
+{
+    struct vcl_error why = { 0 };
+    const enum vcl_status status =
+        vcl_rewrite_run(&t->decoder, word, strlen(word), 0, &piece->bytes, &piece->n, &why);
+    if (status != VCL_OK)
+        return vcl_fault(error, status, "%s: field 'decoder': token '%.64s' %s", t->file, word, why.text);
+    const int byte = t->byte_pieces ? byte_of(piece->bytes, piece->n) : -1;
+    if (byte >= 0) {
+        *piece->bytes = (char)byte;
+        piece->n = 1;
+    }
+    return VCL_OK;
+}
+
 static enum vcl_status load_words(struct vcl_tokenizer *t, struct vcl_error *error)
 {
     int16_t alphabet[2048];
     const char *word;
     json_t *value;
+    enum vcl_status status = VCL_OK;
     make_alphabet(alphabet);
     json_object_foreach(t->words, word, value)
     {
-        const enum vcl_status status = check_number(t, word, value, error);
+        status = check_number(t, word, value, error);
+        struct vcl_piece *piece = status == VCL_OK ? &t->pieces[json_integer_value(value)] : NULL;
+        if (piece && !t->bytes_only)
+            status = spell_characters(t, word, piece, error);
+        else if (piece && !spell_letters(alphabet, word, piece))
+            status = vcl_fault_memory(error);
         if (status != VCL_OK)
             return status;
-        if (!spell(alphabet, word, &t->pieces[json_integer_value(value)]))
-            return vcl_fault_memory(error);
     }
+    return VCL_OK;
+}
+
+/* The token of each byte: a letter, or <0x41>. */
+static enum vcl_status find_bytes(struct vcl_tokenizer *t, struct vcl_error *error)
+{
+    char word[8];
     for (unsigned b = 0; b < 256; b++) {
         write_letter(letter_of(b), t->letters[b]);
-        value = json_object_get(t->words, t->letters[b]);
+        snprintf(word, sizeof word, "<0x%02X>", b);
+        const json_t *value = json_object_get(t->words, t->bytes_only ? t->letters[b] : word);
         if (!value)
             return vcl_fault(error, VCL_E_FORMAT, "%s: model.vocab has no token for the byte 0x%02X", t->file,
                              b);
         t->bytes[b] = (uint32_t)json_integer_value(value);
     }
     return VCL_OK;
+}
+
+/* What becomes of characters that are no token: none may be lost. */
+static void find_unknown(struct vcl_tokenizer *t, struct vcl_fields *model)
+{
+    const char *name = vcl_field_text(model, "unk_token", "");
+    const json_t *value = name ? json_object_get(t->words, name) : NULL;
+    t->fuse_unknown = vcl_field_flag(model, "fuse_unk", 0);
+    t->unknown = (uint32_t)json_integer_value(value);
+    if (!value)
+        vcl_field_fault(model, "unk_token", "is no token of model.vocab, and byte_fallback is false");
 }
 
 /* "left right" or ["left", "right"]; 0 where it is neither, or one of the three tokens is missing. */
@@ -128,7 +175,8 @@ static int find_merge(const struct vcl_tokenizer *t, const json_t *item, char *t
     const char *both = json_string_value(item), *space = both ? strchr(both, ' ') : NULL;
     const char *left = both ? both : json_string_value(json_array_get(item, 0));
     const char *right = space ? space + 1 : json_string_value(json_array_get(item, 1));
-    if (!left || !right || (json_is_array(item) && json_array_size(item) != 2))
+    if (!left || !right || (json_is_array(item) && json_array_size(item) != 2)
+        || (space && strchr(right, ' ')))
         return 0;
     const size_t n = space ? (size_t)(space - left) : strlen(left);
     const char *const starts[3] = { left, right, NULL };
@@ -171,193 +219,119 @@ static enum vcl_status load_merges(struct vcl_tokenizer *t, const json_t *merges
 
 static enum vcl_status load_model(struct vcl_tokenizer *t, json_t *model, struct vcl_error *error)
 {
-    static const char *const refused[] = { "dropout", "byte_fallback", "fuse_unk" };
     static const char *const affixes[] = { "continuing_subword_prefix", "end_of_word_suffix" };
     struct vcl_fields fields = fields_of(t, model, "model.", error);
     const char *type = vcl_field_text(&fields, "type", "BPE");
     if (type && strcmp(type, "BPE"))
         vcl_field_refuse(&fields, "type");
-    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
-        vcl_field_refuse(&fields, refused[i]);
+    vcl_field_refuse(&fields, "dropout");
     for (size_t i = 0; i < sizeof affixes / sizeof *affixes; i++) {
         const char *affix = vcl_field_text(&fields, affixes[i], "");
         if (affix && *affix)
             vcl_field_refuse(&fields, affixes[i]);
     }
     t->whole_words = vcl_field_flag(&fields, "ignore_merges", 0);
+    t->fallback = vcl_field_flag(&fields, "byte_fallback", 0);
     t->words = vcl_field(&fields, "vocab");
     if (!json_is_object(t->words))
         vcl_field_fault(&fields, "vocab", "is no object");
     if (fields.status == VCL_OK)
         fields.status = load_words(t, error);
+    if (fields.status == VCL_OK && (t->bytes_only || t->fallback))
+        fields.status = find_bytes(t, error);
+    else if (fields.status == VCL_OK)
+        find_unknown(t, &fields);
     return fields.status == VCL_OK ? load_merges(t, vcl_field(&fields, "merges"), error) : fields.status;
 }
 
 /* ---- added tokens ---------------------------------------------------------------------------- */
 
+static void check_added(const struct vcl_tokenizer *t, struct vcl_fields *fields, const char *content,
+                        size_t number)
+{
+    const json_t *word = content ? json_object_get(t->words, content) : NULL;
+    vcl_field_refuse(fields, "single_word");
+    if (number == SIZE_MAX)
+        vcl_field_fault(fields, "id", "is missing");
+    else if (word && (size_t)json_integer_value(word) != number)
+        vcl_field_fault(fields, "id", "is not the token's number in model.vocab");
+    else if (t->pieces[number].added)
+        vcl_field_fault(fields, "id", "is there twice");
+    if (content && !*content)
+        vcl_field_fault(fields, "content", "is empty");
+}
+
+/* The text to look for: what the normalizer makes of the token, where it is looked for after that. */
+static enum vcl_status list_token(const struct vcl_tokenizer *t, struct vcl_fields *fields,
+                                  const char *content, struct vcl_added_list *list, struct vcl_added *added)
+{
+    static const struct vcl_rewrites none;
+    const struct vcl_rewrites *rewrites = list == &t->normalized ? &t->normalizer : &none;
+    const enum vcl_status status =
+        vcl_rewrite_run(rewrites, content, strlen(content), 1, &added->text, &added->n, fields->error);
+    if (status != VCL_OK)
+        return status;
+    list->items[list->count++] = *added;
+    if (added->n == 0)
+        vcl_field_fault(fields, "content", "is empty once normalized");
+    return fields->status;
+}
+
 static enum vcl_status load_added_token(struct vcl_tokenizer *t, json_t *item, struct vcl_error *error)
 {
-    static const char *const refused[] = { "lstrip", "rstrip", "single_word" };
     struct vcl_fields fields = fields_of(t, item, "added_tokens.", error);
     const char *content = vcl_field_text(&fields, "content", NULL);
     const size_t number = vcl_field_size(&fields, "id", 0, t->vocab - 1, SIZE_MAX);
     const int special = vcl_field_flag(&fields, "special", 0);
-    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
-        vcl_field_refuse(&fields, refused[i]);
-    if (number == SIZE_MAX)
-        vcl_field_fault(&fields, "id", "is missing");
-    if (content && !*content)
-        vcl_field_fault(&fields, "content", "is empty");
+    struct vcl_added_list *list =
+        vcl_field_flag(&fields, "normalized", !special) ? &t->normalized : &t->added;
+    struct vcl_added added = { .token = (uint32_t)number,
+                               .strip_left = vcl_field_flag(&fields, "lstrip", 0),
+                               .strip_right = vcl_field_flag(&fields, "rstrip", 0) };
+    check_added(t, &fields, content, number);
     if (fields.status != VCL_OK)
         return fields.status;
     free(t->pieces[number].bytes); /* it may be a word as well */
     t->pieces[number] = (struct vcl_piece){ strdup(content), strlen(content), 1 + special };
-    return t->pieces[number].bytes ? VCL_OK : vcl_fault_memory(error);
+    return t->pieces[number].bytes ? list_token(t, &fields, content, list, &added) : vcl_fault_memory(error);
 }
 
-/* Lists them by first byte, so that most positions of a text try none. */
-static int list_added(struct vcl_tokenizer *t)
+static int by_text(const void *a, const void *b)
 {
-    size_t count = 0, at[256];
-    for (size_t i = 0; i < t->vocab; i++)
-        if (t->pieces[i].added) {
-            t->first[(unsigned char)*t->pieces[i].bytes + 1]++;
-            count++;
-        }
-    t->added = calloc(count + 1, sizeof *t->added);
-    for (unsigned b = 0; b < 256; b++) {
-        at[b] = t->first[b];
-        t->first[b + 1] += t->first[b];
-    }
-    for (size_t i = 0; i < t->vocab && t->added; i++)
-        if (t->pieces[i].added)
-            t->added[at[(unsigned char)*t->pieces[i].bytes]++] = (uint32_t)i;
-    return t->added != NULL;
+    const struct vcl_added *left = a, *right = b;
+    const int order = memcmp(left->text, right->text, left->n < right->n ? left->n : right->n);
+    return order ? order : (left->n > right->n) - (left->n < right->n);
 }
 
-static enum vcl_status load_added(struct vcl_tokenizer *t, const json_t *list, struct vcl_error *error)
+/* By first byte, so that most positions of a text try none. */
+static void sort_added(struct vcl_added_list *list)
 {
+    qsort(list->items, list->count, sizeof *list->items, by_text);
+    for (size_t i = 0; i < list->count; i++)
+        list->first[(unsigned char)*list->items[i].text + 1]++;
+    for (size_t b = 0; b < 256; b++)
+        list->first[b + 1] += list->first[b];
+}
+
+static enum vcl_status load_added(struct vcl_tokenizer *t, const json_t *tokens, struct vcl_error *error)
+{
+    struct vcl_added_list *const lists[2] = { &t->added, &t->normalized };
     size_t i;
     json_t *item;
-    json_array_foreach(list, i, item)
+    for (int k = 0; k < 2; k++) {
+        lists[k]->items = calloc(json_array_size(tokens) + 1, sizeof *lists[k]->items);
+        if (!lists[k]->items)
+            return vcl_fault_memory(error);
+    }
+    json_array_foreach(tokens, i, item)
     {
         const enum vcl_status status = load_added_token(t, item, error);
         if (status != VCL_OK)
             return status;
     }
-    return list_added(t) ? VCL_OK : vcl_fault_memory(error);
-}
-
-/* ---- splitting ------------------------------------------------------------------------------- */
-
-static enum vcl_status add_pattern(struct vcl_tokenizer *t, const char *pattern, struct vcl_error *error)
-{
-    char where[4200];
-    snprintf(where, sizeof where, "%s: field 'pre_tokenizer'", t->file);
-    return vcl_split_add(&t->split, pattern, where, error);
-}
-
-static enum vcl_status load_split(struct vcl_tokenizer *t, struct vcl_fields *fields)
-{
-    struct vcl_fields pattern = *fields;
-    const char *behavior = vcl_field_text(fields, "behavior", NULL);
-    vcl_field_refuse(fields, "invert");
-    if (behavior && strcmp(behavior, "Isolated"))
-        vcl_field_refuse(fields, "behavior");
-    pattern.object = vcl_field(fields, "pattern");
-    pattern.prefix = "pre_tokenizer.pattern.";
-    const char *regex = fields->status == VCL_OK ? vcl_field_text(&pattern, "Regex", NULL) : NULL;
-    if (fields->status == VCL_OK)
-        fields->status = pattern.status;
-    return fields->status == VCL_OK ? add_pattern(t, regex, fields->error) : fields->status;
-}
-
-static enum vcl_status load_pre_tokenizer(struct vcl_tokenizer *t, json_t *object, struct vcl_error *error)
-{
-    struct vcl_fields fields = fields_of(t, object, "pre_tokenizer.", error);
-    const char *type = vcl_field_text(&fields, "type", NULL);
-    if (!type)
-        return fields.status;
-    if (strcmp(type, "Split") == 0)
-        return load_split(t, &fields);
-    if (strcmp(type, "Digits") == 0)
-        return add_pattern(t, vcl_field_flag(&fields, "individual_digits", 0) ? "\\p{N}" : "\\p{N}+", error);
-    if (strcmp(type, "ByteLevel")) {
-        vcl_field_refuse(&fields, "type");
-        return fields.status;
-    }
-    t->prefix_space |= vcl_field_flag(&fields, "add_prefix_space", 0);
-    const int regex = vcl_field_flag(&fields, "use_regex", 1);
-    return fields.status == VCL_OK && regex ? add_pattern(t, GPT2_PATTERN, error) : fields.status;
-}
-
-/* One pre-tokenizer, or a Sequence of them. */
-static enum vcl_status load_pre_tokenizers(struct vcl_tokenizer *t, json_t *object, struct vcl_error *error)
-{
-    const char *type = json_string_value(json_object_get(object, "type"));
-    json_t *item, *list = json_object_get(object, "pretokenizers");
-    enum vcl_status status = VCL_OK;
-    size_t i;
-    if (!json_is_object(object))
-        return fail(t, error, "field 'pre_tokenizer' is missing: only byte-level BPE is supported");
-    if (!type || strcmp(type, "Sequence"))
-        return load_pre_tokenizer(t, object, error);
-    if (json_array_size(list) > 16)
-        return fail(t, error, "field 'pre_tokenizer' has more than 16 steps");
-    json_array_foreach(list, i, item) if (status == VCL_OK) status = load_pre_tokenizer(t, item, error);
-    return status;
-}
-
-/* ---- what is put around a text --------------------------------------------------------------- */
-
-static size_t find_special(const struct vcl_tokenizer *t, const char *name)
-{
-    for (size_t i = 0; name && i < t->vocab; i++)
-        if (t->pieces[i].added && strcmp(t->pieces[i].bytes, name) == 0)
-            return i;
-    return SIZE_MAX;
-}
-
-static enum vcl_status load_template(struct vcl_tokenizer *t, struct vcl_fields *fields)
-{
-    size_t i;
-    const json_t *item, *single = vcl_field(fields, "single");
-    int seen = 0;
-    json_array_foreach(single, i, item)
-    {
-        const json_t *special = json_object_get(item, "SpecialToken");
-        const size_t number = find_special(t, json_string_value(json_object_get(special, "id")));
-        size_t *count = seen ? &t->after_count : &t->before_count;
-        if (!special)
-            seen = 1;
-        else if (number == SIZE_MAX || *count == VCL_MOST_AFFIX)
-            vcl_field_fault(fields, "single", "names a token that is not added, or more than 8");
-        else
-            (seen ? t->after : t->before)[(*count)++] = (uint32_t)number;
-    }
-    return fields->status;
-}
-
-static enum vcl_status load_post_processor(struct vcl_tokenizer *t, json_t *object, int depth,
-                                           struct vcl_error *error)
-{
-    struct vcl_fields fields = fields_of(t, object, "post_processor.", error);
-    enum vcl_status status = VCL_OK;
-    json_t *item;
-    size_t i;
-    if (!object || json_is_null(object))
-        return VCL_OK;
-    const char *type = vcl_field_text(&fields, "type", NULL);
-    if (type && strcmp(type, "TemplateProcessing") == 0)
-        return load_template(t, &fields);
-    if (type && strcmp(type, "Sequence") == 0 && depth == 0) {
-        json_array_foreach(json_object_get(object, "processors"), i, item) if (status == VCL_OK) status =
-            load_post_processor(t, item, depth + 1, error);
-        return status;
-    }
-    if (type && strcmp(type, "ByteLevel")) /* which only moves offsets */
-        vcl_field_refuse(&fields, "type");
-    return fields.status;
+    sort_added(lists[0]);
+    sort_added(lists[1]);
+    return VCL_OK;
 }
 
 enum vcl_status vcl_vocabulary_load(struct vcl_tokenizer *t, size_t vocab, struct vcl_error *error)
@@ -370,14 +344,17 @@ enum vcl_status vcl_vocabulary_load(struct vcl_tokenizer *t, size_t vocab, struc
     if (!t->pieces)
         return vcl_fault_memory(error);
     t->vocab = vocab;
-    vcl_field_refuse(&fields, "normalizer");
     vcl_field_refuse(&fields, "truncation");
     status = fields.status;
     if (status == VCL_OK)
-        status = load_pre_tokenizers(t, vcl_field(&fields, "pre_tokenizer"), error);
+        status = vcl_pipeline_normalizer(t, error);
+    if (status == VCL_OK)
+        status = vcl_pipeline_pre_tokenizer(t, error);
+    if (status == VCL_OK)
+        status = vcl_pipeline_decoder(t, error);
     if (status == VCL_OK)
         status = load_model(t, vcl_field(&fields, "model"), error);
     if (status == VCL_OK)
         status = load_added(t, vcl_field(&fields, "added_tokens"), error);
-    return status == VCL_OK ? load_post_processor(t, vcl_field(&fields, "post_processor"), 0, error) : status;
+    return status == VCL_OK ? vcl_pipeline_post_processor(t, error) : status;
 }

@@ -4,28 +4,45 @@
 
 #include "bpe.h"
 #include "fields.h"
+#include "rewrite.h"
 #include "split.h"
 
 enum { VCL_MOST_AFFIX = 8 };
 
 struct vcl_piece {
-    char *bytes; /* NULL: no such token */
+    char *bytes; /* as printed; NULL: no such token */
     size_t n;
-    int added; /* 1: matched in the text as it is; 2: also special, never printed */
+    int added; /* 1: looked for in the text; 2: also special, never printed */
+};
+
+/* Tokens looked for in the text before anything else, by first byte: from first[b] to first[b + 1]. */
+struct vcl_added_list {
+    struct vcl_added {
+        char *text;
+        size_t n;
+        uint32_t token;
+        int strip_left, strip_right; /* takes the white space beside it along */
+    } * items;
+    size_t count, first[257];
 };
 
 struct vcl_tokenizer {
     char file[4096];
     json_t *root;
-    json_t *words;    /* of root: token -> number, in the byte alphabet */
+    json_t *words;    /* of root: token -> number */
+    int bytes_only;   /* words are made of bytes, spelt in the byte alphabet; else of characters */
     int whole_words;  /* a word that is a token is not merged (ignore_merges) */
-    int prefix_space; /* a space is put before a text that does not begin with one */
-    size_t vocab;     /* of pieces */
+    int fallback;     /* a character that is no token becomes the tokens of its bytes, else `unknown` */
+    int fuse_unknown; /* and neighbours one */
+    uint32_t unknown;
+    size_t vocab; /* of pieces */
     struct vcl_piece *pieces;
     uint32_t bytes[256];  /* the token of each byte */
-    char letters[256][3]; /* and how it is spelt in `words` */
-    uint32_t *added;      /* numbers of added tokens, by first byte: from first[b] to first[b + 1] */
-    size_t first[257];
+    char letters[256][3]; /* and how it is spelt in `words`, with bytes_only */
+    struct vcl_rewrites normalizer, prefix,
+        decoder;                             /* of texts, of what is between added tokens; of tokens */
+    int byte_pieces, fused;                  /* of the decoder: <0x41> is a byte; tokens are joined */
+    struct vcl_added_list added, normalized; /* in the text as it is, in what the normalizer makes of it */
     struct vcl_bpe *bpe;
     struct vcl_split *split;
     uint32_t before[VCL_MOST_AFFIX], after[VCL_MOST_AFFIX]; /* tokens put around every text */

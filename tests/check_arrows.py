@@ -30,7 +30,7 @@ SEES = {"include": set(),
         "run": {"include"},
         "bench": {"include"},
         "examples": {"include"},
-        "fuzz": INSIDE,
+        "fuzz": INSIDE | {"run"},
         "tests": INSIDE | {"cli", "mpi", "run", "fuzz"}}
 
 # Libraries that only some areas may know; libc is open to all.

@@ -19,11 +19,15 @@ import refdec
 from driver import ROOT, VCLLM, Case, run_vcllm
 
 DATA = pathlib.Path(os.environ.get("VCLLM_DATA") or "/nowhere")
+PROBE = os.environ.get("VCLLM_PROBE", str(ROOT / "build" / "probe"))
 OK, FAILED, USAGE, IO, CODEC = 0, 1, 2, 3, 4
 
 # layers, width, heads, kv_heads, head_dim, ffn, vocab, tied
 SHAPES = [(1, 16, 2, 2, 8, 24, 50, False), (2, 24, 6, 2, 4, 40, 300, True), (3, 40, 4, 1, 10, 33, 97, False),
           (2, 32, 3, 3, 16, 70, 256, True), (1, 130, 5, 5, 26, 150, 17, False)]
+
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+          "original_max_position_embeddings": 64}
 
 
 def make_config(shape, context=40, **more):
@@ -75,10 +79,24 @@ def rms(x, weight, eps):
     return x * weight / np.sqrt(np.mean(x * x, axis=1, keepdims=True) + eps)
 
 
-def rope(x, theta):
+def rope_rates(half, theta, scaling=None):
+    """Radians a position.  Of Llama 3: by wavelength, as its authors have it."""
+    rates = theta ** -(np.arange(half) / half)
+    if not scaling or (kind := scaling.get("rope_type") or scaling["type"]) == "default":
+        return rates
+    if kind == "linear":
+        return rates / scaling["factor"]
+    original, low, high = (scaling[n] for n in ("original_max_position_embeddings", "low_freq_factor", "high_freq_factor"))
+    wavelength = 2 * np.pi / rates
+    smooth = (original / wavelength - low) / (high - low)
+    mixed = (1 - smooth) * rates / scaling["factor"] + smooth * rates
+    return np.where(wavelength > original / low, rates / scaling["factor"], np.where(wavelength < original / high, rates, mixed))
+
+
+def rope(x, theta, scaling=None):
     """x: (positions, heads, dim); pair (i, i + dim / 2) as a complex number, turned."""
     half = x.shape[2] // 2
-    angle = np.arange(x.shape[0])[:, None] / theta ** (np.arange(half) / half)[None, :]
+    angle = np.arange(x.shape[0])[:, None] * rope_rates(half, theta, scaling)[None, :]
     turned = (x[..., :half] + 1j * x[..., half:]) * np.exp(1j * angle)[:, None, :]
     return np.concatenate([turned.real, turned.imag], axis=2)
 
@@ -86,7 +104,7 @@ def rope(x, theta):
 def attention(x, c, w, name):
     n, d, heads = len(x), c["head_dim"], c["num_attention_heads"]
     q, k, v = ((x @ w[f"{name}self_attn.{m}_proj.weight"].T).reshape(n, -1, d) for m in "qkv")
-    q, k = rope(q, c["rope_theta"]), rope(k, c["rope_theta"])
+    q, k = (rope(x, c["rope_theta"], c.get("rope_scaling")) for x in (q, k))
     mixed = np.zeros((n, heads, d))
     for h in range(heads):
         shared = h * c["num_key_value_heads"] // heads
@@ -336,6 +354,26 @@ class Forward(ModelCase):
                     self.assertAlmostEqual(got["nll"]["error"], error, delta=2e-5)
                     self.assertAlmostEqual(got["perplexity"]["mean"], math.exp(mean), delta=1e-4 * math.exp(mean))
 
+    def test_rope_scaling(self):
+        """In a head of 26 dimensions some pairs turn as before, some by the factor more slowly, some in between."""
+        scaled = rope_rates(13, 5000.0, LLAMA3) * 8 / rope_rates(13, 5000.0)
+        self.assertTrue((scaled == 1).sum() > 1 and (scaled == 8).sum() > 1 and ((scaled > 1) & (scaled < 8)).sum() > 1)
+        tokens, file = self.tokens(17, 150)
+        seen = []
+        for number, scaling in enumerate((LLAMA3, {"type": "linear", "factor": 2.5}, None)):
+            config = make_config(SHAPES[4], 150, **{"rope_scaling": scaling} if scaling else {})
+            weights = make_weights(config, 4)
+            want = np.mean([-logs[np.arange(len(t)), t] for logs, t in window_logs(config, weights, tokens, 149, 149)])
+            self.assertAlmostEqual(self.eval(self.make(str(number), config, weights), "--tokens", file)["nll"]["mean"], want,
+                                   delta=2e-5)
+            theta = config.pop("rope_theta")
+            config["rope_parameters"] = {"rope_theta": theta, "rope_type": "default", **(config.pop("rope_scaling", None) or {})}
+            if "type" not in config["rope_parameters"]:
+                self.assertAlmostEqual(self.eval(self.make(f"p{number}", config, weights), "--tokens", file)["nll"]["mean"],
+                                       want, delta=2e-5)
+            seen.append(want)
+        self.assertTrue(min(abs(a - b) for a in seen for b in seen if a != b) > 1e-3, seen)
+
     def test_baseline(self):
         config, base = self.sample(SHAPES[1])
         noise = np.random.default_rng(3)
@@ -509,8 +547,8 @@ class Text(ModelCase):
 
     def test_broken_tokenizers(self):
         good = make_tokenizer(MERGES, ["<end>"])
-        cases = [("is missing: only byte-level", {"pre_tokenizer": None}), ("normalizer", {"normalizer": {"type": "NFKC"}}),
-                 ("pre_tokenizer.type", {"pre_tokenizer": {"type": "Metaspace"}}),
+        cases = [("decoder", {"pre_tokenizer": None}), ("normalizer", {"normalizer": {"type": "NFKC"}}),
+                 ("pre_tokenizer.type", {"pre_tokenizer": {"type": "Whitespace"}}),
                  ("missing closing", {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(a"}, "behavior": "Isolated"}}),
                  ("model.type", {"model": {**good["model"], "type": "Unigram"}}),
                  ("model.vocab", {"model": {**good["model"], "vocab": None}}),
@@ -520,7 +558,7 @@ class Text(ModelCase):
                  ("two tokens", {"model": {**good["model"], "vocab": {**good["model"]["vocab"], "zz": 65}}}),
                  ("below the model's vocabulary", {"model": {**good["model"], "vocab": {**good["model"]["vocab"], "zz": 999}}}),
                  ("added_tokens.id", {"added_tokens": [{"id": -1, "content": "x"}]}),
-                 ("added_tokens.lstrip", {"added_tokens": [{"id": 261, "content": "x", "lstrip": True}]})]
+                 ("added_tokens.single_word", {"added_tokens": [{"id": 261, "content": "x", "single_word": True}]})]
         for number, (words, change) in enumerate(cases):
             with self.subTest(words=words):
                 _, _, model = self.text_model(f"m{number}", tokenizer={**good, **change})
@@ -688,6 +726,82 @@ class Coded(ModelCase):
             run = run_vcllm(*args)
             self.assertEqual(run.returncode, FAILED, (args, run.stderr))
             self.assertIn(words, run.stderr)
+# ---- multiple choice -------------------------------------------------------------------------------------------------
+
+class Choices(ModelCase):
+    """Faults it would catch: a choice scored from the wrong token on, one normalised by another length, a broken line let in."""
+
+    def questions(self, count):
+        """Of random letters; the context of some ends inside a token."""
+        rng = np.random.default_rng(2)
+        def word(n):
+            return "".join(rng.choice(list("abthe x"), n))
+        for _ in range(count):
+            end, starts = ("", ["", " "]) if rng.random() < 0.5 else ("t", ["he", "h"])
+            choices = [rng.choice(starts) + word(rng.integers(1, 9)) + "." for _ in range(rng.integers(2, 5))]
+            yield {"context": "x" + word(rng.integers(1, 6)) + end, "choices": choices, "answer": int(rng.integers(len(choices)))}
+
+    def encode(self, model, texts):
+        run = subprocess.run([PROBE, "tokens", model, "262"], input=b"".join(t.encode() + b"\0" for t in texts),
+                             capture_output=True, check=True)
+        return [list(map(int, line.split())) for line in run.stdout.splitlines()]
+
+    def choose(self, config, weights, model, question):
+        """The choice by likelihood, and by likelihood a byte."""
+        context, *texts = self.encode(model, [question["context"] + c for c in ["", *question["choices"]]])
+        shared = min(len(os.path.commonprefix([context, t[:-1]])) for t in texts)
+        found = []
+        for tokens, choice in zip(texts, question["choices"]):
+            logs = log_softmax(logits(config, weights, np.array(tokens[:-1])))
+            found.append((sum(logs[i - 1, tokens[i]] for i in range(shared, len(tokens))), len(choice.lstrip(" ").encode())))
+        return int(np.argmax([l for l, _ in found])), int(np.argmax([l / n for l, n in found]))
+
+    def test_against_numpy(self):
+        config, weights = self.sample(SHAPE, 60)
+        other = {n: a + (0.3 * np.random.default_rng(3).normal(size=a.shape)).astype("f4") for n, a in weights.items()}
+        models = [self.make(n, config, w, tokenizer=make_tokenizer(MERGES)) for n, w in (("m", weights), ("b", other))]
+        questions = list(self.questions(60))
+        self.assertGreater(sum(q["context"].endswith("t") for q in questions), 10)
+        file = self.write("q.jsonl", "\n\n".join(map(json.dumps, questions)).encode())
+        got = self.eval(models[0], "--choices", file, "--baseline", models[1])
+        chosen = np.array([[self.choose(config, w, models[0], q) for q in questions] for w in (weights, other)])
+        right = chosen == np.array([q["answer"] for q in questions])[None, :, None]
+        self.assertEqual(got["questions"], 60)
+        self.assertAlmostEqual(got["chance"], np.mean([1 / len(q["choices"]) for q in questions]))
+        self.assertTrue((chosen[..., 0] != chosen[..., 1]).any() and (chosen[0] != chosen[1]).any())
+        for k, kind in enumerate(("accuracy", "accuracy_normalised")):
+            for what, values in (("", right[0, :, k]), ("_baseline", right[1, :, k]), ("_same", chosen[0, :, k] == chosen[1, :, k]),
+                                 ("_difference", right[0, :, k].astype(int) - right[1, :, k])):
+                self.assertAlmostEqual(got[kind + what]["mean"], np.mean(values), msg=kind + what)
+                self.assertAlmostEqual(got[kind + what]["error"], np.std(values, ddof=1) / math.sqrt(60), msg=kind + what)
+
+    def test_sample_model(self):
+        run = self.succeed("eval", ROOT / "models/tiny-llama", "--choices", ROOT / "tests/questions.jsonl")
+        self.assertRegex(run.stdout, r"^accuracy .* ± .* %\nby bytes .* ± .* %\n12 questions, 36.81 % by chance\n$")
+        self.assertGreater(float(run.stdout.split()[1]), 60)
+
+    def test_refused(self):
+        config, weights = self.sample(SHAPE, 20)
+        model = self.make("m", config, weights, tokenizer=make_tokenizer(MERGES))
+        good = {"context": "x", "choices": [" a", " b"], "answer": 1}
+        for words, line in [("column 2", "{x"), ("is no JSON object", "[1]"), ("field 'context' is missing", {"context": None}),
+                            ("field 'choices' is missing", {"choices": None}), ("field 'choices' is no list of 2", {"choices": ["a"]}),
+                            ("field 'choices' has one that is no text", {"choices": ["a", 1]}),
+                            ("field 'choices' has one that is no text, or empty", {"choices": ["a", "  "]}),
+                            ("field 'answer' is missing", {"answer": None}),
+                            ("field 'answer' is no whole number from 0 to 1", {"answer": 2}),
+                            ("field 'answer' is no whole number", {"answer": "1"}),
+                            ("field 'context' has no token that all choices follow", {"context": ""}),
+                            ("with choice 1 there are 22 tokens; the model's context is 20", {"choices": ["a", "b" * 21]})]:
+            line = line if isinstance(line, str) else json.dumps({**good, **line})
+            file = self.write("q.jsonl", f"{json.dumps(good)}\n{line}\n".encode())
+            with self.subTest(words=words):
+                self.refuse(FAILED, f"q.jsonl: line 2: {words}", "eval", model, "--choices", file)
+        self.refuse(FAILED, "q.jsonl: has no questions", "eval", model, "--choices", self.write("q.jsonl", b"\n \n"))
+        self.refuse(IO, "nowhere", "eval", model, "--choices", self.folder / "nowhere")
+        other = self.make("o", *self.sample(SHAPES[0]))
+        self.refuse(USAGE, "the baseline's vocabulary has 50 tokens, the model's 262", "eval", model, "--choices",
+                    self.write("q.jsonl", json.dumps(good).encode()), "--baseline", other)
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
@@ -695,7 +809,12 @@ class Coded(ModelCase):
 class Refused(ModelCase):
     def test_config(self):
         config, weights = self.sample()
-        cases = [("rope_scaling", {"type": "linear", "factor": 2.0}), ("hidden_act", "gelu"), ("attention_bias", True),
+        llama3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0, "high_freq_factor": 4.0}
+        cases = [("rope_scaling.type", {"type": "dynamic", "factor": 2.0}), ("rope_scaling.rope_type", {"rope_type": "yarn"}),
+                 ("rope_scaling.factor", {"type": "linear"}), ("rope_scaling.factor", {"type": "linear", "factor": 0.5}),
+                 ("rope_scaling.original_max_position_embeddings", llama3), ("rope_scaling", "linear"),
+                 ("rope_scaling.high_freq_factor", {**llama3, "original_max_position_embeddings": 64}),
+                 ("hidden_act", "gelu"), ("attention_bias", True),
                  ("mlp_bias", True), ("model_type", "t5"), ("sliding_window", 16), ("hidden_size", 0), ("hidden_size", "16"),
                  ("num_key_value_heads", 3), ("head_dim", 7), ("vocab_size", None), ("intermediate_size", 1 << 40),
                  ("rms_norm_eps", -1), ("tie_word_embeddings", 1), ("quantization_config", {"bits": 4}),
@@ -705,6 +824,8 @@ class Refused(ModelCase):
             with self.subTest(name=name, value=value):
                 model = self.make(f"m{number}", {**config, name.split(".")[0]: value}, weights)
                 self.refuse(FAILED, f"field '{name}'", "eval", model, "--tokens", file)
+        both = self.make("both", {**config, "rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": {}}, weights)
+        self.refuse(FAILED, "field 'rope_parameters' is there beside rope_scaling", "eval", both, "--tokens", file)
 
     def test_accepted(self):
         config, weights = self.sample(rope_scaling={"rope_type": "default"}, sliding_window=None)
@@ -733,7 +854,8 @@ class Refused(ModelCase):
         tokens, file = self.tokens(50, 100)
         for words, args in [("--context 41 is more than the model's 40", ["--tokens", file, "--context", 41]),
                             ("--stride 21", ["--tokens", file, "--context", 20, "--stride", 21]),
-                            ("either --text or --tokens", []), ("either", ["--tokens", file, "--text", file]),
+                            ("one of --text, --tokens and --choices", []), ("one of", ["--tokens", file, "--text", file]),
+                            ("are of texts", ["--choices", file, "--stride", 2]),
                             ("ends in .u16 or .u32", ["--tokens", model / "config.json"]),
                             ("token 1 of the text is 50", ["--tokens", self.write("b.u32", struct.pack("<2I", 1, 50))]),
                             ("has 1 tokens", ["--tokens", self.write("c.u16", b"\1\0")])]:

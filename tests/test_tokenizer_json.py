@@ -1,0 +1,240 @@
+#!/usr/bin/python3
+"""test_tokenizer_json.py - tokenizer.json files with a BPE of characters, as SentencePiece makes them, and added tokens.
+
+Faults it would catch: a space or a prefix put where other tokenizers put none, an added token found in the wrong text or
+with the wrong white space, bytes and unknown characters out of order, a part of the file that is passed over in silence.
+The tokens written here are those of the package `tokenizers` 0.22; where it is installed, random texts are compared, too.
+"""
+import json
+import os
+import random
+import subprocess
+import unittest
+
+from driver import ROOT, Case
+
+PROBE = os.environ.get("VCLLM_PROBE", str(ROOT / "build" / "probe"))
+SPACE = "\u2581"
+
+PREPEND = {"type": "Prepend", "prepend": SPACE}
+REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
+LLAMA = {"type": "Sequence", "normalizers": [PREPEND, REPLACE]}
+DECODER = {"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
+                                            {"type": "ByteFallback"}, {"type": "Fuse"},
+                                            {"type": "Strip", "content": " ", "start": 1, "stop": 0}]}
+START = {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}},
+                                                  {"Sequence": {"id": "A", "type_id": 0}}],
+         "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+         "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}}
+LETTERS = SPACE + "abcdehilmnorstw,."
+MERGES = [(SPACE, "t"), ("h", "e"), (SPACE + "t", "he"), ("i", "n"), (SPACE, SPACE), (SPACE, "a"), ("l", "o"), ("lo", "w"),
+          ("s", SPACE)]
+
+
+def added(number, content, **more):
+    return {"id": number, "content": content, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
+            "special": True, **more}
+
+
+def make(fallback=True, pairs=False, tokens=(), **more):
+    """0 to 2 <unk> <s> </s>, then 256 bytes with fallback, LETTERS, what MERGES make, and tokens (content: flags)."""
+    vocab = {}
+    for word in ["<unk>", "<s>", "</s>", *(f"<0x{b:02X}>" for b in range(256 * fallback)), *LETTERS, *(a + b for a, b in MERGES)]:
+        vocab[word] = len(vocab)
+    first = [added(i, t) for i, t in enumerate(("<unk>", "<s>", "</s>"))]
+    others = [added(len(vocab) + i, t, **flags) for i, (t, flags) in enumerate(dict(tokens).items())]
+    model = {"type": "BPE", "dropout": None, "unk_token": "<unk>", "continuing_subword_prefix": None,
+             "end_of_word_suffix": None, "fuse_unk": True, "byte_fallback": fallback, "ignore_merges": False, "vocab": vocab,
+             "merges": [list(m) if pairs else " ".join(m) for m in MERGES]}
+    parts = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": first + others, "normalizer": LLAMA,
+             "pre_tokenizer": None, "post_processor": START, "decoder": DECODER, "model": model}
+    for name, value in more.items():
+        (model if name in model else parts)[name] = value
+    return parts
+
+
+def metaspace(scheme, **more):
+    return {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": False, **more}
+
+
+def size(tokenizer):
+    return 1 + max([*tokenizer["model"]["vocab"].values(), *(t["id"] for t in tokenizer["added_tokens"])])
+
+
+class TokenizerCase(Case):
+    def probe(self, what, tokenizer, texts=()):
+        self.write("tokenizer.json", json.dumps(tokenizer).encode())
+        return subprocess.run([PROBE, what, self.folder, str(size(tokenizer))], capture_output=True,
+                              input=b"".join(t.encode() + b"\0" for t in texts))
+
+    def tokens(self, tokenizer, texts):
+        run = self.probe("tokens", tokenizer, texts)
+        self.assertEqual(run.returncode, 0, run.stderr.decode())
+        lines = run.stdout.decode().splitlines()
+        if any(line.startswith("!") for line in lines):
+            self.fail(lines)
+        return [list(map(int, line.split())) for line in lines]
+
+    def words(self, tokenizer, text):
+        """Tokens by name, without the <s> before them."""
+        names = {i: w for w, i in tokenizer["model"]["vocab"].items()}
+        names |= {t["id"]: t["content"] for t in tokenizer["added_tokens"]}
+        found, = self.tokens(tokenizer, [text])
+        self.assertEqual(found[0], 1)
+        return [names[i].replace(SPACE, "_") for i in found[1:]]
+
+
+STRIPPED = {"<a>": {"lstrip": True, "rstrip": True}, "<l>": {"lstrip": True}, "<r>": {"rstrip": True}}
+
+
+class Encoding(TokenizerCase):
+    def test_numbers(self):
+        self.assertEqual(self.tokens(make(), ["the low sin", "\u00e9", "", "\u20ac"]),
+                         [[1, 279, 259, 284, 259, 272, 280], [1, 259, 198, 172], [1], [1, 259, 229, 133, 175]])
+        self.assertEqual(self.tokens(make(pairs=True), ["the low"]), [[1, 279, 259, 284]])
+
+    def check(self, cases):
+        for tokenizer, text, *words in cases:
+            with self.subTest(text=text, words=words):
+                self.assertEqual(self.words(tokenizer, text), words)
+
+    def test_spaces(self):
+        self.check([(make(), " ", "__"), (make(), "  the", "__", "_the"), (make(), "the</s>the </s> a", "_the", "</s>", "_the",
+                                                                            "_", "</s>", "__", "a")])
+
+    def test_metaspace(self):
+        text = "the</s>the </s> a"
+        spaces = {s: make(normalizer=None, pre_tokenizer=metaspace(s)) for s in ("always", "first", "never")}
+        self.check([(spaces["always"], text, "_the", "</s>", "_the", "_", "</s>", "_a"),
+                    (spaces["first"], text, "_the", "</s>", "t", "he", "_", "</s>", "_a"),
+                    (spaces["first"], "</s>the", "</s>", "t", "he"),
+                    (spaces["never"], "the</s> the", "t", "he", "</s>", "_the"),
+                    (spaces["always"], " a", "_a"), (spaces["always"], "s s", "_", "s_", "s"),
+                    (make(normalizer=None, pre_tokenizer=metaspace("always", split=True)), "s s", "_", "s", "_", "s"),
+                    (make(normalizer=None, pre_tokenizer=metaspace("never", add_prefix_space=False)), "a", "a")])
+
+    def test_unknown(self):
+        self.check([(make(fallback=False), "a\u20ac\u00e9b\u00e9", "_a", "<unk>", "b", "<unk>"),
+                    (make(fallback=False, fuse_unk=False), "a\u20ac\u00e9b", "_a", "<unk>", "<unk>", "b")])
+
+    def test_white_space_around_added(self):
+        tokenizer = make(tokens=STRIPPED)
+        self.check([(tokenizer, "a \u00a0<a>\u3000the", "_a", "<a>", "_the"),
+                    (tokenizer, "a <l> a <r> a", "_a", "<l>", "__", "a", "_", "<r>", "_a")])
+
+    def test_added_in_normalized_text(self):
+        for normalized, words in ((True, ["dow", "dow", "dow", "d", "o", "w"]),
+                                  (False, ["dow", "__", "dow", "__", "dow", "dow"])):
+            tokenizer = make(tokens={"dow": {"normalized": normalized}})
+            self.assertEqual(self.words(tokenizer, "dow dow dowdow"), words)
+        self.check([(make(tokens={"<x": {"normalized": True}, "x>": {}}, normalizer=None), "<x>", "<0x3C>", "x>"),
+                    (make(tokens={"<x": {}, "<x>": {}}), "<x><x", "<x>", "<x")])
+
+    def test_whole_words(self):
+        tokenizer = make(ignore_merges=True, normalizer=None, pre_tokenizer=metaspace("always", split=True))
+        tokenizer["model"]["vocab"][SPACE + "sin"] = size(tokenizer)
+        self.check([(tokenizer, "sin a", "_sin", "_a")])
+
+    def test_long_text(self):
+        """A text of one word: nothing squared."""
+        text = "the low sin " * 50000
+        self.assertEqual(len(self.tokens(make(), [text])[0]), 2 + 50000 * 6)
+
+    def test_growth(self):
+        tokenizer = make(normalizer={"type": "Replace", "pattern": {"String": "a"}, "content": "b" * 60})
+        run = self.probe("tokens", tokenizer, ["a" * 1000])
+        self.assertIn(b"! grows to 60000 bytes by the tokenizer's steps, more than 17024", run.stdout)
+
+
+class Printing(TokenizerCase):
+    def pieces(self, tokenizer):
+        run = self.probe("bytes", tokenizer)
+        self.assertEqual(run.returncode, 0, run.stderr.decode())
+        return [bytes.fromhex(line) for line in run.stdout.decode().splitlines()]
+
+    def test_pieces(self):
+        pieces = self.pieces(make(tokens={"<a>": {}, SPACE + "b": {"special": False}}))
+        self.assertEqual(pieces[:3], [b"", b"", b""])
+        self.assertEqual(pieces[3:259], [bytes([b]) for b in range(256)])
+        self.assertEqual(pieces[277:], [b" t", b"he", b" the", b"in", b"  ", b" a", b"lo", b"low", b"s ", b"",
+                                        (SPACE + "b").encode()])
+
+    def test_metaspace(self):
+        self.assertEqual(self.pieces(make(decoder={"type": "Metaspace", "replacement": SPACE}))[279], b" the")
+
+
+class Refused(TokenizerCase):
+    def test_by_name(self):
+        model = make()["model"]
+        cases = [("normalizer.type' is \"NFKC\"", {"normalizer": {"type": "NFKC"}}),
+                 ("normalizer.pattern' is {\"Regex\":\" \"}", {"normalizer": {**REPLACE, "pattern": {"Regex": " "}}}),
+                 ("normalizer.pattern' is no text", {"normalizer": {**REPLACE, "pattern": {"String": ""}}}),
+                 ("normalizer.content' is missing", {"normalizer": {**REPLACE, "content": None}}),
+                 ("normalizer.normalizers' is no list", {"normalizer": {"type": "Sequence"}}),
+                 ("normalizer.type' comes after 8", {"normalizer": {"type": "Sequence", "normalizers": 9 * [PREPEND]}}),
+                 ("more than 64 bytes", {"normalizer": {**PREPEND, "prepend": "x" * 65}}),
+                 ("pre_tokenizer.type' is \"Whitespace\"", {"pre_tokenizer": {"type": "Whitespace"}}),
+                 ("pre_tokenizer.replacement' is no single", {"pre_tokenizer": metaspace("always", replacement="__")}),
+                 ("pre_tokenizer.prepend_scheme' is \"last\"", {"pre_tokenizer": metaspace("last")}),
+                 ("pre_tokenizer.prepend_scheme' is \"first\"", {"pre_tokenizer": metaspace("first")}),
+                 ("pre_tokenizer.type' is Metaspace behind", {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+                     {"type": "Digits"}, metaspace("always")]}}),
+                 ("pre_tokenizer.type' puts a prefix behind", {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+                     {"type": "Digits"}, {"type": "ByteLevel", "add_prefix_space": True}]}}),
+                 ("pre_tokenizer.type' comes behind ByteLevel", {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+                     {"type": "ByteLevel", "add_prefix_space": False}, {"type": "Digits"}]}}),
+                 ("decoder' is missing", {"decoder": None}),
+                 ("decoder.type' is \"WordPiece\"", {"decoder": {"type": "WordPiece"}}),
+                 ("decoder.type' is \"Strip\"", {"decoder": {"type": "Strip", "content": " ", "start": 1, "stop": 0}}),
+                 ("post_processor.type' is \"BertProcessing\"", {"post_processor": {"type": "BertProcessing"}}),
+                 ("no token for the byte 0x41", {"vocab": {w: i for w, i in model["vocab"].items() if w != "<0x41>"}}),
+                 ("model.dropout' is 0.1", {"dropout": 0.1}),
+                 ("model.unk_token' is no token of model.vocab", {"byte_fallback": False, "unk_token": None}),
+                 ("model.unk_token' is no token of model.vocab", {"byte_fallback": False, "unk_token": "<none>"}),
+                 ("merges[0] is no pair", {"merges": ["a b c"]}),
+                 ("added_tokens.single_word' is true", {"added_tokens": [added(0, "<unk>", single_word=True)]}),
+                 ("added_tokens.id' is not the token's number", {"added_tokens": [added(1, "<unk>")]}),
+                 ("added_tokens.id' is there twice", {"added_tokens": [added(290, "x"), added(290, "y")]}),
+                 ("added_tokens.content' is empty once normalized", {"added_tokens": [added(290, "x", normalized=True)],
+                                                                     "normalizer": {**REPLACE, "pattern": {"String": "x"},
+                                                                                    "content": ""}})]
+        for words, change in cases:
+            with self.subTest(words=words, change=change):
+                run = self.probe("bytes", make(**{"post_processor": None, **change}))
+                self.assertEqual((run.returncode, run.stdout), (1, b""))
+                self.assertIn(words, run.stderr.decode())
+                self.assertIn("tokenizer.json: ", run.stderr.decode())
+
+
+class Compared(TokenizerCase):
+    """Random files and texts."""
+
+    BITS = [" ", "  ", "\n", "\u00e9", "\u20ac", "\U0001f600", "\u00a0", "\u3000", "\t", SPACE, "the", " low", "<s>", "</s>",
+            "<unk>", "<a>", "<l>", "<r>", "dow", "in", "s ", ".", "12", "\u0301", "<0x41>"]
+
+    def random_tokenizer(self, rng):
+        chosen = {t: {"normalized": rng.random() < 0.5, **STRIPPED.get(t, {})} for t in [*STRIPPED, "dow", "12", "the "]
+                  if rng.random() < 0.6}
+        normalizer = rng.choice([None, LLAMA, REPLACE, PREPEND])
+        schemes = ["always", "never"] + ["first"] * (normalizer is None)
+        pre_tokenizer = rng.choice([None, metaspace(rng.choice(schemes), split=rng.random() < 0.5)])
+        return make(rng.random() < 0.5, rng.random() < 0.5, chosen, normalizer=normalizer, pre_tokenizer=pre_tokenizer,
+                    post_processor=rng.choice([None, START]), ignore_merges=rng.random() < 0.3, fuse_unk=rng.random() < 0.5)
+
+    def test_tokenizers(self):
+        try:
+            import tokenizers
+        except ImportError:
+            self.skipTest("the Python package tokenizers is not installed")
+        rng = random.Random(11)
+        for _ in range(40):
+            tokenizer = self.random_tokenizer(rng)
+            texts = ["".join(rng.choices(self.BITS, k=rng.randrange(1, 12))) for _ in range(40)]
+            found = self.tokens(tokenizer, texts)
+            reference = tokenizers.Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+            for text, tokens, encoding in zip(texts, found, reference.encode_batch(texts)):
+                self.assertEqual(tokens, encoding.ids, f"{text!r}\n{tokenizer}")
+
+
+if __name__ == "__main__":
+    unittest.main()
