@@ -95,7 +95,7 @@ def make_models(options, size, folder):
         write_model(models[name], size, dtype, options.prompt + options.tokens)
     for bits in BITS:
         models[tables.rate(bits)] = f"{folder}/{bits}"
-        subprocess.run([vcllm, "compress", "-q", models["bf16"], "-o", f"{folder}/{bits}", "--bits", str(bits)],
+        subprocess.run([vcllm, "compress", "--allocate", "fixed", "-q", models["bf16"], "-o", f"{folder}/{bits}", "--bits", str(bits)],
                        check=True, stdout=subprocess.DEVNULL)
     return models
 
