@@ -264,6 +264,17 @@ static void tilt(const struct vcl_allocation *a, const struct vcl_model *model, 
     free(list.entries);
 }
 
+/* Weights that are no numbers, or a model that predicts the same whatever is done to it, have no costs. */
+static int has_costs(const struct vcl_allocation *a)
+{
+    size_t count;
+    double sum = 0;
+    const struct vcl_matrix *matrices = vcl_sensitivity_matrices(a->sensitivity, &count);
+    for (size_t i = 0; i < count; i++)
+        sum += matrices[i].cost;
+    return isfinite(sum) && sum > 0;
+}
+
 /* ---- all of it ------------------------------------------------------------------------------- */
 
 static int measure(struct vcl_allocation *a, const struct vcl_params *params, const struct effort *effort,
@@ -283,8 +294,10 @@ static int measure(struct vcl_allocation *a, const struct vcl_params *params, co
     if (status == VCL_OK)
         status = self ? measure_costs(a, params, bits, &error) : find_slope(a, bits, &a->slope, &error);
     vcl_progress_stop();
-    if (status == VCL_E_CANCELLED)
+    if (status == VCL_E_CANCELLED) {
+        vcl_say("interrupted; nothing was written");
         return VCL_EXIT_INTERRUPTED;
+    }
     return status == VCL_OK ? VCL_EXIT_OK : vcl_tell(status, "allocate: %s", error.text);
 }
 
@@ -342,7 +355,10 @@ int vcl_allocate_model(struct vcl_allocation *a, const struct vcl_model *model, 
     int code = open_network(a, folder, asked);
     if (!code && a->how != VCL_ALLOCATE_FIXED) {
         code = measure(a, params, &effort, bits);
-        if (!code) {
+        if (!code && a->how == VCL_ALLOCATE_SELF && !has_costs(a)) {
+            vcl_note("allocate: every tensor gets the same rate, for what the model predicts is no measure");
+            a->how = VCL_ALLOCATE_FIXED;
+        } else if (!code) {
             match(a, model, choices);
             if (a->how == VCL_ALLOCATE_DEPTH)
                 tilt(a, model, choices);

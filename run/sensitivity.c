@@ -1,4 +1,5 @@
 /* sensitivity.c - one reading that sees what every matrix is multiplied with, then a reading for every matrix. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -253,8 +254,8 @@ enum vcl_status vcl_sensitivity_costs(struct vcl_sensitivity *m, double ratio, s
     for (size_t i = 0; i < m->count && status == VCL_OK; i++) {
         ratios[i] = ratio;
         status = measure(m, ratios, &kl, &energy, error);
-        if (status == VCL_OK && energy > 0 && kl > 0)
-            m->matrices[i].cost = kl / energy;
+        if (status == VCL_OK && energy > 0)
+            m->matrices[i].cost = kl > 0 || isnan(kl) ? kl / energy : 0;
         ratios[i] = 0;
     }
     free(ratios);

@@ -12,7 +12,7 @@ struct vcl_matrix {
     int transposed;            /* stored (cols, rows) in the file */
     double
         cost; /* of white noise in this matrix: nats of KL(model || with noise) a token, for every unit of the
-                  * noise's summed squares; 0 before it is measured */
+                  * noise's summed squares; 0 before it is measured, NAN where predictions are no numbers */
     struct vcl_moments *moments; /* of its inputs, shared; NULL: it is only looked up, or memory is short */
 };
 

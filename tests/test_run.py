@@ -330,6 +330,17 @@ class Allocate(ModelCase):
                     "--allocate", "depth")
         self.refuse(USAGE, "--bits and --size", "compress", model, "-o", self.folder / "x", "--allocate", "self", "--snr", "9")
 
+    def test_no_numbers(self):
+        """A model whose predictions are NaN is compressed all the same."""
+        config, weights = self.sample(self.SHAPE)
+        weights["model.layers.0.mlp.up_proj.weight"][3, 5] = np.nan
+        model = self.make("nan", config, weights)
+        run = run_vcllm("compress", model, "-o", self.folder / "auto")
+        self.assertEqual(run.returncode, OK, run.stderr)
+        self.assertIn("is no measure", run.stderr)
+        self.compress(model, "fixed", "--allocate", "fixed")
+        self.assertEqual(self.bytes("auto"), self.bytes("fixed"))
+
     def test_dry_run(self):
         plan = self.compress(next(self.families()), "none", "--dry-run")
         self.assertEqual(plan["allocate"], "self")
