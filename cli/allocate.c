@@ -60,10 +60,10 @@ static struct effort sum_up(const struct vcl_model *model)
     return effort;
 }
 
-/* Multiply-adds: the draft is written, read once, and once more for every matrix or slope. */
+/* Multiply-adds: the draft is written, read once, and once more for every slope or, from its layer on, every matrix. */
 static double work_of(const struct effort *effort, enum vcl_allocate how, size_t draft)
 {
-    const double readings = how == VCL_ALLOCATE_SELF ? effort->matrices : SLOPES;
+    const double readings = how == VCL_ALLOCATE_SELF ? effort->matrices / 2 : SLOPES;
     return (double)(DRAFTS[draft].sequences * DRAFTS[draft].length) * effort->values * (readings + 3);
 }
 

@@ -24,6 +24,7 @@ struct vcl_forward {
     float *fused;              /* [batch][3][heads][head_dim], or as the family has it */
     float *gate, *up;          /* [batch][ffn] */
     float *lanes;              /* per thread: 16 queries, their scores and sums */
+    float *trail;              /* [layer or last norm][position][width], the caller's, or NULL */
 };
 
 static size_t lane_floats(const struct vcl_forward *f)
@@ -389,14 +390,31 @@ static enum vcl_status embed(struct vcl_forward *f, const uint32_t *tokens, size
     return status;
 }
 
-static enum vcl_status read_batch(struct vcl_forward *f, const uint32_t *tokens, size_t n, float *hidden)
+static float *trail_at(const struct vcl_forward *f, size_t layer)
 {
-    enum vcl_status status = embed(f, tokens, n);
-    for (size_t layer = 0; layer < f->network->config.layers && status == VCL_OK; layer++)
-        status = read_layer(f, layer, n);
+    return f->trail + (layer * f->kv.positions + f->kv.length) * f->network->config.width;
+}
+
+/* From x, which enters layer `first`. */
+static enum vcl_status read_layers(struct vcl_forward *f, size_t first, size_t n, float *hidden)
+{
+    const size_t layers = f->network->config.layers;
+    enum vcl_status status = VCL_OK;
+    for (size_t layer = first; layer <= layers && status == VCL_OK; layer++) {
+        if (f->trail && first == 0)
+            memcpy(trail_at(f, layer), f->x, n * f->network->config.width * sizeof *f->x);
+        if (layer < layers)
+            status = read_layer(f, layer, n);
+    }
     f->kv.length += n;
     normalise(f, &f->network->norm, n, hidden);
     return status;
+}
+
+static enum vcl_status read_batch(struct vcl_forward *f, const uint32_t *tokens, size_t n, float *hidden)
+{
+    const enum vcl_status status = embed(f, tokens, n);
+    return status == VCL_OK ? read_layers(f, 0, n, hidden) : status;
 }
 
 enum vcl_status vcl_forward_read(struct vcl_forward *f, const uint32_t *tokens, size_t n, float *hidden)
@@ -415,4 +433,19 @@ enum vcl_status vcl_forward_read(struct vcl_forward *f, const uint32_t *tokens, 
 enum vcl_status vcl_forward_logits(struct vcl_forward *f, const float *hidden, size_t n, float *logits)
 {
     return vcl_store_multiply(f->store, f->network->head, hidden, n, logits);
+}
+
+void vcl_forward_leave_trail(struct vcl_forward *f, float *trail) { f->trail = trail; }
+
+enum vcl_status vcl_forward_resume(struct vcl_forward *f, size_t layer, size_t n, float *hidden)
+{
+    enum vcl_status status = VCL_OK;
+    vcl_forward_reset(f);
+    for (size_t count; n && status == VCL_OK; n -= count) {
+        count = n < f->batch ? n : f->batch;
+        memcpy(f->x, trail_at(f, layer), count * f->network->config.width * sizeof *f->x);
+        status = read_layers(f, layer, count, hidden);
+        hidden += count * f->network->config.width;
+    }
+    return status;
 }

@@ -17,6 +17,7 @@ struct vcl_sensitivity {
     struct vcl_moments **moments;
     struct vcl_forward *forward;
     float *hidden;   /* of a sequence */
+    float *trails;   /* of all sequences, or NULL: then all layers are read anew */
     float *baseline; /* logits of all sequences */
     float *logits;
     struct vcl_score *scores;
@@ -59,18 +60,32 @@ static enum vcl_status finish_sequence(struct vcl_sensitivity *m, size_t s, int 
     return VCL_OK;
 }
 
-static enum vcl_status read_draft(struct vcl_sensitivity *m, int keep)
+static size_t trail_floats(const struct vcl_sensitivity *m)
 {
-    const struct vcl_draft *draft = m->draft;
-    for (size_t s = 0; s < draft->sequences; s++) {
-        vcl_forward_reset(m->forward);
-        enum vcl_status status =
-            vcl_forward_read(m->forward, draft->tokens + s * draft->length, draft->length, m->hidden);
+    return (m->network->config.layers + 1) * m->draft->length * m->network->config.width;
+}
+
+/* Reads sequence s: the first time (keep), or from `layer` on. */
+static enum vcl_status read_sequence(struct vcl_sensitivity *m, size_t s, size_t layer, int keep)
+{
+    const size_t length = m->draft->length;
+    const int trail = m->trails && (keep || layer > 0);
+    vcl_forward_leave_trail(m->forward, trail ? m->trails + s * trail_floats(m) : NULL);
+    if (trail && !keep)
+        return vcl_forward_resume(m->forward, layer, length, m->hidden);
+    vcl_forward_reset(m->forward);
+    return vcl_forward_read(m->forward, m->draft->tokens + s * length, length, m->hidden);
+}
+
+static enum vcl_status read_draft(struct vcl_sensitivity *m, size_t layer, int keep)
+{
+    for (size_t s = 0; s < m->draft->sequences; s++) {
+        enum vcl_status status = read_sequence(m, s, layer, keep);
         if (status == VCL_OK)
             status = finish_sequence(m, s, keep);
         if (status != VCL_OK)
             return status;
-        if (m->watch.progress && m->watch.progress(m->watch.user, draft->length))
+        if (m->watch.progress && m->watch.progress(m->watch.user, m->draft->length))
             return VCL_E_CANCELLED;
     }
     return VCL_OK;
@@ -146,6 +161,7 @@ static enum vcl_status create(struct vcl_sensitivity *m, struct vcl_error *error
     m->hidden = malloc(m->draft->length * c->width * sizeof(float));
     m->baseline = calloc(tokens, c->vocab * sizeof(float));
     m->logits = calloc(POSITIONS, c->vocab * sizeof(float));
+    m->trails = calloc(m->draft->sequences, trail_floats(m) * sizeof(float));
     m->scores = calloc(tokens, sizeof *m->scores);
     return m->hidden && m->baseline && m->logits && m->scores && list_matrices(m) ? VCL_OK
                                                                                   : vcl_fault_memory(error);
@@ -163,7 +179,7 @@ enum vcl_status vcl_sensitivity_open(const struct vcl_network *network, const st
     enum vcl_status status = create(m, error);
     if (status == VCL_OK) {
         vcl_store_observe(network->store, (struct vcl_observer){ moments ? see : NULL, m });
-        status = read_draft(m, 1);
+        status = read_draft(m, 0, 1);
         vcl_store_observe(network->store, (struct vcl_observer){ 0 });
         if (status != VCL_OK)
             vcl_fault(error, status, "%s", vcl_status_text(status));
@@ -187,6 +203,7 @@ void vcl_sensitivity_close(struct vcl_sensitivity *m)
     free(m->matrices);
     vcl_forward_destroy(m->forward);
     free(m->hidden);
+    free(m->trails);
     free(m->baseline);
     free(m->logits);
     free(m->scores);
@@ -223,13 +240,39 @@ static enum vcl_status perturb(struct vcl_sensitivity *m, const double *ratio, d
     return status;
 }
 
+/* The layer that a weight is in; the number of layers for the head, 0 for what comes before all of them. */
+static size_t layer_of(const struct vcl_network *network, const struct vcl_weight *weight)
+{
+    const size_t layers = network->config.layers;
+    for (size_t i = 0; i < layers; i++) {
+        const struct vcl_layer *l = &network->layers[i];
+        const struct vcl_linear *const all[] = { &l->q,  &l->k,    &l->v,     &l->o,
+                                                 &l->up, &l->down, &l->fused, &l->gate };
+        for (size_t k = 0; k < sizeof all / sizeof *all; k++)
+            if (all[k]->weight == weight)
+                return i;
+    }
+    return weight == network->head && weight != network->embedding ? layers : 0;
+}
+
+/* The first that noise is in. */
+static size_t first_layer(const struct vcl_sensitivity *m, const double *ratio)
+{
+    size_t first = m->network->config.layers;
+    for (size_t i = 0; i < m->count; i++) {
+        const size_t layer = layer_of(m->network, m->matrices[i].weight);
+        first = ratio[i] > 0 && layer < first ? layer : first;
+    }
+    return first;
+}
+
 static enum vcl_status measure(struct vcl_sensitivity *m, const double *ratio, double *kl, double *energy,
                                struct vcl_error *error)
 {
     const size_t tokens = m->draft->sequences * m->draft->length;
     enum vcl_status status = perturb(m, ratio, energy);
     if (status == VCL_OK)
-        status = read_draft(m, 0);
+        status = read_draft(m, first_layer(m, ratio), 0);
     for (size_t i = 0; i < m->count; i++)
         vcl_store_restore(m->matrices[i].weight);
     if (status != VCL_OK)

@@ -19,7 +19,7 @@ struct vcl_matrix {
 struct vcl_sensitivity;
 
 /* Reads the draft once: its logits, and the moments of all inputs where `moments` says so.  Memory: tokens x vocabulary
- * floats and the moments.  Network and draft must stay until the noise is measured; the matrices stay. */
+ * floats, tokens x (layers + 1) x width, and the moments.  Network and draft must stay until the noise is measured; the matrices stay. */
 enum vcl_status vcl_sensitivity_open(const struct vcl_network *network, const struct vcl_draft *draft,
                                      int moments, const struct vcl_watch *watch,
                                      struct vcl_sensitivity **sensitivity, struct vcl_error *error);
