@@ -86,9 +86,6 @@ unsigned vcl_cli_threads(int asked);
 
 int vcl_exit_of(enum vcl_status status);
 
-void vcl_set_quiet(int quiet); /* no warnings, notes, progress */
-int vcl_is_quiet(void);
-
 /* One line on stderr, control characters replaced; any thread. */
 void vcl_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The same unless -q. */
@@ -103,6 +100,12 @@ char *vcl_text(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* Flushes stdout; VCL_EXIT_IO with a message where writing failed at any time, else `code`. */
 int vcl_close_stdout(int code);
+
+/* ---- words.c --------------------------------------------------------------------------------- */
+
+/* Bytes of the UTF-8 character at c; 0 where it is a control character (U+0000-1F, 7F-9F), which could move
+ * the cursor, or no UTF-8. */
+size_t vcl_printable_length(const char *c);
 
 struct vcl_words {
     char text[32];
@@ -119,6 +122,8 @@ void vcl_print_name(const char *name, int width);
 int vcl_name_width(const char *name);
 
 double vcl_seconds(void); /* of a clock that never jumps */
+
+/* ---- say.c: JSON ----------------------------------------------------------------------------- */
 
 /* json_real, or null where x is not finite; json_string, whatever the bytes. */
 json_t *vcl_json_real(double x);
@@ -145,6 +150,9 @@ void vcl_interrupt_guard(const char *temporary);
 void vcl_remove_guarded(void);
 
 /* ---- progress.c ------------------------------------------------------------------------------ */
+
+void vcl_set_quiet(int quiet); /* no warnings, notes, progress */
+int vcl_is_quiet(void);
 
 /* One line on stderr, only where that is a terminal and -q is not given.  `work` is in bytes of input. */
 void vcl_progress_start(const char *verb, size_t tensors, uint64_t work);

@@ -56,7 +56,7 @@ static json_t *describe_settings(const struct vcl_policy *policy)
 static json_t *describe_file(const char *folder, const char *name)
 {
     struct stat status = { 0 };
-    char *path = vcl_folder_file(folder, name);
+    char *path = vcl_path_in(folder, name);
     json_t *object = json_object();
     stat(path, &status); /* a file that went away fails where it is read */
     free(path);
@@ -182,7 +182,7 @@ static int encode_shards(struct vcl_compress *job, struct last_shard *last, size
     int code = VCL_EXIT_OK, all_kept = job->resume;
 
     for (size_t i = 0; i < shards && !code; i++) {
-        char *path = vcl_folder_file(last->folder->partial, vcl_model_shard_name(job->model, i));
+        char *path = vcl_path_in(last->folder->partial, vcl_model_shard_name(job->model, i));
         uint64_t bytes = 0;
         int keep = 0;
         if (i + 1 < shards ? job->resume : all_kept) /* the last one lists an index that sums up the others */

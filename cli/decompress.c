@@ -117,7 +117,7 @@ static int fill_folder(struct vcl_decompress *job, struct vcl_folder *folder)
     if (!code)
         code = vcl_sides_restore(folder, frames, plain);
     for (size_t i = 0; i < vcl_model_shards(job->model) && !code; i++) {
-        char *path = vcl_folder_file(folder->partial, vcl_model_shard_name(job->model, i));
+        char *path = vcl_path_in(folder->partial, vcl_model_shard_name(job->model, i));
         code = vcl_decompress_shard(job, i, path, 1);
         free(path);
     }

@@ -12,8 +12,6 @@
 
 #include "folder.h"
 
-char *vcl_folder_file(const char *folder, const char *name) { return vcl_text("%s/%s", folder, name); }
-
 static int fail_errno(const char *path) { return vcl_tell(VCL_E_IO, "%s: %s", path, strerror(errno)); }
 
 /* ---- what is in the input -------------------------------------------------------------------- */
@@ -22,14 +20,6 @@ static int ends_with(const char *name, const char *end)
 {
     const size_t n = strlen(name), m = strlen(end);
     return n > m && strcmp(name + n - m, end) == 0;
-}
-
-int vcl_folder_has_shard(const struct vcl_model *model, const char *name)
-{
-    for (size_t i = 0; i < vcl_model_shards(model); i++)
-        if (strcmp(vcl_model_shard_name(model, i), name) == 0)
-            return 1;
-    return 0;
 }
 
 /* Why a file is not copied along, NULL if it is. */
@@ -52,11 +42,11 @@ static const char *why_not(const char *name, const struct stat *status)
 static int consider_side(struct vcl_folder *folder, const char *name, int note)
 {
     struct stat status;
-    char *path = vcl_folder_file(folder->input, name);
+    char *path = vcl_path_in(folder->input, name);
     const int failed = stat(path, &status); /* follows links: downloaded models are often made of them */
     const char *reason = failed ? "cannot be read" : why_not(name, &status);
     free(path);
-    if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || vcl_folder_has_shard(folder->model, name)
+    if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || vcl_listed_shard(folder->model, name)
         || strcmp(name, VCL_JOURNAL) == 0)
         return 0;
     if (reason && note)
@@ -241,7 +231,7 @@ static void sweep_partial(const struct vcl_folder *folder)
 static int write_journal(const struct vcl_folder *folder, const json_t *journal)
 {
     struct vcl_error error = { 0 };
-    char *path = vcl_folder_file(folder->partial, VCL_JOURNAL);
+    char *path = vcl_path_in(folder->partial, VCL_JOURNAL);
     char *text = json_dumps(journal, JSON_INDENT(1));
     const enum vcl_status status = text ? vcl_write_file(path, text, strlen(text), 1, &error) : VCL_E_MEMORY;
     free(text);
@@ -294,7 +284,7 @@ static int swap(const struct vcl_folder *folder, const char *old)
 /* The journal goes last: until the new output has its name, --resume must be able to come here again. */
 static void remove_journal(const struct vcl_folder *folder)
 {
-    char *journal = vcl_folder_file(folder->output, VCL_JOURNAL);
+    char *journal = vcl_path_in(folder->output, VCL_JOURNAL);
     if (unlink(journal) && errno != ENOENT)
         vcl_say("%s: cannot be removed: %s", journal, strerror(errno));
     free(journal);

@@ -31,10 +31,16 @@ int vcl_folder_begin(const struct vcl_folder *folder, const json_t *journal, int
 int vcl_folder_commit(const struct vcl_folder *folder);
 /* Removes the partial folder with the files that were written into it. */
 void vcl_folder_discard(const struct vcl_folder *folder);
-char *vcl_folder_file(const char *folder, const char *name); /* free() it */
-int vcl_folder_has_shard(const struct vcl_model *model, const char *name);
 /* The index file's name, NULL where the model has none. */
 const char *vcl_folder_index(const struct vcl_folder *folder);
+
+/* ---- listed.c -------------------------------------------------------------------------------- */
+
+char *vcl_path_in(const char *folder, const char *name); /* free() it */
+int vcl_listed_shard(const struct vcl_model *model, const char *name);
+/* What a compressed model lists in vcllm.files: names and hashes.  NULL, the message said, where that is
+ * malformed. */
+json_t *vcl_listed_files(const struct vcl_model *model);
 
 /* ---- owned.c --------------------------------------------------------------------------------- */
 
@@ -60,9 +66,6 @@ int vcl_sides_copy(const struct vcl_folder *folder, json_t **files);
  * vcllm.files, free() it. */
 int vcl_sides_finish(const struct vcl_folder *folder, json_t *files, uint64_t before, uint64_t after,
                      char **text);
-/* What a compressed model lists in vcllm.files: names and hashes.  NULL, the message said, where that is
- * malformed. */
-json_t *vcl_sides_listed(const struct vcl_model *model);
 /* Most bytes that text takes inside the header's JSON. */
 size_t vcl_sides_room(const struct vcl_folder *folder);
 /* The other direction: what vcllm.files of the model's last shard lists is copied and its hashes are

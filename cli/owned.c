@@ -52,7 +52,7 @@ static void add_journal(json_t *names, const char *path)
 
 json_t *vcl_owned_journal(const char *folder)
 {
-    char *path = vcl_folder_file(folder, VCL_JOURNAL);
+    char *path = vcl_path_in(folder, VCL_JOURNAL);
     void *bytes = NULL;
     size_t n = 0;
     const enum vcl_status status = vcl_read_file(path, JOURNAL_LIMIT, &bytes, &n, NULL);
@@ -64,7 +64,7 @@ json_t *vcl_owned_journal(const char *folder)
 
 void vcl_owned_add_model(json_t *names, const struct vcl_model *model)
 {
-    json_t *hash, *files = vcl_sides_listed(model);
+    json_t *hash, *files = vcl_listed_files(model);
     const char *name;
     for (size_t i = 0; i < vcl_model_shards(model); i++)
         add_name(names, vcl_model_shard_name(model, i));
@@ -92,7 +92,7 @@ static int is_dots(const char *name) { return strcmp(name, ".") == 0 || strcmp(n
 static int is_ours(const char *folder, const char *name, const json_t *names)
 {
     struct stat status;
-    char *path = vcl_folder_file(folder, name);
+    char *path = vcl_path_in(folder, name);
     const int regular = lstat(path, &status) == 0 && S_ISREG(status.st_mode);
     free(path);
     return regular && (json_object_get(names, name) || vcl_owned_is_temporary(name));

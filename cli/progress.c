@@ -16,6 +16,11 @@ static struct {
     double started, drawn;
 } progress;
 
+static int quiet;
+
+void vcl_set_quiet(int value) { quiet = value; }
+int vcl_is_quiet(void) { return quiet; }
+
 static void erase(void)
 {
     if (progress.shown)
@@ -48,7 +53,7 @@ static void start(const char *verb, const char *things, const char *rate, double
                   uint64_t work)
 {
     pthread_mutex_lock(&lock);
-    progress.on = !vcl_is_quiet() && isatty(STDERR_FILENO);
+    progress.on = !quiet && isatty(STDERR_FILENO);
     progress.verb = verb;
     progress.things = things;
     progress.rate = rate;

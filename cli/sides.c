@@ -118,7 +118,7 @@ static int is_index(const struct vcl_folder *folder, const char *name)
 static int copy_one(const struct vcl_folder *folder, const char *name, json_t *files)
 {
     struct vcl_error error = { 0 };
-    char hex[33], *from = vcl_folder_file(folder->input, name), *to = vcl_folder_file(folder->partial, name);
+    char hex[33], *from = vcl_path_in(folder->input, name), *to = vcl_path_in(folder->partial, name);
     const int code = tell_status(vcl_copy_file(from, to, 1, hex, &error), &error);
     if (!code)
         vcl_json_set(files, name, json_string(hex));
@@ -131,7 +131,7 @@ static int copy_index(const struct vcl_folder *folder, const char *name, json_t 
                       uint64_t after)
 {
     struct vcl_error error = { 0 };
-    char hex[33], *from = vcl_folder_file(folder->input, name), *to = vcl_folder_file(folder->partial, name);
+    char hex[33], *from = vcl_path_in(folder->input, name), *to = vcl_path_in(folder->partial, name);
     int code = write_index(from, to, before, after);
     if (!code)
         code = tell_status(vcl_copy_file(to, NULL, 1, hex, &error), &error);
@@ -189,24 +189,6 @@ size_t vcl_sides_room(const struct vcl_folder *folder)
 
 /* ---- decompressing and checking -------------------------------------------------------------- */
 
-json_t *vcl_sides_listed(const struct vcl_model *model)
-{
-    const size_t last = vcl_model_shards(model) - 1;
-    const char *text = vcl_model_metadata(model, last, "vcllm.files");
-    const char *name;
-    json_t *hash, *files = text ? json_loads(text, JSON_REJECT_DUPLICATES, NULL) : json_object();
-    int good = json_is_object(files);
-    json_object_foreach(files, name, hash) good = good && json_is_string(hash) && *name && !strchr(name, '/')
-                                               && strcmp(name, ".") != 0 && strcmp(name, "..") != 0
-                                               && !vcl_folder_has_shard(model, name);
-    if (good)
-        return files;
-    json_decref(files);
-    vcl_say("%s: metadata vcllm.files is no list of file names and hashes",
-            vcl_model_shard_path(model, last));
-    return NULL;
-}
-
 static int check_hash(const char *path, const char *found, const json_t *hash)
 {
     return strcmp(found, json_string_value(hash)) == 0
@@ -219,7 +201,7 @@ static int restore_one(const struct vcl_folder *folder, const char *name, const 
                        uint64_t after)
 {
     struct vcl_error error = { 0 };
-    char hex[33], *from = vcl_folder_file(folder->input, name), *to = vcl_folder_file(folder->partial, name);
+    char hex[33], *from = vcl_path_in(folder->input, name), *to = vcl_path_in(folder->partial, name);
     const int edit = is_index(folder, name);
     const enum vcl_status status = vcl_copy_file(from, edit ? NULL : to, 1, hex, &error);
     int code = status == VCL_OK ? check_hash(from, hex, hash) : vcl_tell(status, "%s", error.text);
@@ -232,7 +214,7 @@ static int restore_one(const struct vcl_folder *folder, const char *name, const 
 
 int vcl_sides_restore(const struct vcl_folder *folder, uint64_t before, uint64_t after)
 {
-    json_t *hash, *files = vcl_sides_listed(folder->model);
+    json_t *hash, *files = vcl_listed_files(folder->model);
     const char *name;
     int code = files ? VCL_EXIT_OK : VCL_EXIT_FAILED;
     json_object_foreach(files, name, hash)
@@ -252,7 +234,7 @@ int vcl_sides_restore(const struct vcl_folder *folder, uint64_t before, uint64_t
 size_t vcl_sides_verify(const struct vcl_model *model, size_t *checked)
 {
     const char *shard = vcl_model_shard_path(model, 0), *slash = strrchr(shard, '/'), *name;
-    json_t *hash, *files = vcl_sides_listed(model);
+    json_t *hash, *files = vcl_listed_files(model);
     size_t faults = !files;
     json_object_foreach(files, name, hash)
     {

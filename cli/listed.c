@@ -1,0 +1,32 @@
+/* listed.c - the files that belong to a model by what it says itself. */
+#include <string.h>
+
+#include "folder.h"
+
+char *vcl_path_in(const char *folder, const char *name) { return vcl_text("%s/%s", folder, name); }
+
+int vcl_listed_shard(const struct vcl_model *model, const char *name)
+{
+    for (size_t i = 0; i < vcl_model_shards(model); i++)
+        if (strcmp(vcl_model_shard_name(model, i), name) == 0)
+            return 1;
+    return 0;
+}
+
+json_t *vcl_listed_files(const struct vcl_model *model)
+{
+    const size_t last = vcl_model_shards(model) - 1;
+    const char *text = vcl_model_metadata(model, last, "vcllm.files");
+    const char *name;
+    json_t *hash, *files = text ? json_loads(text, JSON_REJECT_DUPLICATES, NULL) : json_object();
+    int good = json_is_object(files);
+    json_object_foreach(files, name, hash) good = good && json_is_string(hash) && *name && !strchr(name, '/')
+                                               && strcmp(name, ".") != 0 && strcmp(name, "..") != 0
+                                               && !vcl_listed_shard(model, name);
+    if (good)
+        return files;
+    json_decref(files);
+    vcl_say("%s: metadata vcllm.files is no list of file names and hashes",
+            vcl_model_shard_path(model, last));
+    return NULL;
+}
