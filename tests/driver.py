@@ -9,6 +9,12 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 VCLLM = os.environ.get("VCLLM", str(ROOT / "build" / "vcllm"))
 
 
+def is_sanitized():
+    with open(VCLLM, "rb") as program:
+        text = program.read()
+    return b"__asan_init" in text or b"__tsan_init" in text
+
+
 def run_vcllm(*args, env=None):
     """env: set beside what is there."""
     return subprocess.run([VCLLM, *map(str, args)], stdin=subprocess.DEVNULL, capture_output=True, text=True,

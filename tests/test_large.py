@@ -12,15 +12,10 @@ import subprocess
 import unittest
 
 import refdec
-from driver import VCLLM, Case
+from driver import VCLLM, Case, is_sanitized
 
 MOST_MEMORY = 200 << 20
 LONG = bool(os.environ.get("VCLLM_LONG"))
-
-
-def is_sanitized():
-    with open(VCLLM, "rb") as program:
-        return b"__asan_init" in program.read()
 
 
 @unittest.skipIf(is_sanitized(), "the sanitizers' own memory would be measured")
