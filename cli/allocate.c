@@ -151,11 +151,12 @@ static int has_feedback(const struct vcl_matrix *matrix)
     return matrix->moments && matrix->moments->feedback;
 }
 
-/* Below one bit most values become zero, and what is left out is the matrix itself, not noise: the measured costs say
- * nothing of that. */
-static double least_bits(const struct vcl_curve *curve)
+/* With few bits most values become zero, and what is left out is the matrix itself, not noise: the measured costs say
+ * nothing of that.  The video codecs, which make the squared error small, begin with it sooner. */
+static double least_bits(const struct vcl_params *params, const struct vcl_curve *curve)
 {
-    return fmax(1, curve->count > 1 ? 1.25 * curve->bits[1] : 1);
+    const double least = params->codec == VCL_CODEC_TENSOR ? 1 : 2;
+    return fmax(least, curve->count > 1 ? 1.25 * curve->bits[1] : least);
 }
 
 static int share_out(const struct vcl_model *model, const struct vcl_params *params,
@@ -173,7 +174,7 @@ static int share_out(const struct vcl_model *model, const struct vcl_params *par
             (struct vcl_share){ .values = (double)choices[list.entries[i]].values,
                                 .cost = matrix->cost * (has_feedback(matrix) ? matrix->moments->gain : 1),
                                 .curve = curves[i],
-                                .least = least_bits(&curves[i]) };
+                                .least = least_bits(params, &curves[i]) };
     }
     if (!code && vcl_share_out(shares, list.count, list.bits))
         for (size_t i = 0; i < list.count; i++)
