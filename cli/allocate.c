@@ -16,6 +16,7 @@
 
 enum { SEED = 1, SLOPES = 9 };
 static const double STEEPEST = 1.5; /* bits from the first layer to the last */
+static const double LEAST = 0.5;    /* bits of a layer */
 static const double SPEED = 2e10;   /* multiply-adds a second that a thread is taken to do, logits included */
 static const double MOST_WORK = 1.2e13; /* multiply-adds that auto spends: ten minutes of a thread */
 
@@ -209,10 +210,11 @@ static long layer_of(const char *name)
     return -1;
 }
 
-/* Bits of every matrix that rise by `slope` from the first layer to the last, `bits` on average. */
-static void slope_bits(const struct vcl_matrix *matrices, size_t count, double slope, double bits, double *at)
+/* Bits of every matrix that rise by `slope` from the first layer to the last, `bits` on average.  0 where one of them
+ * would have less than LEAST. */
+static int slope_bits(const struct vcl_matrix *matrices, size_t count, double slope, double bits, double *at)
 {
-    double values = 0, sum = 0, last = 1;
+    double values = 0, sum = 0, last = 1, least = INFINITY;
     for (size_t i = 0; i < count; i++)
         last = fmax(last, (double)layer_of(matrices[i].name));
     for (size_t i = 0; i < count; i++) {
@@ -222,8 +224,11 @@ static void slope_bits(const struct vcl_matrix *matrices, size_t count, double s
         values += n;
         sum += n * at[i];
     }
-    for (size_t i = 0; i < count; i++)
-        at[i] = fmax(at[i] + bits - sum / values, 0.5);
+    for (size_t i = 0; i < count; i++) {
+        at[i] += bits - sum / values;
+        least = fmin(least, at[i]);
+    }
+    return least >= LEAST;
 }
 
 static enum vcl_status find_slope(const struct vcl_allocation *a, double bits, double *slope,
@@ -235,7 +240,8 @@ static enum vcl_status find_slope(const struct vcl_allocation *a, double bits, d
     enum vcl_status status = VCL_OK;
     for (int k = 0; k < SLOPES && status == VCL_OK; k++) {
         const double tried = STEEPEST * (2.0 * k / (SLOPES - 1) - 1);
-        slope_bits(matrices, count, tried, bits, ratio);
+        if (!slope_bits(matrices, count, tried, bits, ratio))
+            continue;
         for (size_t i = 0; i < count; i++)
             ratio[i] = exp2(-2 * ratio[i]);
         status = vcl_sensitivity_noise(a->sensitivity, ratio, &kl, error);
@@ -248,7 +254,7 @@ static enum vcl_status find_slope(const struct vcl_allocation *a, double bits, d
     return status;
 }
 
-/* Of the tensors that are free, on average what they had. */
+/* Of the tensors that are free, on average what they had; as they are where that is too little for the slope. */
 static void tilt(const struct vcl_allocation *a, const struct vcl_model *model, struct vcl_choice *choices)
 {
     const struct free_tensors list = list_free(model, choices);
@@ -256,9 +262,9 @@ static void tilt(const struct vcl_allocation *a, const struct vcl_model *model, 
     double *bits = vcl_zeros(list.count, sizeof *bits);
     for (size_t i = 0; i < list.count; i++)
         matrices[i] = *choices[list.entries[i]].matrix;
-    if (list.count)
-        slope_bits(matrices, list.count, a->slope, list.bits / list.values, bits);
-    for (size_t i = 0; i < list.count; i++)
+    const int enough =
+        list.count && slope_bits(matrices, list.count, a->slope, list.bits / list.values, bits);
+    for (size_t i = 0; i < list.count && enough; i++)
         aim(model, choices, list.entries[i], bits[i]);
     free(matrices);
     free(bits);

@@ -55,6 +55,7 @@ class Allocate(ModelCase):
         self.assertEqual(done["allocate"]["how"], "depth")
         self.assertGreater(done["allocate"]["slope"], 0)    # layer 0 hardly matters
         self.assertLessEqual(done["totals"]["bits"], 3)
+        self.assertLessEqual(self.compress(model, "coarse", "--bits", "0.9", "--allocate", "depth")["totals"]["bits"], 0.9)
         bits = {t["name"]: t["target_bits"] for t in done["tensors"] if "target_bits" in t}
         self.assertAlmostEqual(bits["model.layers.1.mlp.up_proj.weight"] - bits["model.layers.0.mlp.up_proj.weight"],
                                done["allocate"]["slope"], delta=1e-6)
