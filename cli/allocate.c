@@ -12,6 +12,7 @@
 
 #include "allocate.h"
 #include "curve.h"
+#include "folder.h"
 #include "language.h"
 
 enum { SEED = 1, SLOPES = 9 };
@@ -41,7 +42,6 @@ static const struct vcl_watch WATCH = { on_tokens, NULL };
 
 struct effort {
     double matrices, values, bytes; /* of the weights as the runtime holds them */
-    double largest;                 /* values of one matrix */
 };
 
 static struct effort sum_up(const struct vcl_model *model)
@@ -56,7 +56,6 @@ static struct effort sum_up(const struct vcl_model *model)
         effort.matrices++;
         effort.values += (double)values;
         effort.bytes += (double)values * (tensor->dtype == VCL_DTYPE_BF16 ? 2 : 4);
-        effort.largest = fmax(effort.largest, (double)values);
     }
     return effort;
 }
@@ -68,24 +67,11 @@ static double work_of(const struct effort *effort, enum vcl_allocate how, size_t
     return (double)(DRAFTS[draft].sequences * DRAFTS[draft].length) * effort->values * (readings + 3);
 }
 
-/* What is free; 0 where the system does not say. */
-static double free_memory(void)
-{
-    FILE *file = fopen("/proc/meminfo", "r");
-    char line[128];
-    unsigned long long kib = 0;
-    while (file && fgets(line, sizeof line, file) && sscanf(line, "MemAvailable: %llu", &kib) != 1)
-        continue;
-    if (file)
-        fclose(file);
-    return 1024.0 * (double)kib;
-}
-
 /* The plan's `how` and draft.  What auto decides depends on the model and on memory, not on how fast the machine is:
  * --resume finds the same. */
 static void plan(struct vcl_allocation *a, const struct effort *effort)
 {
-    const double room = free_memory(), copies = effort->bytes + 4 * effort->values;
+    const double room = (double)vcl_memory_free(), copies = effort->bytes + 4 * effort->values;
     a->chosen_draft = LONGEST;
     if (a->how == VCL_ALLOCATE_DEPTH)
         a->chosen_draft = SHORTEST;
@@ -118,8 +104,7 @@ static struct free_tensors list_free(const struct vcl_model *model, const struct
 {
     struct free_tensors list = { .entries = vcl_zeros(vcl_model_count(model), sizeof *list.entries) };
     for (size_t i = 0; i < vcl_model_count(model); i++)
-        if (choices[i].action == VCL_ACTION_LOSSY && choices[i].goal == VCL_GOAL_BITS && !choices[i].rule
-            && choices[i].matrix) {
+        if (vcl_choice_is_free(&choices[i]) && choices[i].matrix) {
             list.entries[list.count++] = i;
             list.values += (double)choices[i].values;
             list.bits += (double)choices[i].values * choices[i].target;
@@ -132,12 +117,10 @@ static void match(const struct vcl_allocation *a, const struct vcl_model *model,
 {
     size_t count;
     const struct vcl_matrix *matrices = vcl_sensitivity_matrices(a->sensitivity, &count);
-    for (size_t m = 0; m < count; m++) {
-        const struct vcl_entry *entry = vcl_model_find(model, matrices[m].name);
-        for (size_t i = 0; i < vcl_model_count(model); i++)
-            if (vcl_model_entry(model, i) == entry)
+    for (size_t i = 0; i < vcl_model_count(model); i++)
+        for (size_t m = 0; m < count && !choices[i].matrix; m++)
+            if (strcmp(vcl_model_entry(model, i)->name, matrices[m].name) == 0)
                 choices[i].matrix = &matrices[m];
-    }
 }
 
 static void aim(const struct vcl_model *model, struct vcl_choice *choices, size_t entry, double bits)
@@ -301,16 +284,12 @@ static int measure(struct vcl_allocation *a, const struct vcl_params *params, co
     if (status == VCL_OK)
         status = self ? measure_costs(a, params, bits, &error) : find_slope(a, bits, &a->slope, &error);
     vcl_progress_stop();
-    if (status == VCL_E_CANCELLED) {
-        vcl_say("interrupted; nothing was written");
-        return VCL_EXIT_INTERRUPTED;
-    }
     return status == VCL_OK ? VCL_EXIT_OK : vcl_tell(status, "allocate: %s", error.text);
 }
 
 static int has_config(const char *folder)
 {
-    char *path = vcl_text("%s/config.json", folder);
+    char *path = vcl_path_in(folder, "config.json");
     const int found = access(path, F_OK) == 0;
     free(path);
     return found;
@@ -338,7 +317,7 @@ static double mean_target(const struct vcl_model *model, const struct vcl_choice
 {
     double values = 0, bits = 0;
     for (size_t i = 0; i < vcl_model_count(model); i++)
-        if (choices[i].action == VCL_ACTION_LOSSY && choices[i].goal == VCL_GOAL_BITS && !choices[i].rule) {
+        if (vcl_choice_is_free(&choices[i])) {
             values += (double)choices[i].values;
             bits += (double)choices[i].values * choices[i].target;
         }

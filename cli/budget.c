@@ -33,18 +33,13 @@ static int add_headers(const struct vcl_model *model, const struct vcl_choice *c
     return VCL_EXIT_OK;
 }
 
-static int is_free(const struct vcl_choice *choice)
-{
-    return choice->action == VCL_ACTION_LOSSY && !choice->rule;
-}
-
 /* Bytes of what has no say in the target, and the values that share the rest. */
 static void sum_up(const struct vcl_model *model, const struct vcl_choice *choices, uint64_t *bytes,
                    uint64_t *values)
 {
     *values = 0;
     for (size_t i = 0; i < vcl_model_count(model); i++) {
-        if (is_free(&choices[i]))
+        if (vcl_choice_is_free(&choices[i]))
             *values += choices[i].values;
         else
             *bytes += choices[i].bound;
@@ -55,7 +50,7 @@ static size_t aim_all(const struct vcl_model *model, struct vcl_choice *choices,
 {
     size_t exact = 0;
     for (size_t i = 0; i < vcl_model_count(model); i++) {
-        if (!is_free(&choices[i]))
+        if (!vcl_choice_is_free(&choices[i]))
             continue;
         vcl_choice_aim(&choices[i], &vcl_model_entry(model, i)->tensor, VCL_GOAL_BITS, bits);
         exact += choices[i].action == VCL_ACTION_EXACT;

@@ -7,20 +7,10 @@
 
 static const char *const KINDS[2] = { "accuracy", "accuracy_normalised" };
 
-static int on_text(void *user, size_t tokens)
-{
-    (void)user;
-    vcl_progress_add(1, tokens);
-    return vcl_interrupted();
-}
-
 static void set_estimate(json_t *document, const char *kind, const char *what, struct vcl_estimate estimate)
 {
     char *key = vcl_text("%s%s", kind, what);
-    json_t *pair = json_object();
-    vcl_json_set(pair, "mean", vcl_json_real(estimate.mean));
-    vcl_json_set(pair, "error", vcl_json_real(estimate.error));
-    vcl_json_set(document, key, pair);
+    vcl_cli_set_estimate(document, key, estimate);
     free(key);
 }
 
@@ -75,7 +65,7 @@ static int score(const struct vcl_cli_choices *what, const struct vcl_network *n
     vcl_choice_plan(questions, count, &result);
     vcl_progress_start_tokens("eval", models * result.texts, models * result.tokens);
     const enum vcl_status status =
-        vcl_choice_run(network, baseline, questions, count, on_text, NULL, &result, &error);
+        vcl_choice_run(network, baseline, questions, count, vcl_cli_on_tokens, NULL, &result, &error);
     vcl_progress_stop();
     if (status == VCL_E_CANCELLED)
         vcl_say("interrupted");

@@ -78,6 +78,11 @@ void vcl_choice_aim(struct vcl_choice *choice, const struct vcl_tensor *tensor, 
     }
 }
 
+int vcl_choice_is_free(const struct vcl_choice *choice)
+{
+    return choice->action == VCL_ACTION_LOSSY && choice->goal == VCL_GOAL_BITS && !choice->rule;
+}
+
 static int choose_one(const struct vcl_model *model, const struct vcl_policy *policy,
                       const struct vcl_entry *entry, struct vcl_choice *choice)
 {

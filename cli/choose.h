@@ -41,6 +41,8 @@ int vcl_choose_ties(const struct vcl_model *model, struct vcl_choice *choices);
  * its layout yet. VCL_EXIT_BOUND with a message where nothing fits. */
 int vcl_choose_size(const struct vcl_model *model, const struct vcl_policy *policy,
                     struct vcl_choice *choices, size_t late_bytes);
+/* Its target may be moved: lossy, in bits, and no rule's. */
+int vcl_choice_is_free(const struct vcl_choice *choice);
 /* Sets target, bound and, where the exact frame is within the target, the action. */
 void vcl_choice_aim(struct vcl_choice *choice, const struct vcl_tensor *tensor, enum vcl_goal goal,
                     double target);

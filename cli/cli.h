@@ -139,6 +139,12 @@ void vcl_json_print(json_t *document);       /* to stdout; frees it */
 void vcl_json_print_list(json_t *document, const char *key, size_t count,
                          json_t *(*make)(const void *user, size_t i), const void *user);
 
+/* ---- memory.c -------------------------------------------------------------------------------- */
+
+/* In bytes, 0 where the system does not say: most that this process had so far, and what is free. */
+uint64_t vcl_memory_peak(void);
+uint64_t vcl_memory_free(void);
+
 /* ---- interrupt.c ----------------------------------------------------------------------------- */
 
 void vcl_interrupt_install(

@@ -157,8 +157,11 @@ static int compress_model(struct vcl_compress *job)
         code = is_folder ? check_folder_output(job, &folder) : check_file_output(job);
     if (!code)
         code = vcl_work_create(&job->work, vcl_cli_threads(job->jobs));
-    if (!code)
+    if (!code) {
         code = decide(job, is_folder ? &folder : NULL);
+        if (code == VCL_EXIT_INTERRUPTED)
+            vcl_say("interrupted; nothing was written");
+    }
     if (!code)
         code = job->dry_run ? vcl_compress_plan(job) : encode(job, is_folder ? &folder : NULL);
     vcl_folder_close(&folder);

@@ -4,7 +4,6 @@
  * Sizes are upper bounds, exact for tensors kept exactly.  Time and memory are measured: half a million
  * values of the largest tensor go through the real encoder. */
 #include <stdlib.h>
-#include <sys/resource.h>
 
 #include "compress.h"
 #include "values.h"
@@ -35,12 +34,6 @@ void vcl_compress_warn_packed(const struct vcl_compress *job)
 }
 
 /* ---- estimates ------------------------------------------------------------------------------- */
-
-static double peak_memory(void)
-{
-    struct rusage usage;
-    return getrusage(RUSAGE_SELF, &usage) ? 0 : 1024.0 * (double)usage.ru_maxrss;
-}
 
 static size_t largest_lossy(const struct vcl_compress *job)
 {
@@ -87,7 +80,7 @@ static int time_sample(struct vcl_compress *job, size_t index, uint64_t *values,
 static int make_estimate(struct vcl_compress *job, struct estimate *estimate)
 {
     const size_t sample = largest_lossy(job);
-    const double before = peak_memory();
+    const double before = (double)vcl_memory_peak();
     double seconds = 0, lossy = 0, exact = 0;
     uint64_t values = 1;
     const int code = sample == SIZE_MAX ? VCL_EXIT_OK : time_sample(job, sample, &values, &seconds);
@@ -97,7 +90,7 @@ static int make_estimate(struct vcl_compress *job, struct estimate *estimate)
         else
             exact += (double)vcl_model_entry(job->model, i)->bytes;
     }
-    const double after = peak_memory();
+    const double after = (double)vcl_memory_peak();
     estimate->seconds = lossy / (double)values * seconds / job->work.threads + exact / COPY_SPEED;
     /* the sample had one thread; a tile has up to twice its values; small tensors wait for their turn in
      * memory */

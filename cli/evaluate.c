@@ -63,22 +63,7 @@ struct settings {
     uint64_t memory;
 };
 
-static int on_window(void *user, size_t tokens)
-{
-    (void)user;
-    vcl_progress_add(1, tokens);
-    return vcl_interrupted();
-}
-
 /* ---- report ---------------------------------------------------------------------------------- */
-
-static void set_estimate(json_t *document, const char *key, struct vcl_estimate estimate)
-{
-    json_t *pair = json_object();
-    vcl_json_set(pair, "mean", vcl_json_real(estimate.mean));
-    vcl_json_set(pair, "error", vcl_json_real(estimate.error));
-    vcl_json_set(document, key, pair);
-}
 
 /* exp(mean), and its error to first order. */
 static struct vcl_estimate perplexity(struct vcl_estimate nll)
@@ -91,7 +76,7 @@ static json_t *memory_json(const struct vcl_network *network)
     json_t *memory = json_object();
     vcl_json_set(memory, "weights", json_integer((json_int_t)vcl_store_bytes(network->store)));
     vcl_json_set(memory, "coded", json_integer((json_int_t)vcl_store_coded_bytes(network->store)));
-    vcl_json_set(memory, "peak", json_integer((json_int_t)vcl_cli_peak()));
+    vcl_json_set(memory, "peak", json_integer((json_int_t)vcl_memory_peak()));
     return memory;
 }
 
@@ -105,16 +90,16 @@ static void report_json(const char *model, const struct settings *s, const struc
     vcl_json_set(document, "stride", json_integer((json_int_t)e->stride));
     vcl_json_set(document, "windows", json_integer((json_int_t)e->windows));
     vcl_json_set(document, "tokens", json_integer((json_int_t)e->tokens));
-    set_estimate(document, "perplexity", perplexity(e->nll));
-    set_estimate(document, "nll", e->nll);
+    vcl_cli_set_estimate(document, "perplexity", perplexity(e->nll));
+    vcl_cli_set_estimate(document, "nll", e->nll);
     if (s->baseline) {
         vcl_json_set(document, "baseline", vcl_json_text(s->baseline));
-        set_estimate(document, "baseline_perplexity", perplexity(e->baseline_nll));
-        set_estimate(document, "nll_difference", e->difference);
-        set_estimate(document, "kl", e->kl);
+        vcl_cli_set_estimate(document, "baseline_perplexity", perplexity(e->baseline_nll));
+        vcl_cli_set_estimate(document, "nll_difference", e->difference);
+        vcl_cli_set_estimate(document, "kl", e->kl);
         vcl_json_set(document, "kl_median", vcl_json_real(e->kl_median));
         vcl_json_set(document, "kl_99", vcl_json_real(e->kl_99));
-        set_estimate(document, "top1_agreement", e->top1);
+        vcl_cli_set_estimate(document, "top1_agreement", e->top1);
     }
     vcl_json_set(document, "tokens_per_second", vcl_json_real((double)cost->read / cost->seconds));
     vcl_json_set(document, "memory", memory_json(cost->network));
@@ -162,7 +147,7 @@ static int evaluate(const struct settings *s, const struct vcl_network *network,
     const struct vcl_eval_options options = { .context = (size_t)s->context,
                                               .stride = (size_t)s->stride,
                                               .windows = (size_t)s->windows,
-                                              .progress = on_window };
+                                              .progress = vcl_cli_on_tokens };
     struct vcl_error error = { 0 };
     enum vcl_status status = vcl_eval_plan(network, count, &options, result, &error);
     if (status == VCL_OK) {

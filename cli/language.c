@@ -73,23 +73,24 @@ int vcl_cli_read_text(const char *path, const char *folder, const struct vcl_net
     return status == VCL_OK ? VCL_EXIT_OK : vcl_tell(status, "%s: %s", path, error.text);
 }
 
-/* Not getrusage's figure, which begins with what the program had that started this one. */
-uint64_t vcl_cli_peak(void)
-{
-    FILE *file = fopen("/proc/self/status", "r");
-    char line[256];
-    unsigned long long kib = 0;
-    while (file && fgets(line, sizeof line, file))
-        if (sscanf(line, "VmHWM: %llu kB", &kib) == 1)
-            break;
-    if (file)
-        fclose(file);
-    return (uint64_t)kib * 1024;
-}
-
 char *vcl_cli_memory_words(const struct vcl_network *network)
 {
     return vcl_text(
         "weights %s, %s of them coded; peak memory %s", vcl_words_size(vcl_store_bytes(network->store)).text,
-        vcl_words_size(vcl_store_coded_bytes(network->store)).text, vcl_words_size(vcl_cli_peak()).text);
+        vcl_words_size(vcl_store_coded_bytes(network->store)).text, vcl_words_size(vcl_memory_peak()).text);
+}
+
+int vcl_cli_on_tokens(void *user, size_t tokens)
+{
+    (void)user;
+    vcl_progress_add(1, tokens);
+    return vcl_interrupted();
+}
+
+void vcl_cli_set_estimate(json_t *document, const char *key, struct vcl_estimate estimate)
+{
+    json_t *pair = json_object();
+    vcl_json_set(pair, "mean", vcl_json_real(estimate.mean));
+    vcl_json_set(pair, "error", vcl_json_real(estimate.error));
+    vcl_json_set(document, key, pair);
 }

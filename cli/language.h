@@ -3,6 +3,7 @@
 #define VCL_CLI_LANGUAGE_H
 
 #include "cli.h"
+#include "eval.h"
 #include "network.h"
 #include "team.h"
 #include "tokenizer.h"
@@ -20,9 +21,12 @@ int vcl_cli_read_tokens(const char *path, uint32_t **tokens, size_t *count);
 int vcl_cli_read_text(const char *path, const char *folder, const struct vcl_network *network,
                       uint32_t **tokens, size_t *count);
 
-/* Most memory that this process had so far, in bytes; 0 where the system does not say. */
-uint64_t vcl_cli_peak(void);
 /* "weights 110.20 MiB, 108.00 MiB of them coded; peak memory 140.10 MiB"; free() it. */
 char *vcl_cli_memory_words(const struct vcl_network *network);
+
+/* For the runtime's progress: a window or text more, of so many tokens; nonzero after an interruption. */
+int vcl_cli_on_tokens(void *user, size_t tokens);
+/* {"mean": .., "error": ..} */
+void vcl_cli_set_estimate(json_t *document, const char *key, struct vcl_estimate estimate);
 
 #endif

@@ -170,9 +170,8 @@ enum vcl_status vcl_choice_run(const struct vcl_network *network, const struct v
     signed char *values = calloc(count, 1);
     enum vcl_status status = values ? VCL_OK : vcl_fault_memory(error);
     vcl_choice_plan(questions, count, result);
-    if (status == VCL_OK && baseline && baseline->config.vocab != network->config.vocab)
-        status = vcl_fault(error, VCL_E_ARGUMENT, "the baseline's vocabulary has %zu tokens, the model's %zu",
-                           baseline->config.vocab, network->config.vocab);
+    if (status == VCL_OK && baseline)
+        status = vcl_network_compare(network, baseline, error);
     for (int m = 0; m < 2 && models[m].network && status == VCL_OK; m++)
         status = prepare(&models[m], positions, count, error);
     for (size_t q = 0; q < count && status == VCL_OK; q++)

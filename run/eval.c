@@ -253,9 +253,8 @@ enum vcl_status vcl_eval_run(const struct vcl_network *network, const struct vcl
                             .tokens = tokens,
                             .vocab = network->config.vocab };
     enum vcl_status status = vcl_eval_plan(network, count, options, result, error);
-    if (status == VCL_OK && baseline && baseline->config.vocab != e.vocab)
-        status = vcl_fault(error, VCL_E_ARGUMENT, "the baseline's vocabulary has %zu tokens, the model's %zu",
-                           baseline->config.vocab, e.vocab);
+    if (status == VCL_OK && baseline)
+        status = vcl_network_compare(network, baseline, error);
     if (status == VCL_OK)
         status = check_tokens(tokens, count, e.vocab, error);
     if (status == VCL_OK)

@@ -155,6 +155,15 @@ enum vcl_status vcl_network_open(const char *folder, struct vcl_team *team, uint
     return status;
 }
 
+enum vcl_status vcl_network_compare(const struct vcl_network *network, const struct vcl_network *baseline,
+                                    struct vcl_error *error)
+{
+    if (baseline->config.vocab == network->config.vocab)
+        return VCL_OK;
+    return vcl_fault(error, VCL_E_ARGUMENT, "the baseline's vocabulary has %zu tokens, the model's %zu",
+                     baseline->config.vocab, network->config.vocab);
+}
+
 void vcl_network_close(struct vcl_network *network)
 {
     vcl_store_close(network->store);

@@ -34,6 +34,9 @@ struct vcl_network {
  * network.  memory: as vcl_store_settle's. */
 enum vcl_status vcl_network_open(const char *folder, struct vcl_team *team, uint64_t memory,
                                  struct vcl_network *network, struct vcl_error *error);
+/* VCL_E_ARGUMENT where a baseline's predictions cannot be compared with the network's: another vocabulary. */
+enum vcl_status vcl_network_compare(const struct vcl_network *network, const struct vcl_network *baseline,
+                                    struct vcl_error *error);
 void vcl_network_close(struct vcl_network *network);
 
 #endif

@@ -2,6 +2,7 @@
  * with a word, where the module is missing. */
 #include "base/common.h"
 #include "random.h"
+#include "scarce.h"
 #include "vcllm.h"
 
 #include <pthread.h>
@@ -530,28 +531,6 @@ static void missing_module(void **unused)
 }
 
 /* ---- memory and threads ---------------------------------------------------------------------- */
-
-struct scarce {
-    long left; /* allocations until one fails; below 0 = never */
-    long blocks;
-};
-
-static void *scarce_allocate(void *user, size_t bytes)
-{
-    struct scarce *const s = user;
-    if (s->left == 0)
-        return NULL;
-    if (s->left > 0)
-        s->left--;
-    s->blocks++;
-    return malloc(bytes);
-}
-
-static void scarce_release(void *user, void *block)
-{
-    ((struct scarce *)user)->blocks--;
-    free(block);
-}
 
 static enum vcl_status code_both_ways(struct vcl_options *options, enum vcl_codec codec)
 {

@@ -5,6 +5,7 @@
 #include "../fuzz/multiply.h"
 #include "codec/matrix.h"
 #include "random.h"
+#include "scarce.h"
 #include "vcllm.h"
 
 #include <dirent.h>
@@ -756,28 +757,6 @@ static void integers_are_refused(void **unused)
 }
 
 /* ---- memory and threads -------------------------------------------------------------------------- */
-
-struct scarce {
-    long left; /* allocations until one fails; below 0 = never */
-    long blocks;
-};
-
-static void *scarce_allocate(void *user, size_t bytes)
-{
-    struct scarce *const s = user;
-    if (s->left == 0)
-        return NULL;
-    if (s->left > 0)
-        s->left--;
-    s->blocks++;
-    return malloc(bytes);
-}
-
-static void scarce_release(void *user, void *block)
-{
-    ((struct scarce *)user)->blocks--;
-    free(block);
-}
 
 static enum vcl_status multiply_scarcely(struct vcl_options *options, const struct sample *s)
 {
