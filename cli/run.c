@@ -121,6 +121,7 @@ static int generate(struct generation *g)
     }
     g->decode = vcl_seconds() - begun;
     putchar('\n');
+    fflush(stdout); /* before the statistics */
     if (status != VCL_OK)
         return vcl_tell(status, "%s", vcl_store_words(g->network.store, status));
     return vcl_interrupted() ? VCL_EXIT_INTERRUPTED : VCL_EXIT_OK;
