@@ -76,7 +76,7 @@ static void encode(struct bench *b, int which, enum vcl_codec codec, double bits
     check(b, vcl_encode_buffer(b->ctx, &b->tensor, b->values, &params, b->frame[which], &b->bytes[which],
                                &report));
     if (which == 0)
-        printf("%zu x %zu BF16, N(0,1), %.3f bits, %.2f dB, 8 trellis states\n", b->rows, b->cols,
+        printf("%zu x %zu BF16, N(0,1), %.3f bits, %.2f dB, 16 trellis states\n", b->rows, b->cols,
                report.bits, report.snr);
 }
 

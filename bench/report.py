@@ -30,7 +30,7 @@ SECTIONS = {"rate": rate, "stages": stages, "speed": speed, "anatomy": anatomy, 
 class Report:
     """What sections share: settings, data, the peers' cache, and the document they add to."""
 
-    efforts = (5, 6, 9)                 # default, the next and the highest
+    efforts = (5, 9)                    # default and highest
     rates = (1, 2, 2.9, 3.5, 4)
 
     def __init__(self, options):

@@ -30,7 +30,7 @@ SINGLE = [("means", MEANS), ("transform", TRANSFORM), ("rows", ROW_CLASSES), ("c
 # Columns of the first table: words, and where the figure is in a row of one_by_one
 COLUMNS = [("RTN8 dB", "rtn8_snr"), ("entropy", "entropy"), ("dB", "snr"), ("step", "step"),
            ("gaussian", "gaussian"), ("+model", "model"), ("+transf.", "transform"), ("+means", "means"),
-           ("+rows", "rows"), ("+cols", "columns"), ("+8 states", "trellis"), ("256", "states256"),
+           ("+rows", "rows"), ("+cols", "columns"), ("+16 states", "trellis"), ("256", "states256"),
            ("h265", "h265"), ("x265", "x265")]
 NOTE = """From raw 8-bit rounding to absmax, 8 bits (RTN8 dB: its SNR), by its indices' ideal entropy, at that
 error, to the error asked for (dB): step: one step for the tensor, ideal entropy. Real bytes from here on:

@@ -223,7 +223,7 @@ struct vcl_params {
     enum vcl_goal goal;   /* default VCL_GOAL_BITS */
     double target;        /* default 2.9 */
     int effort;           /* 1 (fast) to 9 (thorough), default 5.  Tensor codec: scalar quantiser, then 4, 8,
-                           * 8, 8, 16, 32, 64, 256 trellis states; x265: presets ultrafast to placebo;
+                           * 8, 16, 32, 64, 128, 256 trellis states; x265: presets ultrafast to placebo;
                            * x264: 1-5 and 6-9 (docs/design.md says why) */
     enum vcl_objective objective; /* tensor codec; default VCL_OBJECTIVE_MSE */
     int rotate;     /* 1 = randomised Hadamard on both sides of every tile before coding.  Default 0 */

@@ -94,7 +94,7 @@ static void choose_frame(struct vcl_encoder *e)
     e->frame.flags = rotated ? VCL_FLAG_ROTATED : 0u;
     e->frame.flags |= VCL_FLAG_NON_FINITE; /* until measured, so that buffers have room for the lists */
     if (p->codec == VCL_CODEC_TENSOR) {
-        static const int states[10] = { 0, 0, 2, 3, 3, 3, 4, 5, 6, 8 };
+        static const int states[10] = { 0, 0, 2, 3, 3, 4, 5, 6, 7, 8 };
         e->frame.flags |= p->transpose ? VCL_FLAG_TRANSPOSED : 0u;
         vcl_plan_stripes(&e->frame.tensor, e->frame.values, p->transpose, &e->frame.plan, &e->frame.lanes);
         e->frame.states = scalar ? 0 : states[p->effort];

@@ -8,8 +8,8 @@
 #define KERNEL(name) vcl_##name##_avx512
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx2,bmi,bmi2,popcnt")))
 #define INLINE TARGET static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 8")
-#define UNROLL_PAIRS _Pragma("GCC unroll 8")
+#define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL_PAIRS _Pragma("GCC unroll 16")
 
 enum { WIDTH = 16 };
 typedef __m512 vf;

@@ -2,7 +2,7 @@
  *
  * In: floats, integers and masks of WIDTH lanes (vf, vi, vm) with what is done to them, KERNEL(name),
  * TARGET. The lanes of one vector run through all columns before the next vector's, so that the costs of
- * eight states stay in registers.  tensor_search_c.c is the definition: every lane does the same float
+ * few states stay in registers.  tensor_search_c.c is the definition: every lane does the same float
  * operations in the same order. */
 #include "kernels/tensor_loops.h"
 
@@ -174,11 +174,23 @@ INLINE void search_trellis(const struct vcl_stripe *t, int v, int by_column, con
 {
     vi state[VECTORS];
     for (int n = 0; n < VECTORS; n++) {
-        vf cost[8], next[8], many[2][1 << VCL_TRELLIS_BITS_MAX];
-        state[n] = v == 3 ? forward(t, 3, by_column, u, n, scratch, cost, next)
+        vf few[2][16], many[2][1 << VCL_TRELLIS_BITS_MAX];
+        state[n] = v <= 4 ? forward(t, v, by_column, u, n, scratch, few[0], few[1])
                           : forward(t, v, by_column, u, n, scratch, many[0], many[1]);
     }
     trace_back(t, v, by_column, u, scratch, state, j);
+}
+
+/* The numbers of states that are used most have code of their own. */
+INLINE void search_states(const struct vcl_stripe *t, int by_column, const float *u, uint32_t *scratch,
+                          int16_t *j)
+{
+    if (t->v == 3)
+        search_trellis(t, 3, by_column, u, scratch, j);
+    else if (t->v == 4)
+        search_trellis(t, 4, by_column, u, scratch, j);
+    else
+        search_trellis(t, t->v, by_column, u, scratch, j);
 }
 
 /* One state, one codebook, of which subsets 0 and 2 are the parts: each value alone. */
@@ -202,10 +214,8 @@ TARGET void KERNEL(search)(const struct vcl_stripe *t, const float *u, uint32_t 
         vcl_search_c(t, u, scratch, j);
     else if (t->v == 0)
         search_scalar(t, u, j);
-    else if (t->v == 3 && !t->col_class)
-        search_trellis(t, 3, 0, u, scratch, j);
-    else if (t->v == 3)
-        search_trellis(t, 3, 1, u, scratch, j);
+    else if (t->col_class)
+        search_states(t, 1, u, scratch, j);
     else
-        search_trellis(t, t->v, 1, u, scratch, j);
+        search_states(t, 0, u, scratch, j);
 }
