@@ -8,6 +8,7 @@ from ours import Coder
 
 RATE = 2.9
 FLAG_LISTS, FLAG_MEANS, FLAG_STEPS, FLAG_MODELS, FLAG_TABLES = 4, 8, 16, 64, 128
+CONSTANT = 6    # in a Rice parameter's place: no differences follow
 VALUE_BYTES = {13: 2, 14: 2, 17: 4, 19: 8}      # of F16, BF16, F32, F64
 PARTS = ["fields", "models", "col classes", "col steps", "col means", "tile table", "row classes",
          "side list", "states", "escapes", "words"]
@@ -16,6 +17,8 @@ PARTS = ["fields", "models", "col classes", "col steps", "col means", "tile tabl
 def class_list_bytes(data, n):
     """Bytes of a class list of n entries: a first class, a Rice parameter, n - 1 differences."""
     rice, position, size = data[1], 16, len(data) * 8
+    if rice == CONSTANT:
+        return 2
     for _ in range(n - 1):
         while position < size and data[position >> 3] >> (position & 7) & 1:
             position += 1
@@ -51,11 +54,17 @@ def models_bytes(side, flags):
 
 def count_side(side, flags, cols, parts):
     parts["models"] = models_bytes(side, flags)
-    parts["col means"] = 2 * cols if flags & FLAG_MEANS else 0
-    lists = len(side) - parts["models"] - parts["col means"]
-    parts["col classes"] = class_list_bytes(side[parts["models"]:], cols) if lists else 0
-    parts["col steps"] = lists - parts["col classes"]
-    if bool(parts["col steps"]) != bool(flags & FLAG_STEPS):
+    at = parts["models"]
+    if at < len(side):
+        parts["col classes"] = class_list_bytes(side[at:], cols)
+        at += parts["col classes"]
+    if flags & FLAG_STEPS:
+        parts["col steps"] = class_list_bytes(side[at:], cols)
+        at += parts["col steps"]
+    if flags & FLAG_MEANS:
+        parts["col means"] = 1 + class_list_bytes(side[at + 1:], cols)
+        at += parts["col means"]
+    if at != len(side):
         raise ValueError("the side data are not as docs/format.md has them")
 
 

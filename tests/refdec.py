@@ -133,7 +133,7 @@ class Frame:
         need(self.lanes in (8, 32) and self.shift <= 8 and slopes <= 7 and -16 <= self.fine <= 16, "model")
         need(ceil_div(self.tile_rows, self.lanes) * self.lanes * self.tile_cols <= 1 << 22, "tile too large")
         need(zero == 0, "reserved bytes")
-        need(all(n in (0, 2, 3, 4, 5) for n in (self.down, self.along)), "transform")
+        need(all(n in (0, 2, 3, 4, 5, 6, 7, 8) for n in (self.down, self.along)), "transform")
         at = self._lossy_part(at)
         (side,), at = self._take("<I", at)
         need(at + side <= self.H - 4, "side bytes")
@@ -144,32 +144,32 @@ class Frame:
     def _sides(self, data, shape):
         """The columns' classes, steps and means."""
         self.col_classes, exponents = np.zeros(self.cols, np.int64), np.zeros(self.cols, np.int64)
-        self.col_means, means = None, 2 * self.cols if self.flags & COL_MEANS else 0
-        need(len(data) >= means, "side bytes")
-        lists = data[:len(data) - means]
-        models, tables = [(shape, self.fine)] * 40, {}
+        self.col_means, models, tables = None, [(shape, self.fine)] * 40, {}
         try:
             if self.flags & CLASS_MODELS:
-                lists = refdec_tensor.read_class_models(lists, self.fine, models)
+                data = refdec_tensor.read_class_models(data, self.fine, models)
             if self.flags & TABLES:
-                lists = refdec_tensor.read_tables(lists, tables)
+                data = refdec_tensor.read_tables(data, tables)
             self.tables = refdec_tensor.slot_tables(models, tables)
-            if lists or self.flags & COL_STEPS:
-                self.col_classes, used = refdec_tensor.read_classes(lists, self.cols)
-                lists = lists[used:]
+            if data or self.flags & (COL_STEPS | COL_MEANS):
+                self.col_classes, used = refdec_tensor.read_classes(data, self.cols)
+                data = data[used:]
             if self.flags & COL_STEPS:
-                exponents, used = refdec_tensor.read_classes(lists, self.cols)
-                lists = lists[used:]
+                exponents, used = refdec_tensor.read_classes(data, self.cols)
+                data = data[used:]
+            if self.flags & COL_MEANS:
+                need(data, "column means")
+                levels, used = refdec_tensor.read_classes(data[1:], self.cols)
+                with np.errstate(over="ignore"):
+                    self.col_means = np.ldexp(levels.astype(np.float32), struct.unpack("b", data[:1])[0])
+                data = data[1 + used:]
+                need(np.isfinite(self.col_means).all(), "column means")
         except refdec_tensor.Damaged as error:
             raise Bad(str(error)) from None
-        need(not lists, "side bytes")
+        need(not data, "side bytes")
         need((np.abs(exponents) <= 64).all(), "step exponents")
         self.col_steps = refdec_tensor.column_steps(self.step, exponents)
         need(np.isfinite(self.col_steps).all(), "column steps")
-        if means:
-            upper = np.frombuffer(data, "<u2", self.cols, len(data) - means).astype(np.uint32)
-            self.col_means = (upper << 16).view(np.float32)
-            need(np.isfinite(self.col_means).all(), "column means")
 
     def _lossy_part(self, at):
         need(self.dtype in LOSSY, f"lossy coding of {self.dtype}")

@@ -28,8 +28,10 @@ def need(condition, message):
 
 def read_classes(data, count, period=1):
     """count classes, each told from the one `period` before, and the bytes they took."""
-    need(len(data) >= 2 and data[1] <= 5, "class list")
+    need(len(data) >= 2 and data[1] <= 6, "class list")
     classes, rice = [struct.unpack("b", data[:1])[0]], data[1]
+    if rice == 6:
+        return np.full(count, classes[0]), 2
     bits, at = np.unpackbits(np.frombuffer(data, np.uint8, offset=2), bitorder="little"), 0
     for i in range(1, count):
         quotient = 0
@@ -230,14 +232,14 @@ def column_steps(step, exponents):
 
 # ---- transform -------------------------------------------------------------------------------------------------
 
-SCALES = {4: 0x3F3504F3, 8: 0x3F000000, 16: 0x3EB504F3, 32: 0x3E800000}
+SCALES = {4: 0x3F3504F3, 8: 0x3F000000, 16: 0x3EB504F3, 32: 0x3E800000, 64: 0x3E3504F3, 128: 0x3E000000, 256: 0x3DB504F3}
 
 
 def matrix(n):
     """W[k, i]"""
-    cosines = np.rint(2.0 ** 23 * np.cos(np.pi * np.arange(128) / 64)).astype(np.float32)
+    cosines = np.rint(2.0 ** 23 * np.cos(np.pi * np.arange(1024) / 512)).astype(np.float32)
     k, i = np.arange(n)[:, None], np.arange(n)[None]
-    m = np.where(k > 0, (2 * i + 1) * k * (32 // n) % 128, 16)
+    m = np.where(k > 0, (2 * i + 1) * k * (256 // n) % 1024, 128)
     return cosines[m] * (np.array([SCALES[n]], np.uint32).view(np.float32) * np.float32(2.0 ** -23))
 
 

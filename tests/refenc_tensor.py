@@ -13,7 +13,12 @@ import refenc
 LOWEST, TOTAL_BITS = 1 << 16, 10
 
 
+CONSTANT = 6
+
+
 def class_list(classes, rice=0, period=1):
+    if rice == CONSTANT:
+        return struct.pack("<bB", classes[0], rice)
     number, bit = 0, 0
     for i in range(1, len(classes)):
         d = int(classes[i]) - int(classes[i - period if i >= period else i - 1])
@@ -110,9 +115,13 @@ def tables_of(tables):
     return bytes([len(tables)]) + b"".join(each)
 
 
-def sides(col_classes=None, exponents=None, means=None, rice=0):
+def sides(cols=None, col_classes=None, exponents=None, means=None, rice=0):
+    """means: their exponent and levels, which want a list of classes before them: for `cols` columns of 0."""
     lists = [class_list(classes, rice) for classes in (col_classes, exponents) if classes is not None]
-    return b"".join(lists) + (b"" if means is None else (np.asarray(means, "<f4").view("<u4") >> 16).astype("<u2").tobytes())
+    if means is None:
+        return b"".join(lists)
+    none = [class_list([0] * cols, CONSTANT)] if not lists else []
+    return b"".join(none + lists) + struct.pack("b", means[0]) + class_list(means[1], rice)
 
 
 def tensor(dtype, dims, k, *, tile_rows=None, tile_cols=None, flags=0, row_classes=None, col_classes=None, side=None,

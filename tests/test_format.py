@@ -172,13 +172,18 @@ def tensor_sides(rng):
     k = indices(rng, 24, 40)
     make = lambda flags=0, model=None, **sides: refenc_tensor.tensor(
         "F32", (24, 40), k, flags=flags, col_classes=sides.get("col_classes"),
-        fields={"sides": refenc_tensor.sides(**sides), **(model or {})}, tile_cols=19, shift=2)
+        fields={"sides": refenc_tensor.sides(40, **sides), **(model or {})}, tile_cols=19, shift=2)
     for rice in range(6):
         yield f"column classes, {rice}", make(col_classes=rng.integers(-20, 21, 40), rice=rice)
-    zeros, exponents, means = np.zeros(40, int), rng.integers(-64, 65, 40), rng.normal(0, 5, 40)
+    zeros, exponents = np.zeros(40, int), rng.integers(-64, 65, 40)
+    means = -3, rng.integers(-128, 128, 40)
     yield "column classes of 0", make(col_classes=zeros)
+    yield "column classes all 7", make(col_classes=[7] * 40, rice=refenc_tensor.CONSTANT)
     yield "steps", make(16, col_classes=zeros, exponents=exponents)
     yield "means", make(8, means=means)
+    yield "subnormal means", make(8, {"step": 1e-44}, means=(-128, means[1]))
+    yield "large means", make(8, means=(120, means[1]))
+    yield "means all the same", make(8, means=(0, [-5] * 40), rice=refenc_tensor.CONSTANT)
     yield "both and classes", make(24, col_classes=rng.integers(-128, 128, 40), exponents=exponents, means=means)
     yield "steps that vanish", make(16, {"step": 1e-44}, col_classes=zeros, exponents=exponents)
 
@@ -206,7 +211,7 @@ def tensor_own_models(rng):
     yield "table of two symbols", refenc_tensor.tensor("F32", (8, 20), zeros, states=0, tables={24: ([*map(int, two)],) * 2})
     yield "models, tables, classes, steps and means", refenc_tensor.tensor(
         "BF16", (40, 30), k, tables=tables, models=everywhere, fine=-3, row_classes=classes, col_classes=[3] * 30,
-        flags=24, fields={"sides": refenc_tensor.sides([3] * 30, [-4] * 30, np.ones(30))})
+        flags=24, fields={"sides": refenc_tensor.sides(30, [3] * 30, [-4] * 30, (0, [1] * 30))})
 
 
 def tensor_values(rng):
@@ -223,9 +228,13 @@ def tensor_values(rng):
         yield f"transform {down} {along} flags {flags}", refenc_tensor.tensor(
             "F32", dims, k, flags=flags, fields=fields, side=lists if flags & 4 else None,
             row_classes=rng.integers(0, 40, rows), tile_rows=48, tile_cols=33, lanes=32)
+    for down, along in ((6, 0), (0, 6), (7, 0), (0, 7), (8, 0), (0, 8), (2, 8), (6, 7)):
+        rows, cols = (1 << down) + 6, (1 << along) + 3
+        yield f"long transform {down} {along}", refenc_tensor.tensor(
+            "F32", (rows, cols), indices(rng, rows, cols), fields={"transform": down | along << 4})
     k = indices(rng, 30, 20)
     for dtype, flags in itertools.product(refdec.LOSSY, (1, 33, 41)):
-        means = refenc_tensor.sides(means=rng.normal(0, 1, 20)) if flags & 8 else b""
+        means = refenc_tensor.sides(20, means=(-5, rng.integers(-128, 128, 20))) if flags & 8 else b""
         yield f"{dtype} flags {flags}", refenc_tensor.tensor(dtype, (20, 30) if flags & 32 else (30, 20), k, flags=flags,
                                                              fields={"seed": 2 ** 32 - 1, "sides": means}, tile_rows=16)
     for dtype, step in (("F16", 3000.0), ("BF16", 3e38), ("F32", 3e38), ("F64", 3e38), ("F16", 1e-8), ("F32", 1e-45),
@@ -460,7 +469,7 @@ def hostile_tensor():
         yield f"tensor of {dtype}", made(dtype=dtype)
     for name, values in (("states", (1, 9, 255)), ("lanes", (0, 1, 7, 9, 16, 31, 33, 255)), ("shift", (9, 32, 255)),
                          ("shape", (8, 255)), ("fine", (-17, 17, -128, 127)), ("zero", (1, 256)), ("seed", (1,)),
-                         ("transform", (1, 6, 15, 16, 96, 240, 255)), ("snr", (float("nan"),)),
+                         ("transform", (1, 9, 15, 16, 144, 240, 255)), ("snr", (float("nan"),)),
                          ("step", (-1.0, -0.0, float("nan"), float("inf")))):
         for value in values:
             yield f"{name} {value}", made(**{name: value})
@@ -478,22 +487,24 @@ def hostile_tensor():
 
 def hostile_columns(made):
     classes, right = [5] + [0] * 29, refenc_tensor.class_list([5] + [0] * 29)
-    means = np.ones(30)
+    means = 0, [1, 2] * 15
     for what, data in (("of one byte", b"\0"), ("empty", b"\0\0"), ("a byte short", right[:-1]),
                        ("a byte long", right + b"\0"), ("of ones", b"\0\0" + b"\xff" * 200),
                        ("with parameter 6", right[:1] + b"\6" + right[2:]),
+                       ("with parameter 7", right[:1] + b"\7" + right[2:]),
                        ("with parameter 255", right[:1] + b"\xff" + right[2:]),
                        ("above 127", refenc_tensor.class_list([127] + [128] * 29)),
                        ("below -128", refenc_tensor.class_list([-128] + [-129] * 29)), ("twice", right * 2)):
         yield f"column classes {what}", made(sides=data)
-    infinite, nan = means.copy(), means.copy()
-    infinite[29], nan[0] = np.inf, np.nan
-    only = lambda **lists: refenc_tensor.sides(**lists)
+    only = lambda **lists: refenc_tensor.sides(30, **lists)
     yield "no means", made(sides=b"", flags=8)
+    yield "means without classes", made(sides=b"\0" + right, flags=8)
+    yield "no means after classes", made(sides=right, flags=8)
+    yield "means of an exponent only", made(sides=right + b"\0", flags=8)
     yield "means cut off", made(sides=only(means=means)[:-2], flags=8)
     yield "means and a byte", made(sides=only(means=means) + b"\0", flags=8)
-    yield "infinite mean", made(sides=only(means=infinite), flags=8)
-    yield "NaN for a mean", made(sides=only(means=nan), flags=8)
+    yield "infinite mean", made(sides=only(means=(122, [127] * 30)), flags=8)
+    yield "infinite negative mean", made(sides=only(means=(127, [0] * 29 + [-2])), flags=8)
     yield "means without the flag", made(sides=only(means=means))
     yield "no steps", made(sides=b"", flags=16)
     yield "steps without classes", made(sides=right, flags=16)

@@ -116,6 +116,25 @@ class Tensor(unittest.TestCase):
                 got = {off: snr(y, self.agree(y, bits=2, transpose=transpose, disable=off)[1]) for off in (0, 2)}
                 self.assertGreater(got[0], got[2] + 6)
 
+    def test_waves_are_taken_apart(self):
+        """A bank of filters: each row one wave, another one in each row.  Rows and columns are all alike."""
+        rng = np.random.default_rng(19)
+        x = np.cos(np.arange(256) * rng.uniform(0, np.pi, (192, 1)) + rng.uniform(0, 6, (192, 1))).astype(np.float32)
+        got = {off: snr(x, self.agree(x, bits=2, disable=off)[1]) for off in (0, 2)}
+        self.assertGreater(got[0], got[2] + 10)
+
+    def test_means_are_taken_off_where_they_pay(self):
+        """Small means of columns, worth 0.06 bit; not where they only seem to pay, for a few rows have all energy."""
+        rng = np.random.default_rng(20)
+        x = rng.standard_normal((1024, 256)).astype(np.float32)
+        loud = x * np.where(np.arange(1024) < 100, 100, 1).astype(np.float32)[:, None]
+        loud[:100] += 50 * rng.standard_normal(256).astype(np.float32)
+        for y, pays in ((x, False), (x + 0.3 * rng.standard_normal(256).astype(np.float32), True), (loud, False)):
+            frame, z = self.agree(y, bits=2.5)
+            self.assertEqual(bool(frame[8] & 8), pays)
+            plain = snr(y, self.agree(y, bits=2.5, disable=1)[1])
+            self.assertGreater(snr(y, z), plain + (0.2 if pays else -0.05))
+
     def test_column_weights_are_obeyed(self):
         """Steps as 1 / sqrt(weight): equal weighted errors, and a smaller sum of them than without weights."""
         rng = np.random.default_rng(16)
@@ -152,9 +171,9 @@ class Tensor(unittest.TestCase):
             self.assertLess(error[2], 0.7 * error[1], (transpose, effort))
 
     def test_gap_to_the_shannon_bound(self):
-        """The figures of docs/results.md: 8 states within 0.095 bit on N(0,1), 256 states within 0.05."""
+        """The figures of docs/results.md: 16 states within 0.08 bit on N(0,1), 256 states within 0.05."""
         x = np.random.default_rng(13).standard_normal((512, 1024)).astype(np.float32)
-        for effort, bits, most in ((5, 1, 0.095), (5, 2, 0.09), (5, 2.9, 0.09), (5, 4, 0.092), (9, 2.9, 0.05)):
+        for effort, bits, most in ((5, 1, 0.08), (5, 2, 0.08), (5, 2.9, 0.08), (5, 4, 0.082), (9, 2.9, 0.05)):
             frame = vcllm.encode(x, codec="tensor", bits=bits, effort=effort)
             gap = 8 * len(frame) / x.size - snr(x, vcllm.decode(frame)) / 6.0206
             self.assertLess(gap, most, (effort, bits))

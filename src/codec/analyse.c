@@ -13,10 +13,17 @@
 
 /* ---- transform ------------------------------------------------------------------------------- */
 
-/* Lengths of 4 and 16 lie between these in what they gain (docs/design.md). */
-static const struct vcl_transform candidates[VCL_TRANSFORMS] = { { 0, 0 }, { 3, 0 }, { 5, 0 },
-                                                                 { 0, 3 }, { 0, 5 }, { 3, 3 },
-                                                                 { 3, 5 }, { 5, 3 }, { 5, 5 } };
+/* Lengths of 4 and 16 lie between these in what they gain (docs/design.md); the longest takes waves apart.
+ * Down the columns nothing longer than a sample's stripes can be tried. */
+static const struct vcl_transform candidates[VCL_TRANSFORMS] = { { 0, 0 }, { 3, 0 }, { 5, 0 }, { 0, 3 },
+                                                                 { 0, 5 }, { 3, 3 }, { 3, 5 }, { 5, 3 },
+                                                                 { 5, 5 }, { 0, 8 } };
+
+/* A class' variance is 2^(class/2); 1 over it, 2^(1/2) written out so that no libm is asked. */
+static double class_weight(int class)
+{
+    return ldexp(class & 1 ? 0.70710678118654752440 : 1.0, -(class >> 1));
+}
 
 /* How many rows or columns have each class. */
 enum { SPREAD = 160 };
@@ -96,30 +103,98 @@ static double smoothness(const float *x, uint32_t count, uint32_t length, size_t
 #define SMOOTH 0.02
 #define WORTHWHILE 0.02
 
+/* What is counted of a unit's indices: symbols by class, as the codec has them; bits beyond them; the error. */
+enum { CLASSES = 40, MIDDLE = 20, SYMBOLS = 64 };
+struct index_counts {
+    uint32_t symbol[CLASSES][SYMBOLS];
+    double escaped, error;
+};
+
+static void count_index(struct index_counts *counts, int class, double u)
+{
+    const double k = rint(u), most = SYMBOLS / 2 - 1;
+    const int t = class < -MIDDLE ? 0 : class >= CLASSES - MIDDLE ? CLASSES - 1 : class + MIDDLE;
+    counts->symbol[t][SYMBOLS / 2 + (int)fmin(fmax(k, -most), most)]++;
+    counts->escaped += fabs(k) > most ? 2 * log2(fabs(k) / most) : 0;
+    counts->error += (u - k) * (u - k);
+}
+
+/* The entropy of a class' symbols, with what a sample's lacks on average (Miller and Madow). */
+static double class_entropy(const uint32_t symbol[SYMBOLS])
+{
+    double n = 0, sum = 0;
+    int used = 0;
+    for (int i = 0; i < SYMBOLS; i++)
+        n += symbol[i], used += symbol[i] > 0;
+    for (int i = 0; i < SYMBOLS; i++)
+        if (symbol[i] > 0)
+            sum += symbol[i] * log2(n / symbol[i]);
+    return used > 0 ? sum + 0.72 * (used - 1) : 0;
+}
+
+/* Bits that a unit's values or coefficients x take at this step, at the error of a uniform quantiser. */
+static double bits_at(const struct vcl_kernels *kernels, const float *x, struct vcl_rect rect, double step,
+                      struct vcl_tile_work *work)
+{
+    const double n = (double)rect.rows * rect.cols;
+    struct index_counts counts = { 0 };
+    struct histogram rows, cols;
+    double bits = 0;
+    count_classes(kernels, x, rect, step * step, work->col_energy, &rows, &cols);
+    for (uint32_t r = 0; r < rect.rows; r++) {
+        const float *const row = x + (size_t)r * rect.cols;
+        const int class = vcl_scale_class(kernels->energy(row, NULL, rect.cols) / rect.cols / (step * step));
+        for (uint32_t c = 0; c < rect.cols; c++)
+            count_index(&counts, class + vcl_scale_class(work->col_energy[c] / rect.rows), row[c] / step);
+    }
+    for (int t = 0; t < CLASSES; t++)
+        bits += class_entropy(counts.symbol[t]);
+    return bits + counts.escaped + 0.5 * n * log2(fmax(12 * counts.error / n, 0x1p-40));
+}
+
+/* The longest transform along rows that so many columns have room for. */
+static struct vcl_transform fit_transform(struct vcl_transform t, uint64_t cols)
+{
+    while (t.along > 0 && 1u << t.along > cols)
+        t.along--;
+    return t;
+}
+
+/* Does a transform leave at most a quarter of a side as it is? */
+static int fills(unsigned log2, uint64_t side) { return side % (1u << log2) <= side / 4; }
+
+/* The step at which the unit in work->x would take about the bits asked for, as its classes tell. */
+static double step_for(const struct vcl_encoder *e, struct vcl_rect rect, struct vcl_tile_work *work)
+{
+    const struct vcl_params *const p = e->params;
+    const double n = (double)rect.rows * rect.cols;
+    const double bits = p->goal == VCL_GOAL_BITS ? p->target : fmax(p->target / 6.0206, 0.25);
+    const double unit = e->env->kernels->energy(work->x, NULL, (size_t)n) / n;
+    struct histogram rows, cols;
+    if (!(unit > 0))
+        return 0;
+    count_classes(e->env->kernels, work->x, rect, unit, work->col_energy, &rows, &cols);
+    return sqrt(12 * unit / class_weight(floor_for(&rows, &cols, bits * n)));
+}
+
 /* Bits the unit in work->x would save with every candidate at the rate asked for. */
 static void try_transforms(const struct vcl_encoder *e, struct vcl_rect rect, struct vcl_tile_work *work)
 {
-    const struct vcl_params *const p = e->params;
     const struct vcl_kernels *const kernels = e->env->kernels;
-    const double n = (double)rect.rows * rect.cols, unit = kernels->energy(work->x, NULL, (size_t)n) / n;
-    const double bits = (p->goal == VCL_GOAL_BITS ? p->target : fmax(p->target / 6.0206, 0.25)) * n;
-    struct histogram rows, cols;
     const int down = smoothness(work->x, rect.cols, rect.rows, 1, rect.cols) > SMOOTH;
     const int along = smoothness(work->x, rect.rows, rect.cols, rect.cols, 1) > SMOOTH;
-    memset(work->gain, 0, sizeof work->gain);
-    if (!(unit > 0) || !(down || along))
+    const double step = down || along ? step_for(e, rect, work) : 0;
+    if (step == 0)
         return;
-    count_classes(kernels, work->x, rect, unit, work->col_energy, &rows, &cols);
-    const int floor = floor_for(&rows, &cols, bits);
-    const double plain = bits_above(&rows, &cols, floor);
+    const uint64_t rows = vcl_min(e->frame.plan.tile_rows, e->frame.plan.rows);
+    const double plain = bits_at(kernels, work->x, rect, step, work);
     for (int i = 1; i < VCL_TRANSFORMS; i++) {
-        const struct vcl_transform t = candidates[i];
-        if ((t.down && !down) || (t.along && !along))
+        const struct vcl_transform t = fit_transform(candidates[i], rect.cols);
+        if ((t.down && !(down && fills(t.down, rows))) || (t.along && !(along && fills(t.along, rect.cols))))
             continue;
-        memcpy(work->y, work->x, (size_t)n * sizeof *work->y);
+        memcpy(work->y, work->x, (size_t)rect.rows * rect.cols * sizeof *work->y);
         vcl_transform_tile(t, work->y, rect.rows, rect.cols);
-        count_classes(kernels, work->y, rect, unit, work->col_energy, &rows, &cols);
-        work->gain[i] = plain - bits_above(&rows, &cols, floor);
+        work->gain[i] = plain - bits_at(kernels, work->y, rect, step, work);
     }
 }
 
@@ -128,6 +203,7 @@ static enum vcl_status try_unit(void *user, uint64_t unit, struct vcl_tile_work 
     const struct vcl_encoder *const e = user;
     const struct vcl_rect rect = vcl_plan_unit(&e->frame.plan, unit);
     enum vcl_status status = vcl_encoder_read(e, rect, work);
+    memset(work->gain, 0, sizeof work->gain);
     if (!status)
         status = vcl_tile_measure(&e->frame, &e->coder, rect, work, &work->stats);
     if (!status)
@@ -157,7 +233,8 @@ static enum vcl_status choose_transform(struct vcl_encoder *e)
     for (int i = 1; i < VCL_TRANSFORMS; i++)
         if (e->gain[i] > e->gain[best] && e->gain[i] > WORTHWHILE * (double)e->sampled)
             best = i;
-    e->frame.transform = candidates[best];
+    e->frame.transform =
+        fit_transform(candidates[best], vcl_min(e->frame.plan.tile_cols, e->frame.plan.cols));
     return status;
 }
 
@@ -177,39 +254,102 @@ static double measured_rows(const struct vcl_encoder *e)
     return (double)e->sampled / (double)e->frame.plan.cols;
 }
 
-/* Do the means, from which chance's part is taken, save more than the 16 bits each costs?  A transform
- * down the columns has them in one frequency already. */
-static int means_pay(const struct vcl_encoder *e)
+/* An exponent for the means' levels.  A level's width costs its square over 24 ln 2 bits a value, in units of
+ * the variance, and a bit a column each time it is halved: least at sqrt(12 / rows). */
+static int mean_exponent(const struct vcl_encoder *e, double variance, double largest)
 {
+    int exponent = ilogb(12 * variance / (double)e->frame.plan.rows) >> 1;
+    exponent = exponent < -126 ? -126 : exponent;
+    while (ldexp(127, exponent) < largest)
+        exponent++;
+    return exponent;
+}
+
+/* Levels of the columns' means; returns the bits a value that taking them off saves, chance's part left out. */
+static double choose_levels(struct vcl_encoder *e)
+{
+    struct vcl_tensor_tables *const tables = e->tables;
     const uint64_t cols = e->frame.plan.cols;
     const double rows = measured_rows(e), energy = e->stats.energy;
-    double taken = 0;
-    if (e->frame.transform.down || e->params->disable & VCL_STAGE_MEANS || rows < 2)
+    double between = 0, largest = 0, left = energy;
+    for (uint64_t c = 0; c < cols; c++) {
+        between += e->col_sum[c] * e->col_sum[c] / rows;
+        largest = fmax(largest, fabs(e->col_sum[c] / rows));
+    }
+    const double variance = (energy - between) / ((rows - 1) * (double)cols);
+    if (!(variance > 0))
         return 0;
-    for (uint64_t c = 0; c < cols; c++)
-        taken += e->col_sum[c] * e->col_sum[c] / rows;
-    taken -= (energy - taken) / (rows - 1);
-    const double left = energy - taken;
-    const double saved = left > 0 ? 0.5 * log2(energy / left) * (double)e->frame.values : 0;
-    return saved > 20 * (double)cols + 64;
+    tables->mean_exponent = mean_exponent(e, variance, largest);
+    for (uint64_t c = 0; c < cols; c++) {
+        const double unit = ldexp(1, tables->mean_exponent), level = rint(e->col_sum[c] / rows / unit);
+        tables->col_level[c] = (int8_t)level;
+        left -= level * unit * (2 * e->col_sum[c] - rows * level * unit);
+    }
+    return 0.5 * log2(energy / (left + variance * (double)cols));
+}
+
+/* Bits a unit saves with the means as they are in the tables, to work->gain[0]. */
+static enum vcl_status try_means(void *user, uint64_t unit, struct vcl_tile_work *work)
+{
+    const struct vcl_encoder *const e = user;
+    const struct vcl_kernels *const kernels = e->env->kernels;
+    const struct vcl_rect rect = vcl_plan_unit(&e->frame.plan, unit);
+    struct vcl_frame with = e->frame;
+    double step = 0, plain = 0;
+    with.flags |= VCL_FLAG_COL_MEANS;
+    memset(work->gain, 0, sizeof work->gain);
+    enum vcl_status status = vcl_encoder_read(e, rect, work);
+    if (!status)
+        status = vcl_tile_measure(&e->frame, &e->coder, rect, work, &work->stats);
+    if (!status && (step = step_for(e, rect, work)) > 0)
+        plain = bits_at(kernels, work->x, rect, step, work);
+    if (!status)
+        status = vcl_tile_measure(&with, &e->coder, rect, work, &work->stats);
+    if (!status && step > 0)
+        work->gain[0] = plain - bits_at(kernels, work->x, rect, step, work);
+    return status;
+}
+
+/* Energy says that the means pay; but where a few values have most of it, taking means off the others may
+ * cost more.  Means of the sample fit it too well, by 0.72 bit a column. */
+static enum vcl_status confirm_means(struct vcl_encoder *e, int *pay)
+{
+    const size_t cols = (size_t)e->frame.plan.cols;
+    const double cost = 8 * (double)vcl_scales_write(e->tables->col_level, cols, 1, e->side) + 64;
+    e->sampled = 0;
+    memset(e->gain, 0, sizeof e->gain);
+    if (!vcl_tensor_tables_means(cols, e->tables))
+        return VCL_OK;
+    const enum vcl_status status = vcl_encoder_walk_sample(e, try_means, add_gains);
+    const double scale = (double)e->frame.values / (double)e->sampled;
+    *pay = (e->gain[0] - 0.72 * (double)cols) * scale > cost;
+    return status;
+}
+
+/* Do the means save more than they cost?  A transform down the columns has them in one frequency already. */
+static int means_pay(struct vcl_encoder *e)
+{
+    const size_t cols = (size_t)e->frame.plan.cols;
+    if (e->frame.transform.down || e->params->disable & VCL_STAGE_MEANS || measured_rows(e) < 2)
+        return 0;
+    const double saved = choose_levels(e) * (double)e->frame.values;
+    return saved > 8 * (double)vcl_scales_write(e->tables->col_level, cols, 1, e->side) + 64;
 }
 
 /* Takes the means off where that saves bits: keys, embeddings. */
 static enum vcl_status choose_means(struct vcl_encoder *e)
 {
-    enum vcl_status status = VCL_OK;
+    int pay = 0;
     if (!means_pay(e))
         return VCL_OK;
-    if (!vcl_encoder_samples_all(e))
+    enum vcl_status status = confirm_means(e, &pay);
+    if (!status && pay && !vcl_encoder_samples_all(e)) {
         status = vcl_encoder_measure(e);
-    if (status || !means_pay(e))
-        return status ? status : measure_sample(e);
-    for (uint64_t c = 0; c < e->frame.plan.cols; c++) {
-        const uint32_t bits = vcl_float_bits((float)(e->col_sum[c] / measured_rows(e)));
-        e->tables->col_mean[c] = vcl_float_from_bits(bits & 0xffff0000); /* towards zero: never infinite */
+        pay = !status && means_pay(e) && vcl_tensor_tables_means(e->frame.plan.cols, e->tables);
     }
-    e->frame.flags |= VCL_FLAG_COL_MEANS;
-    return measure_sample(e);
+    if (pay)
+        e->frame.flags |= VCL_FLAG_COL_MEANS;
+    return status ? status : measure_sample(e);
 }
 
 /* Bits a value that the columns' classes save, from the measured energies; chance's part taken off. */
@@ -224,12 +364,6 @@ static double classes_save(const struct vcl_encoder *e, int8_t *class)
         sum += class[c];
     }
     return -sum / (double)cols / 4 - 0.72 / rows;
-}
-
-/* A class' variance is 2^(class/2); 2^(1/2) is written out so that no libm is asked. */
-static double class_weight(int class)
-{
-    return ldexp(class & 1 ? 0.70710678118654752440 : 1.0, -(class >> 1));
 }
 
 static int classes_pay(struct vcl_encoder *e)

@@ -32,8 +32,9 @@ struct vcl_encoder {
 };
 
 /* A sample is VCL_PROBE_TILES tiles of a tensor of more than VCL_PROBE_ABOVE; for the tensor codec so many
- * units that they hold VCL_SAMPLE_VALUES, four at least, or all. */
-enum { VCL_PROBE_TILES = 4, VCL_PROBE_ABOVE = 8, VCL_SAMPLE_VALUES = 1 << 16 };
+ * units that they hold VCL_SAMPLE_VALUES, four at least, or all.  Of units with twice as many columns and
+ * more, VCL_PROBE_COLS are coded; a multiple of every transform's length. */
+enum { VCL_PROBE_TILES = 4, VCL_PROBE_ABOVE = 8, VCL_SAMPLE_VALUES = 1 << 16, VCL_PROBE_COLS = 512 };
 
 /* Codes all tiles, or when probing a sample, as frame and coder now say, and tells what that gave. */
 enum vcl_status vcl_encoder_pass(struct vcl_encoder *e, struct vcl_trial *trial);

@@ -95,6 +95,20 @@ static struct sample sample_of(const struct vcl_encoder *e)
     return spread(vcl_plan_units(plan), wanted < 4 ? 4 : wanted);
 }
 
+/* What is coded of piece i: when probing, of wide ones some columns here, others there. */
+static struct vcl_rect coded_piece(const struct vcl_encoder *e, uint64_t i)
+{
+    struct vcl_rect rect = piece(e, i);
+    const uint64_t parts = rect.cols / VCL_PROBE_COLS;
+    if (!e->probing || e->frame.codec != VCL_CODEC_TENSOR || e->params->feedback || parts < 2
+        || vcl_encoder_samples_all(e))
+        return rect;
+    const struct sample sample = sample_of(e);
+    rect.col += (i - sample.first) / sample.step % parts * VCL_PROBE_COLS;
+    rect.cols = VCL_PROBE_COLS;
+    return rect;
+}
+
 int vcl_encoder_samples_all(const struct vcl_encoder *e) { return e->frame.values <= 2 * VCL_SAMPLE_VALUES; }
 
 enum vcl_status
@@ -155,7 +169,7 @@ enum vcl_status vcl_encoder_measure(struct vcl_encoder *e)
 static enum vcl_status encode_tile(void *user, uint64_t tile, struct vcl_tile_work *work)
 {
     const struct vcl_encoder *const e = user;
-    const struct vcl_rect rect = piece(e, tile);
+    const struct vcl_rect rect = coded_piece(e, tile);
     const enum vcl_status status = vcl_encoder_read(e, rect, work);
     return status ? status : vcl_tile_encode(&e->frame, &e->coder, rect, work);
 }
@@ -176,7 +190,7 @@ static enum vcl_status write_tile(const struct vcl_encoder *e, uint64_t tile,
 static enum vcl_status take_tile(void *user, uint64_t tile, struct vcl_tile_work *work)
 {
     struct vcl_encoder *const e = user;
-    const struct vcl_rect rect = piece(e, tile);
+    const struct vcl_rect rect = coded_piece(e, tile);
     const enum vcl_status status = !e->probing ? write_tile(e, tile, work) : VCL_OK;
     if (status)
         snprintf(work->message, sizeof work->message, "writing %zu bytes failed", work->size);

@@ -28,7 +28,7 @@ int vcl_scale_class(double variance)
 static unsigned zigzag(int v) { return v < 0 ? 2u * (unsigned)(-v) - 1 : 2u * (unsigned)v; }
 static int unzigzag(unsigned u) { return u & 1 ? -(int)(u / 2) - 1 : (int)(u / 2); }
 
-enum { PARAMETERS = 6 };
+enum { PARAMETERS = 6, CONSTANT = PARAMETERS }; /* CONSTANT in a parameter's place: no differences follow */
 
 /* The entry before it that entry i is told from. */
 static size_t reference(size_t i, size_t period) { return i >= period ? i - period : i - 1; }
@@ -43,6 +43,14 @@ static size_t rice_bits(const int8_t *class, size_t n, size_t period, unsigned p
 
 size_t vcl_scales_bound(size_t n) { return 2 + n * 32; }
 
+static int is_constant(const int8_t *class, size_t n)
+{
+    size_t i = 1;
+    while (i < n && class[i] == class[0])
+        i++;
+    return i >= n;
+}
+
 /* First class, Rice parameter, then every difference: quotient in unary (ones, then a zero), remainder. */
 size_t vcl_scales_write(const int8_t *class, size_t n, size_t period, uint8_t *dst)
 {
@@ -54,6 +62,10 @@ size_t vcl_scales_write(const int8_t *class, size_t n, size_t period, uint8_t *d
         parameter = rice_bits(class, n, period, p) < rice_bits(class, n, period, parameter) ? p : parameter;
     dst[0] = (uint8_t) class[0];
     dst[1] = (uint8_t)parameter;
+    if (is_constant(class, n)) {
+        dst[1] = CONSTANT;
+        return 2;
+    }
     const size_t bytes = 2 + (rice_bits(class, n, period, parameter) + 7) / 8;
     memset(dst + 2, 0, bytes - 2);
     for (size_t i = 1; i < n; i++) {
@@ -69,11 +81,15 @@ size_t vcl_scales_write(const int8_t *class, size_t n, size_t period, uint8_t *d
 
 size_t vcl_scales_read(const uint8_t *src, size_t bytes, int8_t *class, size_t n, size_t period)
 {
-    if (n == 0 || bytes < 2 || src[1] >= PARAMETERS)
+    if (n == 0 || bytes < 2 || src[1] > CONSTANT)
         return 0;
     const size_t end = (bytes - 2) * 8;
     size_t bit = 0;
     class[0] = (int8_t)src[0];
+    if (src[1] == CONSTANT) {
+        memset(class, class[0], n);
+        return 2;
+    }
     for (size_t i = 1; i < n; i++) {
         unsigned u = 0;
         while (bit < end && src[2 + bit / 8] >> bit % 8 & 1)

@@ -16,7 +16,7 @@ enum { TRIED = 32 };
 struct setting {
     double x;
     int shape;
-    int width; /* of the model against what the classes say, in sixteenths of an octave */
+    double width; /* of the model against what the classes say, in sixteenths of an octave */
     int8_t centroid[VCL_CENTROIDS];
     float lambda;
 };
@@ -107,6 +107,18 @@ static int has_centroids(const struct vcl_params *p)
     return !(p->disable & VCL_STAGE_CENTROIDS) && !p->feedback;
 }
 
+/* Of the model, in sixteenths of an octave of the half-step. */
+static double width_of(const struct tensor_search *s, double x, const struct setting *setting)
+{
+    return rint(16 * (s->deviation - x) + setting->width);
+}
+
+/* What rounding it added. */
+static double rounding_of(const struct tensor_search *s, double x, const struct setting *setting)
+{
+    return width_of(s, x, setting) - 16 * (s->deviation - x) - setting->width;
+}
+
 /* Settings of the next pass from the indices of the last; returns the bits a value its symbols would take. */
 static double learn(struct tensor_search *s)
 {
@@ -115,7 +127,7 @@ static double learn(struct tensor_search *s)
     int fine = s->e->frame.fine;
     const double n = (double)s->e->sampled;
     const double bits = s->own ? 0 : fit_model(counts, shapes, &s->now.shape, &fine) / n;
-    s->now.width += fine - s->e->frame.fine;
+    s->now.width += rounding_of(s, s->last, &s->now) + fine - s->e->frame.fine;
     s->learned = s->last;
     if (is_unbiased(s->e->params))
         return bits;
@@ -134,12 +146,6 @@ static float step_of(double x)
 {
     const float step = (float)exp2(x);
     return vcl_float_from_bits(vcl_float_bits(step) & 0xfffff000);
-}
-
-/* Of the model, in sixteenths of an octave of the half-step. */
-static double width_of(const struct tensor_search *s, double x, const struct setting *setting)
-{
-    return rint(16 * (s->deviation - x)) + setting->width;
 }
 
 /* What a class leaves of it. */

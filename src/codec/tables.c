@@ -34,10 +34,11 @@ struct vcl_tensor_tables *vcl_tensor_tables_create(const struct vcl_mem *mem,
     tables->col_class = vcl_alloc(mem, cols, 1);
     tables->col_weight = vcl_alloc(mem, cols, sizeof *tables->col_weight);
     tables->col_mean = vcl_alloc(mem, cols, sizeof *tables->col_mean);
+    tables->col_level = vcl_alloc(mem, cols, 1);
     tables->col_exponent = vcl_alloc(mem, cols, 1);
     tables->col_step = vcl_alloc(mem, cols, sizeof *tables->col_step);
-    if (tables->classes && tables->col_class && tables->col_weight && tables->col_mean && tables->col_exponent
-        && tables->col_step) {
+    if (tables->classes && tables->col_class && tables->col_weight && tables->col_mean && tables->col_level
+        && tables->col_exponent && tables->col_step) {
         for (size_t c = 0; c < cols; c++)
             tables->col_weight[c] = 1;
         return tables;
@@ -56,6 +57,7 @@ void vcl_tensor_tables_destroy(const struct vcl_mem *mem, struct vcl_tensor_tabl
     vcl_free(mem, tables->col_class);
     vcl_free(mem, tables->col_weight);
     vcl_free(mem, tables->col_mean);
+    vcl_free(mem, tables->col_level);
     vcl_free(mem, tables->col_exponent);
     vcl_free(mem, tables->col_step);
     vcl_free(mem, tables->col_factor);
@@ -63,7 +65,17 @@ void vcl_tensor_tables_destroy(const struct vcl_mem *mem, struct vcl_tensor_tabl
     vcl_free(mem, tables);
 }
 
-/* ---- steps of the columns --------------------------------------------------------------------- */
+/* ---- means and steps of the columns ----------------------------------------------------------- */
+
+int vcl_tensor_tables_means(uint64_t cols, struct vcl_tensor_tables *tables)
+{
+    int finite = 1;
+    for (uint64_t c = 0; c < cols; c++) {
+        tables->col_mean[c] = ldexpf(tables->col_level[c], tables->mean_exponent);
+        finite &= isfinite(tables->col_mean[c]) != 0;
+    }
+    return finite;
+}
 
 float vcl_tensor_step_factor(int exponent)
 {
@@ -156,8 +168,11 @@ void vcl_tensor_tables_need(const struct vcl_frame *frame, const struct vcl_tens
 size_t vcl_tensor_side_bound(uint64_t cols)
 {
     enum { MODELS = 2 + VCL_MODEL_CLASSES, TABLES = 1 + VCL_MODEL_CLASSES * (1 + 2 * VCL_TABLE_BYTES) };
-    return MODELS + TABLES + 2 * vcl_scales_bound((size_t)cols) + 2 * (size_t)cols;
+    return MODELS + TABLES + 1 + 3 * vcl_scales_bound((size_t)cols);
 }
+
+/* With these flags the classes of the columns are there even if all are 0. */
+enum { COL_LISTS = VCL_FLAG_COL_STEPS | VCL_FLAG_COL_MEANS };
 
 static int any_class(const struct vcl_tensor_tables *tables, size_t cols)
 {
@@ -215,12 +230,14 @@ size_t vcl_tensor_side_write(const struct vcl_frame *frame, const struct vcl_ten
 {
     const size_t cols = (size_t)frame->plan.cols;
     size_t n = write_models(frame, tables, dst);
-    if (frame->flags & VCL_FLAG_COL_STEPS || any_class(tables, cols))
+    if (frame->flags & COL_LISTS || any_class(tables, cols))
         n += vcl_scales_write(tables->col_class, cols, 1, dst + n);
     if (frame->flags & VCL_FLAG_COL_STEPS)
         n += vcl_scales_write(tables->col_exponent, cols, 1, dst + n);
-    for (size_t c = 0; frame->flags & VCL_FLAG_COL_MEANS && c < cols; c++, n += 2)
-        vcl_store16(dst + n, (uint16_t)(vcl_float_bits(tables->col_mean[c]) >> 16));
+    if (frame->flags & VCL_FLAG_COL_MEANS) {
+        dst[n++] = (uint8_t)tables->mean_exponent;
+        n += vcl_scales_write(tables->col_level, cols, 1, dst + n);
+    }
     return n;
 }
 
@@ -282,33 +299,34 @@ static int read_models(const struct vcl_frame *frame, struct vcl_tensor_tables *
     return used > 0;
 }
 
-static int read_means(const uint8_t *src, size_t cols, float *mean)
+/* One of the columns' lists, from byte *n on; returns whether it is whole. */
+static int read_list(const struct vcl_frame *frame, size_t *n, int8_t *list)
 {
-    int finite = 1;
-    for (size_t c = 0; c < cols; c++) {
-        mean[c] = vcl_float_from_bits((uint32_t)vcl_load16(src + 2 * c) << 16);
-        finite &= isfinite(mean[c]) != 0;
-    }
-    return finite;
+    const size_t used =
+        vcl_scales_read(frame->side + *n, frame->side_bytes - *n, list, (size_t)frame->plan.cols, 1);
+    *n += used;
+    return used > 0;
+}
+
+static int read_means(const struct vcl_frame *frame, size_t *n, struct vcl_tensor_tables *tables)
+{
+    if (*n == frame->side_bytes)
+        return 0;
+    tables->mean_exponent = (int8_t)frame->side[(*n)++];
+    return read_list(frame, n, tables->col_level) && vcl_tensor_tables_means(frame->plan.cols, tables);
 }
 
 int vcl_tensor_tables_read(const struct vcl_frame *frame, struct vcl_tensor_tables *tables)
 {
-    const size_t cols = (size_t)frame->plan.cols, means = frame->flags & VCL_FLAG_COL_MEANS ? 2 * cols : 0;
-    const int steps = (frame->flags & VCL_FLAG_COL_STEPS) != 0;
-    if (frame->side_bytes < means)
-        return 0;
-    const size_t lists = frame->side_bytes - means;
-    size_t n, used;
+    size_t n;
     vcl_tensor_tables_plain(frame, tables);
-    if (!read_models(frame, tables, lists, &n))
+    if (!read_models(frame, tables, frame->side_bytes, &n))
         return 0;
-    for (int list = 0; list < (steps ? 2 : lists > n); list++, n += used) {
-        used = vcl_scales_read(frame->side + n, lists - n, list ? tables->col_exponent : tables->col_class,
-                               cols, 1);
-        if (used == 0)
-            return 0;
-    }
-    return n == lists && (means == 0 || read_means(frame->side + n, cols, tables->col_mean))
-        && vcl_tensor_tables_steps(frame, tables);
+    if ((frame->side_bytes > n || frame->flags & COL_LISTS) && !read_list(frame, &n, tables->col_class))
+        return 0;
+    if (frame->flags & VCL_FLAG_COL_STEPS && !read_list(frame, &n, tables->col_exponent))
+        return 0;
+    if (frame->flags & VCL_FLAG_COL_MEANS && !read_means(frame, &n, tables))
+        return 0;
+    return n == frame->side_bytes && vcl_tensor_tables_steps(frame, tables);
 }

@@ -35,9 +35,11 @@ struct vcl_tensor_tables {
     float lambda;                                  /* encoding: squared half-steps a bit is worth */
     double row_unit;                               /* encoding: 1 / variance of a row of class row_base */
     int row_base;
+    int mean_exponent;
     int one_row_class; /* encoding: the same for all rows of a tile */
     /* cols of each */
-    float *col_mean; /* what the upper half of an f32 can hold */
+    float *col_mean; /* with VCL_FLAG_COL_MEANS: col_level of 2^mean_exponent */
+    int8_t *col_level;
     int8_t *col_class;
     int8_t *col_exponent; /* of the column's step, in quarter octaves */
     float *col_step;
@@ -60,6 +62,9 @@ void vcl_tensor_tables_destroy(const struct vcl_mem *mem, struct vcl_tensor_tabl
 float vcl_tensor_step_factor(int exponent);
 /* The columns' steps from the frame's step and their exponents; 0 if one is not finite. */
 int vcl_tensor_tables_steps(const struct vcl_frame *frame, struct vcl_tensor_tables *tables);
+
+/* The columns' means from their levels; 0 if one is not finite. */
+int vcl_tensor_tables_means(uint64_t cols, struct vcl_tensor_tables *tables);
 
 /* Forgets classes' own models. */
 void vcl_tensor_tables_plain(const struct vcl_frame *frame, struct vcl_tensor_tables *tables);

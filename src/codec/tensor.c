@@ -164,7 +164,7 @@ static struct vcl_lanes lanes_of(const struct vcl_frame *frame, const struct vcl
 size_t vcl_tensor_start_bytes(const struct vcl_frame *frame)
 {
     const size_t list = frame->flags & VCL_FLAG_NON_FINITE ? 4 : 0;
-    return list + 2 + 4 + 4 * (size_t)frame->lanes; /* row classes, count of escapes, states */
+    return list + 2 + 4 + 3 * (size_t)frame->lanes; /* row classes, count of escapes, most of a state */
 }
 
 size_t vcl_tensor_bound(const struct vcl_frame *frame, uint32_t rows, uint32_t cols)

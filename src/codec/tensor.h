@@ -44,7 +44,7 @@ static inline int vcl_tensor_restores(const struct vcl_frame *frame)
     return frame->flags & VCL_FLAG_COL_MEANS || frame->transform.down || frame->transform.along;
 }
 
-/* Bytes every tile starts with, whatever it holds. */
+/* Bytes every tile takes, whatever it holds: of a state 24 bits on average, the others tell of values. */
 size_t vcl_tensor_start_bytes(const struct vcl_frame *frame);
 
 /* Most bytes a tile takes. */

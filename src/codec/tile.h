@@ -10,7 +10,7 @@
 #include "video/video.h"
 
 enum {
-    VCL_TRANSFORMS = 9,       /* that are tried, the first being none */
+    VCL_TRANSFORMS = 10,      /* that are tried, the first being none */
     VCL_TRANSPOSED_LINES = 16 /* columns of the coded matrix read or written at a time */
 };
 

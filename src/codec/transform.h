@@ -4,14 +4,14 @@
 
 #include <stdint.h>
 
-/* log2 of the transform's length on either axis, 2 to 5, or 0 for none. */
+/* log2 of the transform's length on either axis, 2 to 8, or 0 for none. */
 struct vcl_transform {
     unsigned down, along;
 };
 
 static inline int vcl_transform_exists(struct vcl_transform t)
 {
-    return (t.down == 0 || (t.down >= 2 && t.down <= 5)) && (t.along == 0 || (t.along >= 2 && t.along <= 5));
+    return (t.down == 0 || (t.down >= 2 && t.down <= 8)) && (t.along == 0 || (t.along >= 2 && t.along <= 8));
 }
 
 /* A tile of rows x cols in place, block by block from its first row and column on; what is left over at the
