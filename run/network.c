@@ -5,9 +5,10 @@
 
 #include "network.h"
 
-/* Loads tensors into a network; after the first failure nothing more. */
+/* Loads tensors into a network, or lists them; after the first failure nothing more. */
 struct loader {
     struct vcl_network *network;
+    struct vcl_outline *outline; /* NULL: load */
     struct vcl_error *error;
     enum vcl_status status;
     const char *prefix; /* of every name: "model." */
@@ -16,47 +17,81 @@ struct loader {
     int transposed;     /* linear layers are stored (in, out) */
 };
 
-static void matrix(struct loader *l, const char *name, size_t rows, size_t cols,
-                   const struct vcl_weight **weight)
+enum { MOST_LAYER_PARTS = 16, MOST_OTHER_PARTS = 8 };
+
+static void list(const struct loader *l, enum vcl_part_kind kind, const char *name,
+                 const struct vcl_tensor *shape, unsigned axis)
 {
-    if (l->status == VCL_OK)
-        l->status = vcl_store_matrix(l->network->store, name, rows, cols, weight, l->error);
+    struct vcl_part *part = &l->outline->parts[l->outline->count++];
+    *part = (struct vcl_part){ .kind = kind, .shape = *shape, .axis = axis };
+    snprintf(part->name, sizeof part->name, "%s", name);
 }
 
-static void vector(struct loader *l, const char *name, size_t n, const float **values)
+static void matrix(struct loader *l, enum vcl_part_kind kind, const char *name, size_t rows, size_t cols,
+                   int transposed, const struct vcl_weight **weight)
 {
-    if (l->status == VCL_OK)
+    struct vcl_store *store = l->network->store;
+    const unsigned axis = (kind != VCL_PART_WRITER) != transposed;
+    const struct vcl_tensor shape = { VCL_DTYPE_F32,
+                                      2,
+                                      { transposed ? cols : rows, transposed ? rows : cols } };
+    if (l->status != VCL_OK)
+        return;
+    if (l->outline)
+        list(l, kind, name, &shape, axis);
+    else
+        l->status = transposed ? vcl_store_transposed(store, name, rows, cols, weight, l->error)
+                               : vcl_store_matrix(store, name, rows, cols, weight, l->error);
+}
+
+static void vector(struct loader *l, enum vcl_part_kind kind, const char *name, size_t n,
+                   const float **values)
+{
+    if (l->status != VCL_OK)
+        return;
+    if (l->outline)
+        list(l, kind, name, &(struct vcl_tensor){ VCL_DTYPE_F32, 1, { n } }, 0);
+    else
         l->status = vcl_store_vector(l->network->store, name, n, values, l->error);
 }
 
 static void embedding(struct loader *l, const char *part, size_t rows, const struct vcl_weight **weight)
 {
-    char name[128];
+    char name[VCL_PART_NAME];
     snprintf(name, sizeof name, "%s%s.weight", l->prefix, part);
-    matrix(l, name, rows, l->network->config.width, weight);
+    matrix(l, VCL_PART_EMBEDDING, name, rows, l->network->config.width, 0, weight);
 }
 
 static void norm(struct loader *l, const char *part, struct vcl_norm *norm)
 {
-    char name[128];
+    char name[VCL_PART_NAME];
     snprintf(name, sizeof name, "%s%s%s.weight", l->prefix, l->layer, part);
-    vector(l, name, l->network->config.width, &norm->weight);
+    vector(l, VCL_PART_NORM, name, l->network->config.width, &norm->weight);
     snprintf(name, sizeof name, "%s%s%s.bias", l->prefix, l->layer, part);
     if (l->biases)
-        vector(l, name, l->network->config.width, &norm->bias);
+        vector(l, VCL_PART_NORM_BIAS, name, l->network->config.width, &norm->bias);
 }
 
-static void linear(struct loader *l, const char *part, size_t rows, size_t cols, struct vcl_linear *linear)
+static void linear(struct loader *l, int writes, const char *part, size_t rows, size_t cols,
+                   struct vcl_linear *linear)
 {
-    char name[128];
+    char name[VCL_PART_NAME];
     snprintf(name, sizeof name, "%s%s%s.weight", l->prefix, l->layer, part);
-    if (!l->transposed)
-        matrix(l, name, rows, cols, &linear->weight);
-    else if (l->status == VCL_OK)
-        l->status = vcl_store_transposed(l->network->store, name, rows, cols, &linear->weight, l->error);
+    matrix(l, writes ? VCL_PART_WRITER : VCL_PART_READER, name, rows, cols, l->transposed, &linear->weight);
     snprintf(name, sizeof name, "%s%s%s.bias", l->prefix, l->layer, part);
     if (l->biases)
-        vector(l, name, rows, &linear->bias);
+        vector(l, writes ? VCL_PART_WRITER_BIAS : VCL_PART_READER_BIAS, name, rows, &linear->bias);
+}
+
+/* From the norm before it, and to the sum. */
+static void reader(struct loader *l, const char *part, size_t rows, struct vcl_linear *weights)
+{
+    linear(l, 0, part, rows, l->network->config.width, weights);
+}
+
+static void writer(struct loader *l, const char *part, size_t cols, struct vcl_linear *weights)
+{
+    linear(l, 1, part, l->network->config.width, cols, weights);
 }
 
 /* ---- families -------------------------------------------------------------------------------- */
@@ -65,35 +100,35 @@ static void llama_layer(struct loader *l, const struct vcl_config *c, struct vcl
 {
     const size_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
     norm(l, "input_layernorm", &layer->attention_norm);
-    linear(l, "self_attn.q_proj", q, c->width, &layer->q);
-    linear(l, "self_attn.k_proj", kv, c->width, &layer->k);
-    linear(l, "self_attn.v_proj", kv, c->width, &layer->v);
-    linear(l, "self_attn.o_proj", c->width, q, &layer->o);
+    reader(l, "self_attn.q_proj", q, &layer->q);
+    reader(l, "self_attn.k_proj", kv, &layer->k);
+    reader(l, "self_attn.v_proj", kv, &layer->v);
+    writer(l, "self_attn.o_proj", q, &layer->o);
     norm(l, "post_attention_layernorm", &layer->ffn_norm);
-    linear(l, "mlp.gate_proj", c->ffn, c->width, &layer->gate);
-    linear(l, "mlp.up_proj", c->ffn, c->width, &layer->up);
-    linear(l, "mlp.down_proj", c->width, c->ffn, &layer->down);
+    reader(l, "mlp.gate_proj", c->ffn, &layer->gate);
+    reader(l, "mlp.up_proj", c->ffn, &layer->up);
+    writer(l, "mlp.down_proj", c->ffn, &layer->down);
 }
 
 static void gpt2_layer(struct loader *l, const struct vcl_config *c, struct vcl_layer *layer)
 {
     norm(l, "ln_1", &layer->attention_norm);
-    linear(l, "attn.c_attn", 3 * c->width, c->width, &layer->fused);
-    linear(l, "attn.c_proj", c->width, c->width, &layer->o);
+    reader(l, "attn.c_attn", 3 * c->width, &layer->fused);
+    writer(l, "attn.c_proj", c->width, &layer->o);
     norm(l, "ln_2", &layer->ffn_norm);
-    linear(l, "mlp.c_fc", c->ffn, c->width, &layer->up);
-    linear(l, "mlp.c_proj", c->width, c->ffn, &layer->down);
+    reader(l, "mlp.c_fc", c->ffn, &layer->up);
+    writer(l, "mlp.c_proj", c->ffn, &layer->down);
 }
 
 static void neox_layer(struct loader *l, const struct vcl_config *c, struct vcl_layer *layer)
 {
     const size_t q = c->heads * c->head_dim;
     norm(l, "input_layernorm", &layer->attention_norm);
-    linear(l, "attention.query_key_value", 3 * q, c->width, &layer->fused);
-    linear(l, "attention.dense", c->width, q, &layer->o);
+    reader(l, "attention.query_key_value", 3 * q, &layer->fused);
+    writer(l, "attention.dense", q, &layer->o);
     norm(l, "post_attention_layernorm", &layer->ffn_norm);
-    linear(l, "mlp.dense_h_to_4h", c->ffn, c->width, &layer->up);
-    linear(l, "mlp.dense_4h_to_h", c->width, c->ffn, &layer->down);
+    reader(l, "mlp.dense_h_to_4h", c->ffn, &layer->up);
+    writer(l, "mlp.dense_4h_to_h", c->ffn, &layer->down);
 }
 
 /* How each family names its tensors. */
@@ -108,11 +143,11 @@ static const struct names families[] = {
 };
 
 /* A tied head may still be stored as a tensor of its own; then it is not read. */
-static enum vcl_status load(struct vcl_network *network, struct vcl_error *error)
+static enum vcl_status load(struct vcl_network *network, struct vcl_outline *outline, struct vcl_error *error)
 {
     const struct vcl_config *c = &network->config;
     const struct names *names = &families[c->family];
-    struct loader l = { .network = network, .error = error, .prefix = names->prefix };
+    struct loader l = { network, outline, .error = error, .prefix = names->prefix };
     l.biases = c->family != VCL_LLAMA;
     l.transposed = c->family == VCL_GPT2;
     if (c->family == VCL_GPT2 && vcl_store_has(network->store, "wte.weight"))
@@ -126,15 +161,16 @@ static enum vcl_status load(struct vcl_network *network, struct vcl_error *error
     }
     l.layer[0] = '\0';
     norm(&l, names->norm, &network->norm);
-    if (c->tied)
+    if (c->tied && !outline)
         network->head = network->embedding;
     else
-        matrix(&l, names->head, c->vocab, c->width, &network->head);
+        matrix(&l, VCL_PART_HEAD, names->head, c->vocab, c->width, 0, &network->head);
     return l.status;
 }
 
-enum vcl_status vcl_network_open(const char *folder, struct vcl_team *team, uint64_t memory,
-                                 struct vcl_network *network, struct vcl_error *error)
+/* All but the tensors. */
+static enum vcl_status begin(const char *folder, struct vcl_team *team, struct vcl_network *network,
+                             struct vcl_error *error)
 {
     struct stat about;
     *network = (struct vcl_network){ 0 };
@@ -146,12 +182,38 @@ enum vcl_status vcl_network_open(const char *folder, struct vcl_team *team, uint
         status = vcl_store_open(folder, team, &network->store, error);
     if (status == VCL_OK) {
         network->layers = calloc(network->config.layers, sizeof *network->layers);
-        status = network->layers ? load(network, error) : vcl_fault_memory(error);
+        status = network->layers ? VCL_OK : vcl_fault_memory(error);
     }
+    return status;
+}
+
+enum vcl_status vcl_network_open(const char *folder, struct vcl_team *team, uint64_t memory,
+                                 struct vcl_network *network, struct vcl_error *error)
+{
+    enum vcl_status status = begin(folder, team, network, error);
+    if (status == VCL_OK)
+        status = load(network, NULL, error);
     if (status == VCL_OK)
         status = vcl_store_settle(network->store, memory, error);
     if (status != VCL_OK)
         vcl_network_close(network);
+    return status;
+}
+
+enum vcl_status vcl_network_outline(const char *folder, struct vcl_team *team, struct vcl_network *network,
+                                    struct vcl_outline *outline, struct vcl_error *error)
+{
+    *outline = (struct vcl_outline){ 0 };
+    enum vcl_status status = begin(folder, team, network, error);
+    if (status == VCL_OK) {
+        const size_t most = network->config.layers * MOST_LAYER_PARTS + MOST_OTHER_PARTS;
+        outline->parts = calloc(most, sizeof *outline->parts);
+        status = outline->parts ? load(network, outline, error) : vcl_fault_memory(error);
+    }
+    if (status == VCL_OK)
+        return status;
+    vcl_network_close(network);
+    free(outline->parts);
     return status;
 }
 

@@ -218,18 +218,31 @@ static void *keep(void *raw, enum vcl_dtype from, enum vcl_dtype to, uint64_t co
     return values;
 }
 
+/* free() *raw. */
+static enum vcl_status read_all(struct vcl_store *store, const struct found *found, void **raw,
+                                struct vcl_error *error)
+{
+    uint64_t bytes = 0;
+    vcl_tensor_size(&found->tensor, NULL, &bytes);
+    *raw = malloc(bytes ? bytes : 1);
+    const enum vcl_status status =
+        *raw ? read_values(store, found, *raw, bytes, error) : vcl_fault_memory(error);
+    if (status != VCL_OK) {
+        free(*raw);
+        *raw = NULL;
+    }
+    return status;
+}
+
 static enum vcl_status load(struct vcl_store *store, const struct found *found, struct vcl_weight *weight,
                             struct vcl_error *error)
 {
-    uint64_t count = 0, bytes = 0;
-    vcl_tensor_size(&found->tensor, &count, &bytes);
-    void *raw = malloc(bytes ? bytes : 1);
-    const enum vcl_status status =
-        raw ? read_values(store, found, raw, bytes, error) : vcl_fault_memory(error);
-    if (status != VCL_OK) {
-        free(raw);
+    uint64_t count = 0;
+    void *raw;
+    const enum vcl_status status = read_all(store, found, &raw, error);
+    if (status != VCL_OK)
         return status;
-    }
+    vcl_tensor_size(&found->tensor, &count, NULL);
     weight->values = keep(raw, found->tensor.dtype, weight->dtype, count);
     return weight->values ? VCL_OK : vcl_fault_memory(error);
 }
@@ -341,6 +354,23 @@ enum vcl_status vcl_store_vector(struct vcl_store *store, const char *name, size
     if (status == VCL_OK)
         *vector = added->values;
     return status;
+}
+
+enum vcl_status vcl_store_read(struct vcl_store *store, const char *name, const struct vcl_tensor *shape,
+                               enum vcl_dtype *dtype, void **values, struct vcl_error *error)
+{
+    struct found found = { 0 };
+    const enum vcl_status status = look_up(store, name, shape, &found, error);
+    *dtype = found.tensor.dtype;
+    return status == VCL_OK && values ? read_all(store, &found, values, error) : status;
+}
+
+enum vcl_status vcl_store_blame(const struct vcl_store *store, const char *name, const char *words,
+                                struct vcl_error *error)
+{
+    const struct vcl_entry *entry = vcl_model_find(store->model, name);
+    return vcl_fault(error, VCL_E_FORMAT, "%s: tensor '%s' %s",
+                     vcl_model_shard_path(store->model, entry ? entry->shard : 0), name, words);
 }
 
 /* ---- what stays coded ------------------------------------------------------------------------ */

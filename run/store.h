@@ -37,6 +37,14 @@ enum vcl_status vcl_store_transposed(struct vcl_store *store, const char *name, 
 enum vcl_status vcl_store_vector(struct vcl_store *store, const char *name, size_t n, const float **vector,
                                  struct vcl_error *error);
 
+/* Its bytes, decoded but as its dtype has them, which the store does not keep: free() *values.  values NULL: only looks it
+ * up.  The shape's dtype is not looked at. */
+enum vcl_status vcl_store_read(struct vcl_store *store, const char *name, const struct vcl_tensor *shape,
+                               enum vcl_dtype *dtype, void **values, struct vcl_error *error);
+/* VCL_E_FORMAT: "FILE: tensor 'NAME' WORDS". */
+enum vcl_status vcl_store_blame(const struct vcl_store *store, const char *name, const char *words,
+                                struct vcl_error *error);
+
 /* y[rows i + r] = sum over c of W[r][c] x[cols i + c], for n >= 1 vectors.  Weights are read once for all of
  * them.  The same for any number of threads; one vector may differ from the same among others in the last
  * bits, and a product of a weight that stays coded from that of the decoded one.  VCL_E_MEMORY; of a coded weight
