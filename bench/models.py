@@ -6,6 +6,8 @@
 Every matrix is coded, embeddings and head too; bits count every byte of the file, over all values.  Models and texts are
 those of docs/data.md (VCLLM_DATA), else the sample model and a text too short for more than a look.  RTN is rounding to
 the nearest of 2^b levels between a row's, or 128 values' of a row, least and largest, which are kept in 16 bits each.
+Rows that end in "rotated" let compress rotate each matrix, those in "merged" begin from what vcllm rotate makes of the
+model; both are judged against the model as it is.
 """
 import argparse
 import json
@@ -32,11 +34,15 @@ ROWS = {
     "tensor fixed, mse": ["--allocate", "fixed", "--objective", "mse"],
     "tensor self, rotated": ["--allocate", "self", "--rotate"],
     "tensor fixed, rotated": ["--allocate", "fixed", "--rotate"],
+    "tensor self, merged": ["--allocate", "self"],
+    "tensor fixed, merged": ["--allocate", "fixed"],
     "h265 self": ["--codec", "h265", "--allocate", "self"],
     "h265 fixed": ["--codec", "h265", "--allocate", "fixed"],
     "h264 fixed": ["--codec", "h264", "--allocate", "fixed"],
     "RTN, rows": 0,
     "RTN, groups of 128": 128,
+    "RTN, rows, merged": 0,
+    "RTN, groups of 128, merged": 128,
 }
 
 
@@ -72,30 +78,37 @@ class Bench:
                             "difference": float(np.expm1(found["nll_difference"]["mean"]))}
         return points
 
-    def compress(self, settings, rate):
+    def merged(self):
+        """The model rotated, made when first asked for."""
+        out = self.work / "merged"
+        if not out.exists():
+            self.vcllm("rotate", self.model, "-o", out, "-q")
+        return out
+
+    def compress(self, model, settings, rate):
         """None where the coder has no such rate."""
         out = self.work / "coded"
-        text = self.vcllm("compress", self.model, "-o", out, "-f", "--bits", rate, "--json", "-q", *settings)
+        text = self.vcllm("compress", model, "-o", out, "-f", "--bits", rate, "--json", "-q", *settings)
         return text and self.judge(out, json.loads(text)["totals"]["file_bits"])
 
-    def rounded(self, group, rate):
+    def rounded(self, model, group, rate):
         """None for fractions of a bit."""
         if rate != int(rate):
             return None
         out = self.work / "rounded"
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
-        for name in os.listdir(self.model):
+        for name in os.listdir(model):
             if name.endswith(".json"):
-                shutil.copy(self.model / name, out)
-        return self.judge(out, round_model(self.model / "model.safetensors", out / "model.safetensors", group, int(rate)))
+                shutil.copy(model / name, out)
+        return self.judge(out, round_model(model / "model.safetensors", out / "model.safetensors", group, int(rate)))
 
     def run(self):
         found = {}
         for name in self.options.rows:
-            how = ROWS[name]
-            found[name] = {rate: self.rounded(how, rate) if isinstance(how, int) else self.compress(how, rate)
-                           for rate in self.options.rates}
+            how, model = ROWS[name], self.merged() if name.endswith("merged") else self.model
+            code = self.rounded if isinstance(how, int) else self.compress
+            found[name] = {rate: code(model, how, rate) for rate in self.options.rates}
             print(f"{self.name}: {name}", file=sys.stderr)
         return found
 

@@ -42,14 +42,15 @@ static void copy_metadata(struct vcl_shard *shard, const struct vcl_model *model
     shard->layout.metadata = shard->pairs;
 }
 
-static void begin_layout(struct vcl_shard *shard, const struct vcl_model *model, size_t number)
+void vcl_shard_describe_same(struct vcl_shard *shard, const struct vcl_model *model, size_t number,
+                             size_t more)
 {
     *shard = (struct vcl_shard){ 0 };
     vcl_layout_init(&shard->layout);
     find_entries(shard, model, number);
     copy_metadata(shard, model, number);
     shard->layout.count = shard->last - shard->first;
-    shard->entries = vcl_zeros(shard->layout.count, sizeof *shard->entries);
+    shard->entries = vcl_zeros(shard->layout.count + more, sizeof *shard->entries);
     shard->layout.entries = shard->entries;
     for (size_t i = shard->first; i < shard->last; i++)
         shard->entries[i - shard->first] = *vcl_model_entry(model, i);
@@ -75,7 +76,7 @@ static int keep_header(struct vcl_shard *shard, const struct vcl_model *model, s
 int vcl_shard_describe_frames(struct vcl_shard *shard, const struct vcl_model *model, size_t number,
                               const struct vcl_choice *choices, size_t late_bytes)
 {
-    begin_layout(shard, model, number);
+    vcl_shard_describe_same(shard, model, number, 0);
     const int code = keep_header(shard, model, number);
     if (code) {
         vcl_shard_free(shard);
@@ -111,7 +112,7 @@ int vcl_shard_describe_plain(struct vcl_shard *shard, const struct vcl_model *mo
                              enum vcl_dtype dtype)
 {
     int code = VCL_EXIT_OK;
-    begin_layout(shard, model, number);
+    vcl_shard_describe_same(shard, model, number, 0);
     for (size_t i = 0; i < shard->layout.count && !code; i++)
         code = describe_entry(model, &shard->entries[i], shard->first + i, dtype);
     const char *header = vcl_model_metadata(model, number, "vcllm.header");

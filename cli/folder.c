@@ -116,13 +116,15 @@ const char *vcl_folder_index(const struct vcl_folder *folder)
 
 /* ---- the partial folder ---------------------------------------------------------------------- */
 
-/* What may go when the folder at path does: what vcllm wrote there.  A model that is decompressed cannot be
- * told from any other, so for it also what is about to be written anew. */
+/* What may go when the folder at path does: what vcllm wrote there.  A model that is not compressed cannot be
+ * told from any other, so where one is written also what is about to be written anew. */
 static json_t *removable(const struct vcl_folder *folder, const char *path)
 {
     json_t *names = vcl_owned_names(path);
-    if (vcl_model_is_compressed(folder->model, 0))
+    if (folder->same || vcl_model_is_compressed(folder->model, 0))
         vcl_owned_add_model(names, folder->model);
+    for (size_t i = 0; i < folder->count && folder->same; i++)
+        vcl_json_set(names, folder->sides[i], json_true());
     return names;
 }
 

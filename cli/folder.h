@@ -13,6 +13,7 @@ struct vcl_folder {
     size_t count;
     int replaced; /* an older output is to be replaced */
     int begun;    /* a partial folder is there already */
+    int same;     /* the output has the files of the input by their names, without a list of them */
 };
 
 #define VCL_JOURNAL "vcllm-journal.json"

@@ -20,6 +20,9 @@ int vcl_shard_describe_frames(struct vcl_shard *shard, const struct vcl_model *m
 /* The plain form of a compressed shard; floats become `dtype` unless it is VCL_DTYPE_COUNT. */
 int vcl_shard_describe_plain(struct vcl_shard *shard, const struct vcl_model *model, size_t number,
                              enum vcl_dtype dtype);
+/* A shard of a plain model once more, with room for `more` entries behind its own. */
+void vcl_shard_describe_same(struct vcl_shard *shard, const struct vcl_model *model, size_t number,
+                             size_t more);
 void vcl_shard_free(struct vcl_shard *shard);
 /* Bytes of the tensors in the plain form. */
 uint64_t vcl_shard_bytes(const struct vcl_shard *shard);

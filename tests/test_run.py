@@ -207,7 +207,7 @@ def gpt2_logits(config, weights, tokens):
         x = x + linear(attend(*(p.reshape(n, c["n_head"], -1) for p in parts)), "attn.c_proj")
         h = linear(layer_norm(x, w, f"h.{i}.ln_2", 1e-5), "mlp.c_fc")
         x = x + linear(h * 0.5 * (1 + np.tanh(math.sqrt(2 / math.pi) * (h + 0.044715 * h ** 3))), "mlp.c_proj")
-    return layer_norm(x, w, "ln_f", 1e-5) @ w["wte.weight"].T
+    return layer_norm(x, w, "ln_f", 1e-5) @ w["wte.weight" if c.get("tie_word_embeddings", True) else "lm_head.weight"].T
 
 
 def neox_logits(config, weights, tokens):
