@@ -1,12 +1,12 @@
 /* merge.c - norm weights into the matrices that read the norm, then a rotation into all that touch the sum.
  *
- * With x the sum of a layer's position, g and b a norm's weight and bias, and n(x) what it makes of x without them, a matrix
- * W that reads it computes W (g n(x) + b).  For Q x in place of x, n gives Q n(x): an RMS norm with any rotation, a layer
- * norm with one that keeps the vector of ones.  So W becomes W g Q, its bias grows by W b, the norm's become 1 and 0, and
- * all that adds to x is multiplied by Q, which is its own inverse.
+ * With x the sum, g and b a norm's weight and bias, and n(x) what the norm makes of x without them, a
+ * matrix W that reads it computes W (g n(x) + b).  For Q x in place of x, n gives Q n(x): an RMS norm with
+ * any rotation, a layer norm with one that keeps the vector of ones.  So W becomes W g Q, its bias grows by
+ * W b, the norm's become 1 and 0, and all that is added to x is multiplied by Q, which is its own inverse.
  *
- * A head has no bias.  But what a layer norm gives is orthogonal to the ones: the last norm's bias becomes CONSTANT,
- * and the part of the head along the ones W b / (width CONSTANT). */
+ * A head has no bias.  But what a layer norm gives is orthogonal to the ones: each value of the last
+ * norm's bias becomes CONSTANT, and a row of the head gets the part along the ones that gives W b with it. */
 #include <float.h>
 #include <math.h>
 #include <stdatomic.h>

@@ -1,5 +1,5 @@
-/* merge.h - a model's weights with a rotation of the sum that its layers read and add to: the same predictions from
- * other matrices, in which no channel stands out. */
+/* merge.h - a model's weights with a rotation of the sum that its layers read and add to: the same
+ * predictions from other matrices, in which no channel stands out. */
 #ifndef VCL_RUN_MERGE_H
 #define VCL_RUN_MERGE_H
 
@@ -14,16 +14,16 @@ void vcl_merge_close(struct vcl_merge *merge); /* NULL is fine */
 
 /* What the merged model has under this name; NULL: what the model has. */
 const struct vcl_part *vcl_merge_find(const struct vcl_merge *merge, const char *name);
-/* Where the head is the embedding, which the last norm's weight cannot be merged into: the embedding and the head that the
- * merged model has besides, with what goes before the name of every other tensor ("": nothing): readers of GPT-2 do
- * not look for a head beside names without "transformer.".  0: the head is a tensor already. */
+/* Where the head is the embedding, which the last norm's weight cannot be merged into: the embedding, the
+ * head that the merged model has besides, and what goes before the name of every other tensor: hosts look
+ * for a head of GPT-2 beside names with "transformer." only.  0: the head is a tensor already. */
 struct vcl_untied {
     const struct vcl_part *embedding, *head;
     const char *prefix;
 };
 int vcl_merge_unties(const struct vcl_merge *merge, struct vcl_untied *untied);
 
-/* The part's values in a float dtype; free() *values.  Memory: the tensor twice, that of a bias' matrix once. */
+/* The part's values in a float dtype; free() *values.  Memory: the tensor twice. */
 enum vcl_status vcl_merge_make(const struct vcl_merge *merge, const struct vcl_part *part,
                                enum vcl_dtype dtype, void **values, struct vcl_error *error);
 

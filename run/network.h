@@ -57,8 +57,8 @@ struct vcl_outline {
     size_t count;
     struct vcl_part *parts; /* in the order of the pass; free() it */
 };
-/* Opens a model without its tensors, and lists them by their places; nothing says that they are there.  A tied head is
- * listed by the name that it has where it is not tied. */
+/* Opens a model without its tensors, and lists them by their places; nothing says that they are there.  A
+ * tied head is listed by the name that it has where it is not tied. */
 enum vcl_status vcl_network_outline(const char *folder, struct vcl_team *team, struct vcl_network *network,
                                     struct vcl_outline *outline, struct vcl_error *error);
 

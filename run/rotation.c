@@ -1,8 +1,9 @@
-/* rotation.c - Q = P D P, where D are random signs and P is symmetric, orthogonal, and its first column constant.
+/* rotation.c - Q = P D P: D random signs, P symmetric, orthogonal, its first column constant.
  *
- * P is the Kronecker product of the Hartley transforms of n's prime factors, cas(2 pi j k / p) / sqrt(p) with
- * cas = cos + sin; of a power of two that is the Walsh-Hadamard transform.  D begins with +1, so the vector of ones stays
- * what it is.  Here P goes without its factor, which with D's signs is 1 / n.  No libm: its cosines differ. */
+ * P is the Kronecker product of the Hartley transforms of n's prime factors, cas(2 pi j k / p) / sqrt(p)
+ * with cas = cos + sin; of a power of two that is the Walsh-Hadamard transform.  D begins with +1, so that
+ * the vector of ones stays what it is.  P goes without its roots here: D has 1 / n.  No libm: its cosines
+ * differ by CPU. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,7 +18,7 @@ struct vcl_rotation {
     double *signs;             /* over n */
 };
 
-/* Of an angle in eighths of a p-th of a turn: exact where it is folded, then a series for at most a quarter turn. */
+/* Of an angle in eighths of a p-th of a turn: folded to a quarter turn, exactly, then a series. */
 static double cosine(size_t eighths, size_t p)
 {
     const size_t turn = 8 * p;

@@ -1,4 +1,4 @@
-/* rotation.h - a random rotation of vectors of any length that keeps the vector of ones, and is its own inverse. */
+/* rotation.h - a random rotation of any length that keeps the vector of ones, and is its own inverse. */
 #ifndef VCL_RUN_ROTATION_H
 #define VCL_RUN_ROTATION_H
 

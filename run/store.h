@@ -37,8 +37,8 @@ enum vcl_status vcl_store_transposed(struct vcl_store *store, const char *name, 
 enum vcl_status vcl_store_vector(struct vcl_store *store, const char *name, size_t n, const float **vector,
                                  struct vcl_error *error);
 
-/* Its bytes, decoded but as its dtype has them, which the store does not keep: free() *values.  values NULL: only looks it
- * up.  The shape's dtype is not looked at. */
+/* Its bytes, decoded but as its dtype has them, which the store does not keep: free() *values.  values NULL:
+ * only looks it up.  The shape's dtype is not looked at. */
 enum vcl_status vcl_store_read(struct vcl_store *store, const char *name, const struct vcl_tensor *shape,
                                enum vcl_dtype *dtype, void **values, struct vcl_error *error);
 /* VCL_E_FORMAT: "FILE: tensor 'NAME' WORDS". */

@@ -10,7 +10,7 @@ class Usage(Case):
 
     def test_help(self):
         output, _ = self.vcllm("--help")
-        for verb in ["compress", "decompress", "info", "verify", "compare", "codecs", "bench"]:
+        for verb in ["compress", "decompress", "info", "verify", "compare", "codecs", "bench", "run", "eval", "rotate"]:
             self.assertIn(verb, output)
             text, error = self.vcllm(verb, "--help")
             self.assertTrue(text.startswith(f"usage: vcllm {verb}"))
@@ -25,7 +25,7 @@ class Usage(Case):
         for args in [[], ["frobnicate"], ["compress"], ["compress", model], ["compress", model, "-o"],
                      ["compress", model, model, "-o", out], ["info"], ["compare", model],
                      ["compress", model, "-o", ""], ["compress", self.folder, "-o", ""],
-                     ["decompress", model, "-o", ""],
+                     ["decompress", model, "-o", ""], ["rotate", model], ["rotate", model, "-o", ""],
                      ["bench", "--effort", "1.5"], ["codecs", "x"],
                      ["compress", model, "-o", out, "--nonsense"], ["verify", "-x", model]]:
             self.vcllm(*args, code=USAGE)
