@@ -180,7 +180,8 @@ class Rotate(ModelCase):
         if not DATA.is_dir():
             self.skipTest("VCLLM_DATA is not set")
         model = DATA / "lm/stories260k"
-        self.check(model, logits, load(model), "--dtype", "f32")
+        got = self.eval(self.rotate(model), "--tokens", model / "eval-tinystories-val.u16", "--windows", 3, "--baseline", model)
+        self.assertLess(got["kl"]["mean"], 1e-9)
 
 
 class Refused(ModelCase):
