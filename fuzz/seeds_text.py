@@ -6,7 +6,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests"))
 from test_run import LLAMA3, MERGES, SHAPES, make_config, make_gpt2, make_neox, make_tokenizer  # noqa: E402
-from test_tokenizer_json import REPLACE, STRIPPED, make, metaspace  # noqa: E402
+from test_tokenizer_json import REPLACE, STRIPPED, form, make, metaspace  # noqa: E402
 import numpy  # noqa: E402
 
 folder = pathlib.Path(sys.argv[1])
@@ -17,9 +17,10 @@ configs = [make_config(SHAPES[0]), make_config(SHAPES[1], rope_scaling=LLAMA3, e
 small = make(fallback=False, tokens=STRIPPED)
 tokenizers = [small, make(False, True, normalizer=None, pre_tokenizer=metaspace("first", split=True)), make(False, normalizer=REPLACE),
               make(), make_tokenizer(MERGES, ["<end>"]),
+              make(normalizer=form("NFC")), make(False, tokens={"e\u0301": {"normalized": True}}, normalizer=form("NFKD", REPLACE)),
               make(False, tokens={"dow": {"normalized": True}}, ignore_merges=True, fuse_unk=False)]
 question = json.dumps({"context": "the", "choices": [" low", " sin"], "answer": 1}).encode()
-texts = ["the low</s> sin \u00e9 <a> dow".encode(), question + b"\n\n" + question, b"s s  <l>\xff"]
+texts = ["the low</s> sin \u00e9 <a> dow".encode(), question + b"\n\n" + question, b"s s  <l>\xff", "e\u0301<s>\u0338\u1112\u1161\ufdfa\u0323".encode()]
 inputs = [b"\1" + json.dumps(c).encode() for c in configs]
 inputs += [b"\2" + json.dumps(t).encode() + b"\0" + text for t in tokenizers for text in texts]
 for number, data in enumerate(inputs):

@@ -80,9 +80,24 @@ static void add_replacement(struct vcl_fields *step, struct vcl_rewrites *rewrit
     add_rewrite(step, rewrites, VCL_REPLACE, from, to);
 }
 
+/* A normal form of Unicode, by name. */
+static void add_form(struct vcl_fields *step, struct vcl_rewrites *rewrites, enum vcl_form form)
+{
+    char where[4200];
+    snprintf(where, sizeof where, "%s: field 'normalizer'", step->file);
+    if (step->status == VCL_OK)
+        step->status = vcl_normal_check(where, step->error);
+    add_rewrite(step, rewrites, VCL_NORMALIZE, "", "");
+    if (step->status == VCL_OK)
+        rewrites->steps[rewrites->count - 1].form = form;
+}
+
 static void load_normalizer(struct vcl_tokenizer *t, struct vcl_fields *step, const char *type)
 {
-    if (strcmp(type, "Replace") == 0)
+    const enum vcl_form form = vcl_normal_form(type);
+    if (form != VCL_FORMS)
+        add_form(step, &t->normalizer, form);
+    else if (strcmp(type, "Replace") == 0)
         add_replacement(step, &t->normalizer);
     else if (strcmp(type, "Prepend") == 0)
         add_rewrite(step, &t->normalizer, VCL_PREPEND, "", vcl_field_text(step, "prepend", NULL));

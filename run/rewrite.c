@@ -5,7 +5,8 @@
 
 #include "rewrite.h"
 
-/* No step of a real tokenizer makes more of a text than three times its bytes. */
+/* No step of a real tokenizer makes more of a text than three times its bytes; NFKC and NFKD of one character
+ * eleven times. */
 enum { MOST_GROWTH = 16, SLACK = 1024 };
 
 static char *copy(const char *text, size_t n)
@@ -58,7 +59,7 @@ static char *replace(const struct vcl_rewrite *step, const char *text, size_t n,
 static int needs_prefix(const struct vcl_rewrite *step, const char *text, size_t n, int first)
 {
     const size_t length = strlen(step->to);
-    if (n == 0 || step->kind == VCL_REPLACE || (step->kind == VCL_PREFIX_FIRST && !first))
+    if (n == 0 || (step->kind == VCL_PREFIX_FIRST && !first))
         return 0;
     return step->kind == VCL_PREPEND || n < length || memcmp(text, step->to, length) != 0;
 }
@@ -68,8 +69,12 @@ static enum vcl_status apply(const struct vcl_rewrite *step, int first, size_t m
                              struct vcl_error *error)
 {
     size_t length = *n;
-    char *made;
-    if (step->kind == VCL_REPLACE) {
+    char *made = NULL;
+    if (step->kind == VCL_NORMALIZE) {
+        const enum vcl_status status = vcl_normal_run(step->form, *text, *n, most, &made, &length, error);
+        if (status != VCL_OK)
+            return status;
+    } else if (step->kind == VCL_REPLACE) {
         const size_t count = count_matches(*text, *n, step->from);
         length = *n - count * strlen(step->from) + count * strlen(step->to);
         if (length > most)

@@ -2,21 +2,23 @@
 #ifndef VCL_RUN_REWRITE_H
 #define VCL_RUN_REWRITE_H
 
-#include "fault.h"
+#include "normal.h"
 
 enum { VCL_MOST_REWRITES = 8, VCL_LONGEST_REWRITE = 64 };
 
 enum vcl_rewrite_kind {
-    VCL_REPLACE,     /* every `from` by `to` */
-    VCL_PREPEND,     /* `to` before the text */
-    VCL_PREFIX,      /* `to` before a text that does not begin with it */
-    VCL_PREFIX_FIRST /* so, but only at the beginning of the whole */
+    VCL_REPLACE,      /* every `from` by `to` */
+    VCL_PREPEND,      /* `to` before the text */
+    VCL_PREFIX,       /* `to` before a text that does not begin with it */
+    VCL_PREFIX_FIRST, /* so, but only at the beginning of the whole */
+    VCL_NORMALIZE     /* in the normal form `form` */
 };
 
 struct vcl_rewrites {
     size_t count;
     struct vcl_rewrite {
         enum vcl_rewrite_kind kind;
+        enum vcl_form form;
         char from[VCL_LONGEST_REWRITE + 1], to[VCL_LONGEST_REWRITE + 1];
     } steps[VCL_MOST_REWRITES];
 };

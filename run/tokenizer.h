@@ -8,7 +8,8 @@ struct vcl_tokenizer;
 
 /* Reads FOLDER/tokenizer.json: a BPE, of bytes or of characters (as SentencePiece makes), whose parts are all
  * known (VCL_E_FORMAT names one that is not).
- * vocab: how many tokens the model has.  VCL_E_CODEC where this build has no PCRE2. */
+ * vocab: how many tokens the model has.  VCL_E_CODEC where this build has no PCRE2, or no utf8proc
+ * and it is needed. */
 enum vcl_status vcl_tokenizer_open(const char *folder, size_t vocab, struct vcl_tokenizer **tokenizer,
                                    struct vcl_error *error);
 void vcl_tokenizer_close(struct vcl_tokenizer *tokenizer); /* NULL is fine */

@@ -38,6 +38,7 @@ LIBRARIES = {re.compile(r"libav|libsw"): {"lavc"},
              re.compile(r"dlfcn\.h"): {"loader", "lavc"},
              re.compile(r"jansson\.h"): {"io", "cli", "run", "bench", "tests"},
              re.compile(r"pcre2\.h"): {"run"},
+             re.compile(r"utf8proc\.h"): {"run"},
              re.compile(r"xxhash\.h"): {"base", "cli", "tests"},
              re.compile(r"mpi\.h"): {"mpi", "tests"},
              re.compile(r"cmocka\.h"): {"tests"}}

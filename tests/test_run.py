@@ -469,7 +469,7 @@ class Text(ModelCase):
 
     def test_broken_tokenizers(self):
         good = make_tokenizer(MERGES, ["<end>"])
-        cases = [("decoder", {"pre_tokenizer": None}), ("normalizer", {"normalizer": {"type": "NFKC"}}),
+        cases = [("decoder", {"pre_tokenizer": None}), ("normalizer", {"normalizer": {"type": "Lowercase"}}),
                  ("pre_tokenizer.type", {"pre_tokenizer": {"type": "Whitespace"}}),
                  ("missing closing", {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(a"}, "behavior": "Isolated"}}),
                  ("model.type", {"model": {**good["model"], "type": "Unigram"}}),

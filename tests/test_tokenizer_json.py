@@ -2,13 +2,15 @@
 """test_tokenizer_json.py - tokenizer.json files with a BPE of characters, as SentencePiece makes them, and added tokens.
 
 Faults it would catch: a space or a prefix put where other tokenizers put none, an added token found in the wrong text or
-with the wrong white space, bytes and unknown characters out of order, a part of the file that is passed over in silence.
+with the wrong white space, bytes and unknown characters out of order, a normal form that is not Unicode's, a part of the file that is passed
+over in silence.
 The tokens written here are those of the package `tokenizers` 0.22; where it is installed, random texts are compared, too.
 """
 import json
 import os
 import random
 import subprocess
+import unicodedata
 import unittest
 
 from driver import ROOT, Case
@@ -146,6 +148,76 @@ class Encoding(TokenizerCase):
         self.assertIn(b"! grows to 60000 bytes by the tokenizer's steps, more than 17024", run.stdout)
 
 
+def form(name, *others):
+    return {"type": "Sequence", "normalizers": [{"type": name}, *others]} if others else {"type": name}
+
+
+class Normalizing(TokenizerCase):
+    """Against Python's unicodedata.  What a text becomes is read back from the bytes of its tokens."""
+
+    FORMS = ("NFC", "NFD", "NFKC", "NFKD")
+
+    def normalized(self, normalizer, texts):
+        tokenizer = make(normalizer=normalizer, post_processor=None, merges=[])
+        names = {i: bytes([i - 3]) if 3 <= i < 259 else w.encode() for w, i in tokenizer["model"]["vocab"].items()}
+        return [b"".join(names[i] for i in found).decode() for found in self.tokens(tokenizer, texts)]
+
+    def check(self, name, texts):
+        for text, found in zip(texts, self.normalized(form(name), texts)):
+            self.assertEqual(found, unicodedata.normalize(name, text), f"{name} {text!a}")
+
+    def test_known(self):
+        self.assertEqual(self.normalized(form("NFC"), ["e\u0301 a\u0323\u0302 \u212b \u1112\u1161\u11ab \u0958 \ufb01"]),
+                         ["\u00e9 \u1ead \u00c5 \ud55c \u0915\u093c \ufb01"])
+        self.assertEqual(self.normalized(form("NFD"), ["\u1ead\ud55c\u212b"]), ["a\u0323\u0302\u1112\u1161\u11abA\u030a"])
+        self.assertEqual(self.normalized(form("NFKC"), ["\ufb01 \u2460 \uff21\u030a \u00a8"]), ["fi 1 \u00c5  \u0308"])
+        self.assertEqual(self.normalized(form("NFKD"), ["\u1e9b\u0323"]), ["s\u0323\u0307"])
+
+    def test_every_character(self):
+        characters = [chr(c) for c in range(1, 0x110000) if unicodedata.category(chr(c)) not in ("Cn", "Cs", "Co")]
+        for name in self.FORMS:
+            self.check(name, ["\n".join(characters)])
+
+    def test_random(self):
+        rng = random.Random(5)
+        alphabet = [chr(c) for c in range(0x20, 0x110000) if unicodedata.category(chr(c)) not in ("Cn", "Cs", "Co")]
+        marks = [c for c in alphabet if unicodedata.combining(c)]
+        moving = [c for c in alphabet if not all(unicodedata.is_normalized(name, c) for name in self.FORMS)]
+        kinds = ["abcAOeos<>= ", marks, moving, alphabet, [chr(c) for c in range(0x1100, 0x1200)],
+                 [chr(c) for c in (0x300, 0x301, 0x308, 0x323, 0x327, 0x338, 0x345, 0x5b0, 0x93c, 0x3099)]]
+        texts = ["".join(rng.choice(rng.choice(kinds)) for _ in range(rng.randrange(1, 30))) for _ in range(8000)]
+        for name in self.FORMS:
+            self.check(name, texts)
+
+    def test_many_marks(self):
+        """Nothing squared."""
+        found, = self.normalized(form("NFC"), ["a" + "\u0300\u0316" * 200000])
+        self.assertEqual(found, "\u00e0" + "\u0316" * 200000 + "\u0300" * 199999)
+
+    def test_among_other_steps(self):
+        later, sooner = {**REPLACE, "content": "e"}, {**REPLACE, "pattern": {"String": "x"}, "content": "e"}
+        self.assertEqual(self.normalized(form("NFC", later), [" \u0301"]), ["e\u0301"])
+        self.assertEqual(self.normalized({"type": "Sequence", "normalizers": [sooner, form("NFC")]}, ["x\u0301"]), ["\u00e9"])
+
+    def test_growth(self):
+        longest = "\ufdfa" * 1000  # one character of 3 bytes, 18 of 33
+        self.assertEqual(self.normalized(form("NFKD"), [longest]), [unicodedata.normalize("NFKD", longest)])
+        steps = [{**REPLACE, "pattern": {"String": "aaaaa"}, "content": "\ufdfa" * 20}, form("NFKD")]
+        run = self.probe("tokens", make(normalizer={"type": "Sequence", "normalizers": steps}), ["a" * 1000])
+        self.assertIn(b"! grows beyond 17024 bytes by the tokenizer's steps", run.stdout)
+
+    def test_added(self):
+        """Not normalized: cut out of the text as it is, so that no mark joins them; normalized: as the text is."""
+        def words(text, **more):
+            return self.words(make(normalizer=form("NFC"), tokens={"<\u212b>": more, "e\u0301": more}), text)
+        slashed, alone = [f"<0x{b:02X}>" for b in "\u226f".encode()], [f"<0x{b:02X}>" for b in "\u0338".encode()]
+        self.assertEqual(words("<\u212b>\u0338 e\u0301", normalized=False), ["<\u212b>", *alone, "<0x20>", "e\u0301"])
+        self.assertEqual(words("<\u00c5>\u00e9", normalized=False), [f"<0x{b:02X}>" for b in "<\u00c5>\u00e9".encode()])
+        self.assertEqual(words("<A\u030a>\u00e9e\u0301", normalized=True), ["<\u212b>", "e\u0301", "e\u0301"])
+        self.assertEqual(words("<\u00c5>\u0338", normalized=True), ["<0x3C>", "<0xC3>", "<0x85>", *slashed])
+        self.assertEqual(words("</s>\u0338e\u0301", normalized=True), ["</s>", *alone, "e\u0301"])
+
+
 class Printing(TokenizerCase):
     def pieces(self, tokenizer):
         run = self.probe("bytes", tokenizer)
@@ -166,7 +238,7 @@ class Printing(TokenizerCase):
 class Refused(TokenizerCase):
     def test_by_name(self):
         model = make()["model"]
-        cases = [("normalizer.type' is \"NFKC\"", {"normalizer": {"type": "NFKC"}}),
+        cases = [("normalizer.type' is \"Lowercase\"", {"normalizer": {"type": "Lowercase"}}),
                  ("normalizer.pattern' is {\"Regex\":\" \"}", {"normalizer": {**REPLACE, "pattern": {"Regex": " "}}}),
                  ("normalizer.pattern' is no text", {"normalizer": {**REPLACE, "pattern": {"String": ""}}}),
                  ("normalizer.content' is missing", {"normalizer": {**REPLACE, "content": None}}),
@@ -215,7 +287,7 @@ class Compared(TokenizerCase):
     def random_tokenizer(self, rng):
         chosen = {t: {"normalized": rng.random() < 0.5, **STRIPPED.get(t, {})} for t in [*STRIPPED, "dow", "12", "the "]
                   if rng.random() < 0.6}
-        normalizer = rng.choice([None, LLAMA, REPLACE, PREPEND])
+        normalizer = rng.choice([None, LLAMA, REPLACE, PREPEND, *map(form, Normalizing.FORMS), form("NFC", REPLACE)])
         schemes = ["always", "never"] + ["first"] * (normalizer is None)
         pre_tokenizer = rng.choice([None, metaspace(rng.choice(schemes), split=rng.random() < 0.5)])
         return make(rng.random() < 0.5, rng.random() < 0.5, chosen, normalizer=normalizer, pre_tokenizer=pre_tokenizer,
