@@ -13,6 +13,7 @@
 #include "allocate.h"
 #include "curve.h"
 #include "folder.h"
+#include "importance.h"
 #include "language.h"
 
 enum { SEED = 1, SLOPES = 9 };
@@ -169,10 +170,27 @@ static int share_out(const struct vcl_model *model, const struct vcl_params *par
     return code;
 }
 
+/* Mean squares of the user's text in place of those of the draft, whose correlations stay. */
+static enum vcl_status take_squares(struct vcl_allocation *a, struct vcl_error *error)
+{
+    size_t count;
+    struct vcl_matrix *matrices = vcl_sensitivity_matrices(a->sensitivity, &count);
+    enum vcl_status status = VCL_OK;
+    for (size_t i = 0; i < count && status == VCL_OK && a->importance; i++) {
+        const struct vcl_inputs *inputs;
+        status = vcl_importance_find(a->importance, matrices[i].name, &inputs, error);
+        if (status == VCL_OK && inputs && matrices[i].moments && inputs->count == matrices[i].cols)
+            matrices[i].moments->squares = inputs->weight;
+    }
+    return status;
+}
+
 static enum vcl_status measure_costs(struct vcl_allocation *a, const struct vcl_params *params, double bits,
                                      struct vcl_error *error)
 {
-    const enum vcl_status status = vcl_sensitivity_costs(a->sensitivity, exp2(-2 * bits), error);
+    enum vcl_status status = vcl_sensitivity_costs(a->sensitivity, exp2(-2 * bits), error);
+    if (status == VCL_OK)
+        status = take_squares(a, error);
     if (status != VCL_OK || params->codec != VCL_CODEC_TENSOR || params->rotate)
         return status;
     return vcl_sensitivity_factor(a->sensitivity, damping_at(bits), error);
@@ -384,6 +402,7 @@ json_t *vcl_allocation_json(const struct vcl_allocation *a)
 void vcl_allocation_release(struct vcl_allocation *a)
 {
     vcl_sensitivity_close(a->sensitivity);
+    vcl_importance_free(a->importance);
     vcl_network_close(&a->network);
     free(a->draft.tokens);
     vcl_team_destroy(a->team);

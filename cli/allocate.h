@@ -15,6 +15,8 @@ struct vcl_allocation {
     int dry_run;    /* 1: only `how` and `seconds` are found */
     double seconds; /* that it is expected to take */
     double slope;   /* of depth: bits from the first layer to the last */
+
+    struct vcl_importance *importance; /* of --imatrix, or NULL */
     struct vcl_team *team;
     struct vcl_network network;
     struct vcl_draft draft;

@@ -2,6 +2,7 @@
 #ifndef VCL_CHOOSE_H
 #define VCL_CHOOSE_H
 
+#include "importance.h"
 #include "rules.h"
 
 enum vcl_action { VCL_ACTION_EXACT, VCL_ACTION_LOSSY, VCL_ACTION_ALIAS };
@@ -19,14 +20,16 @@ struct vcl_choice {
     uint64_t bound;                  /* most bytes its frame can end up with */
     int packed;                      /* already quantised by other software */
     const struct vcl_matrix *matrix; /* of --allocate: what the tensor is in the network, or NULL */
+    const struct vcl_inputs *inputs; /* of --imatrix: what errors in its columns cost, or NULL */
 };
 
 struct vcl_policy {
     struct vcl_rules rules;
     struct vcl_params params; /* goal and target: of tensors without a rule */
     int lossless;
-    uint64_t size; /* --size; 0 = none */
-    int allocate;  /* as asked: enum vcl_allocate */
+    uint64_t size;       /* --size; 0 = none */
+    const char *imatrix; /* --imatrix; NULL = none */
+    int allocate;        /* as asked: enum vcl_allocate */
 };
 
 /* One choice per entry; free() it.  NULL where a name of the model cannot be described (message said, *code
@@ -37,6 +40,10 @@ void vcl_choose_warn(const struct vcl_model *model, const struct vcl_policy *pol
 /* ties.c: makes aliases of tensors that repeat an earlier one of their shard.  Reads the model; returns an
  * exit code. */
 int vcl_choose_ties(const struct vcl_model *model, struct vcl_choice *choices);
+/* imatrix.c: reads policy->imatrix and tells lossy choices their inputs, which live as long as *importance.
+ * Returns an exit code. */
+int vcl_choose_inputs(const struct vcl_model *model, const struct vcl_policy *policy,
+                      struct vcl_choice *choices, struct vcl_importance **importance);
 /* budget.c: sets the target that fills --size; late_bytes: room in the last shard's header that is not in
  * its layout yet. VCL_EXIT_BOUND with a message where nothing fits. */
 int vcl_choose_size(const struct vcl_model *model, const struct vcl_policy *policy,

@@ -82,6 +82,8 @@ static int decide(struct vcl_compress *job, const struct vcl_folder *folder)
         code = vcl_choose_size(job->model, &job->policy, job->choices, folder ? vcl_sides_room(folder) : 0);
     if (!code && any_lossy(job))
         code = vcl_encode_try(&job->policy.params, &job->work);
+    if (!code && job->policy.imatrix)
+        code = vcl_choose_inputs(job->model, &job->policy, job->choices, &job->allocation.importance);
     if (!folder)
         job->allocation.how = VCL_ALLOCATE_FIXED;
     if (!code && job->allocation.how != VCL_ALLOCATE_FIXED)

@@ -27,6 +27,18 @@ static json_t *describe_rules(const struct vcl_rules *rules)
     return list;
 }
 
+static json_t *describe_path(const char *path, const char *name)
+{
+    struct stat status = { 0 };
+    json_t *object = json_object();
+    stat(path, &status); /* a file that went away fails where it is read */
+    vcl_json_set(object, "name", vcl_json_text(name));
+    vcl_json_set(object, "bytes", json_integer(status.st_size));
+    vcl_json_set(object, "seconds", json_integer(status.st_mtim.tv_sec));
+    vcl_json_set(object, "nanoseconds", json_integer(status.st_mtim.tv_nsec));
+    return object;
+}
+
 static json_t *describe_settings(const struct vcl_policy *policy)
 {
     const struct vcl_params *p = &policy->params;
@@ -39,6 +51,8 @@ static json_t *describe_settings(const struct vcl_policy *policy)
     vcl_json_set(object, "size", json_integer((json_int_t)policy->size));
     vcl_json_set(object, "lossless", json_boolean(policy->lossless));
     vcl_json_set(object, "allocate", json_integer(policy->allocate));
+    vcl_json_set(object, "imatrix",
+                 policy->imatrix ? describe_path(policy->imatrix, policy->imatrix) : json_null());
     vcl_json_set(object, "effort", json_integer(p->effort));
     vcl_json_set(object, "objective", json_integer(p->objective));
     vcl_json_set(object, "transpose", json_integer(p->transpose));
@@ -55,15 +69,9 @@ static json_t *describe_settings(const struct vcl_policy *policy)
 
 static json_t *describe_file(const char *folder, const char *name)
 {
-    struct stat status = { 0 };
     char *path = vcl_path_in(folder, name);
-    json_t *object = json_object();
-    stat(path, &status); /* a file that went away fails where it is read */
+    json_t *object = describe_path(path, name);
     free(path);
-    vcl_json_set(object, "name", vcl_json_text(name));
-    vcl_json_set(object, "bytes", json_integer(status.st_size));
-    vcl_json_set(object, "seconds", json_integer(status.st_mtim.tv_sec));
-    vcl_json_set(object, "nanoseconds", json_integer(status.st_mtim.tv_nsec));
     return object;
 }
 

@@ -40,6 +40,9 @@ static const char HELP[] =
     "  --allocate auto      (default) self where that takes about ten minutes of a thread or less, else\n"
     "                       depth; fixed for --objective mse and where the model cannot be run, which a\n"
     "                       note says.  Tensors with a rule keep to it; the sum stays what was asked for\n"
+    "  --imatrix FILE       an importance matrix of llama.cpp (GGUF or .dat): errors become small where the\n"
+    "                       inputs were large on its text; no model is run for that.  With self its mean\n"
+    "                       squares replace those of the model's own text\n"
     "\n"
     "How:\n"
     "  --codec NAME         tensor (default), h265 or h264\n"
@@ -93,6 +96,7 @@ static int parse(struct vcl_compress *job, struct asked *asked, int argc, char *
         { "rules", 0, VCL_OPTION_EACH, &job->policy.rules, 0, 0, NULL, read_rules },
         { "codec", 0, VCL_OPTION_CHOICE, &asked->codec, 0, 0, "tensor|h265|h264", NULL },
         { "objective", 0, VCL_OPTION_CHOICE, &asked->objective, 0, 0, "model|mse", NULL },
+        { "imatrix", 0, VCL_OPTION_TEXT, &job->policy.imatrix, 0, 0, NULL, NULL },
         { "allocate", 0, VCL_OPTION_CHOICE, &asked->allocate, 0, 0, "auto|fixed|depth|self", NULL },
         { "effort", 0, VCL_OPTION_INTEGER, &params->effort, 1, 9, NULL, NULL },
         { "encoder", 0, VCL_OPTION_TEXT, &params->encoder, 0, 0, NULL, NULL },
@@ -139,6 +143,10 @@ static int check(struct vcl_compress *job, const struct asked *asked)
     if (asked->allocate > VCL_ALLOCATE_FIXED
         && (!isnan(asked->snr) || !isnan(asked->error) || asked->lossless))
         return usage("--allocate shares out bits: it goes with --bits and --size");
+    if (job->policy.imatrix
+        && (!isnan(asked->snr) || !isnan(asked->error) || asked->lossless || asked->codec
+            || job->policy.params.rotate))
+        return usage("--imatrix goes with --bits and --size, the tensor codec, and without --rotate");
     for (size_t i = 0; i < rules->count && job->policy.size; i++)
         if (!rules->at[i].exact && rules->at[i].goal != VCL_GOAL_BITS)
             return usage(

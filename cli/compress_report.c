@@ -6,7 +6,7 @@
 enum { NAMES_SHOWN = 4 };
 
 struct tally {
-    size_t coded, saturated, fell_back;
+    size_t coded, saturated, fell_back, weighed;
     double trials;
 };
 
@@ -19,6 +19,7 @@ static struct tally count_results(const struct vcl_compress *job)
             continue;
         tally.coded++;
         tally.trials += result->report.trials;
+        tally.weighed += job->choices[i].inputs != NULL;
         tally.saturated += (result->report.flags & VCL_REPORT_SATURATED) != 0;
         tally.fell_back += (result->report.flags & VCL_REPORT_FELL_BACK) != 0;
     }
@@ -102,6 +103,8 @@ static void report_json(const struct vcl_compress *job, const struct vcl_model *
     vcl_json_set(sums, "average_trials",
                  tally->coded ? vcl_json_real(tally->trials / (double)tally->coded) : json_null());
     vcl_json_set(document, "allocate", vcl_allocation_json(&job->allocation));
+    vcl_json_set(document, "imatrix", job->policy.imatrix ? vcl_json_text(job->policy.imatrix) : json_null());
+    vcl_json_set(sums, "weighed", json_integer((json_int_t)tally->weighed));
     vcl_json_set(document, "totals", sums);
     vcl_json_set(document, "threads", json_integer(job->work.threads));
     vcl_json_set(document, "seconds", vcl_json_real(seconds));
@@ -114,6 +117,9 @@ static void report_text(const struct vcl_compress *job, const struct vcl_totals 
     printf("%s -> %s\n", job->input, job->output);
     vcl_totals_print(totals);
     vcl_allocation_print(&job->allocation);
+    if (job->policy.imatrix)
+        printf("imatrix   %s: inputs of %zu of %zu lossy tensors\n", job->policy.imatrix, tally->weighed,
+               tally->coded);
     if (tally->coded)
         printf(
             "coding    %.2f trials per tensor, %zu saturated, %zu kept exact: the codec missed the target\n",

@@ -56,6 +56,18 @@ static uint64_t encode_memory(void *user, size_t i)
                                                                                  : choice->room;
 }
 
+/* Steps follow what an error costs at each input; not where a row of the coded matrix is no row of inputs. */
+static void weigh(const struct vcl_tensor *tensor, const struct vcl_inputs *inputs, struct vcl_params *params)
+{
+    uint64_t rows, cols;
+    if (!inputs || params->codec != VCL_CODEC_TENSOR || params->goal != VCL_GOAL_BITS
+        || vcl_coded_shape(tensor, inputs->transposed, &rows, &cols) != VCL_OK || cols != inputs->count)
+        return;
+    params->transpose = inputs->transposed;
+    params->columns = cols;
+    params->col_weight = inputs->weight;
+}
+
 /* Errors are fed back along the inputs, whatever --transpose says; not where a row of the coded matrix is no row of
  * inputs. */
 static void feed_back(const struct vcl_tensor *tensor, const struct vcl_matrix *matrix,
@@ -79,6 +91,7 @@ static struct vcl_params params_of(const struct vcl_encoding *encoding, size_t i
         params.codec = choice->exact;
     params.goal = choice->goal;
     params.target = choice->target;
+    weigh(&vcl_model_entry(encoding->model, i)->tensor, choice->inputs, &params);
     feed_back(&vcl_model_entry(encoding->model, i)->tensor, choice->matrix, &params);
     return params;
 }

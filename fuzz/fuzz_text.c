@@ -1,8 +1,10 @@
-/* fuzz_text.c - any bytes as a model's config.json, as its tokenizer.json with a text to encode, and as questions.
+/* fuzz_text.c - any bytes as a model's config.json, as its tokenizer.json with a text to encode, as questions,
+ * and as an importance matrix.
  *
- * In: what the first byte says, then libFuzzer's bytes as config.json; or tokenizer.json, a NUL and a text.  The
- * tokenizer's own tests decide which tokens are right; here every one must be of the vocabulary, a file that is
- * refused must say why, and what a text becomes must not depend on what was encoded before it. */
+ * In: what the first byte says, then libFuzzer's bytes as config.json; the matrix; or tokenizer.json, a NUL and
+ * a text.  The tokenizer's own tests decide which tokens are right; here every one must be of the vocabulary, a
+ * file that is refused must say why, and what a text becomes must not depend on what was encoded before it. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +12,7 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "importance.h"
 #include "question.h"
 
 enum { VOCAB = 600 };
@@ -28,7 +31,7 @@ static void must(int holds)
 static void remove_folder(void)
 {
     char path[128];
-    static const char *const names[] = { "config.json", "tokenizer.json", "questions.jsonl" };
+    static const char *const names[] = { "config.json", "tokenizer.json", "questions.jsonl", "imatrix" };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         snprintf(path, sizeof path, "%s/%s", folder, names[i]);
         unlink(path);
@@ -67,6 +70,24 @@ static void try_config(const uint8_t *data, size_t size)
          && config.heads % config.kv_heads == 0 && config.rotary <= config.head_dim
          && config.rotary % 2 == 0);
     must(config.rope_scaling != VCL_ROPE_LLAMA3 || config.rope_high > config.rope_low);
+}
+
+static void try_importance(const uint8_t *data, size_t size)
+{
+    static const char *const names[] = { "model.layers.0.self_attn.q_proj.weight", "h.11.mlp.c_fc.weight",
+                                         "lm_head.weight" };
+    struct vcl_importance *importance;
+    const struct vcl_inputs *inputs;
+    struct vcl_error error = { 0 };
+    if (vcl_importance_read(put("imatrix", data, size), &importance, &error) != VCL_OK) {
+        must(importance == NULL && error.text[0] != 0);
+        return;
+    }
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (vcl_importance_find(importance, names[i], &inputs, &error) == VCL_OK && inputs)
+            for (size_t c = 0; c < inputs->count; c++)
+                must(inputs->weight[c] > 0 && isfinite(inputs->weight[c]));
+    vcl_importance_free(importance);
 }
 
 static void try_text(const struct vcl_tokenizer *tokenizer, const char *text, size_t n)
@@ -128,8 +149,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 1)
         return 0;
-    if (data[0] & 1)
+    if (data[0] % 4 == 1)
         try_config(data + 1, size - 1);
+    else if (data[0] % 4 == 3)
+        try_importance(data + 1, size - 1);
     else
         try_tokenizer(data + 1, size - 1);
     return 0;

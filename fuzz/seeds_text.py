@@ -1,10 +1,12 @@
 #!/usr/bin/python3
-"""seeds_text.py FOLDER - inputs to start fuzz_text from: configurations, small tokenizers with a text, with questions."""
+"""seeds_text.py FOLDER - inputs to start fuzz_text from: configurations, small tokenizers with a text, with questions,
+and importance matrices."""
 import json
 import pathlib
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests"))
+from test_imatrix import write_gguf, write_older  # noqa: E402
 from test_run import LLAMA3, MERGES, SHAPES, make_config, make_gpt2, make_neox, make_tokenizer  # noqa: E402
 from test_tokenizer_json import REPLACE, STRIPPED, form, make, metaspace  # noqa: E402
 import numpy  # noqa: E402
@@ -22,6 +24,8 @@ tokenizers = [small, make(False, True, normalizer=None, pre_tokenizer=metaspace(
 question = json.dumps({"context": "the", "choices": [" low", " sin"], "answer": 1}).encode()
 texts = ["the low</s> sin \u00e9 <a> dow".encode(), question + b"\n\n" + question, b"s s  <l>\xff", "e\u0301<s>\u0338\u1112\u1161\ufdfa\u0323".encode()]
 inputs = [b"\1" + json.dumps(c).encode() for c in configs]
+sums = {"blk.0.attn_q.weight": numpy.arange(9.0), "output.weight": numpy.ones(5), "blk.11.ffn_up.weight": numpy.ones(3)}
+inputs += [b"\3" + write(sums) for write in (write_gguf, write_older)]
 inputs += [b"\2" + json.dumps(t).encode() + b"\0" + text for t in tokenizers for text in texts]
 for number, data in enumerate(inputs):
     (folder / f"text-{number:02}").write_bytes(data)

@@ -139,18 +139,30 @@ static void factor_all(struct factor *f, struct vcl_team *team)
     }
 }
 
-/* H in reverse, its lower triangle; returns the mean of its diagonal. */
+/* What makes an input's mean square the one that is known better; correlations stay. */
+static double scale_of(const struct vcl_moments *moments, size_t c)
+{
+    const float own = moments->sums[c * moments->cols + c];
+    return moments->squares && own > 0 ? sqrt((double)moments->squares[c] / (double)own) : 1;
+}
+
+/* H in reverse, its lower triangle; returns the mean of its diagonal.  col_weight, not there yet, keeps the
+ * scales. */
 static double turn(const struct vcl_moments *moments, double damping, double *g)
 {
     const size_t n = moments->cols;
     const double count = moments->count ? (double)moments->count : 1;
+    float *const scale = moments->col_weight;
     double mean = 0;
-    for (size_t c = 0; c < n; c++)
-        mean += (double)moments->sums[c * n + c] / count / (double)n;
+    for (size_t c = 0; c < n; c++) {
+        scale[c] = (float)scale_of(moments, c);
+        mean += (double)scale[c] * (double)scale[c] * (double)moments->sums[c * n + c] / count / (double)n;
+    }
     mean = mean > 0 ? mean : 1; /* nothing but zeros came in: every error costs the same */
     for (size_t r = 0; r < n; r++) {
         for (size_t c = 0; c <= r; c++)
-            g[r * n + c] = (double)moments->sums[(n - 1 - c) * n + n - 1 - r] / count;
+            g[r * n + c] = (double)scale[n - 1 - r] * (double)scale[n - 1 - c]
+                         * (double)moments->sums[(n - 1 - c) * n + n - 1 - r] / count;
         g[r * n + r] += damping * mean;
     }
     return mean * (1 + damping);

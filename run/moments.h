@@ -9,7 +9,8 @@
 /* Sums over `count` vectors x of x x^T.  Weights that read the same vectors share one. */
 struct vcl_moments {
     size_t cols, count;
-    float *sums; /* cols x cols, row-major; only its lower triangle is filled.  NULL once factored */
+    const float *squares; /* the inputs' mean squares where they are better known, in ratio; or NULL */
+    float *sums;          /* cols x cols, row-major; only its lower triangle is filled.  NULL once factored */
     /* Factored: what vcl_params asks for, and the geometric mean of D over the mean of H's diagonal: what feedback and
      * steps leave of white noise's cost. */
     float *feedback, *col_weight;

@@ -126,6 +126,36 @@ static void test_factors(void **unused)
     (void)unused;
 }
 
+/* Mean squares from elsewhere: as if the columns had been scaled to have them. */
+static void test_squares(void **unused)
+{
+    const size_t n = 300, cols = 45;
+    float *x = make_vectors(n, cols, 9), squares[45];
+    struct vcl_moments *told = sum_up(x, n, cols, 1);
+    for (size_t i = 0; i < n * cols; i++)
+        x[i] *= (float)(1 << i % cols % 4);
+    struct vcl_moments *scaled = sum_up(x, n, cols, 1);
+    struct vcl_team *team = vcl_team_create(2);
+    for (size_t c = 0; c < cols; c++)
+        squares[c] = 3 * scaled->sums[c * cols + c];
+    told->squares = squares;
+    assert_int_equal(vcl_moments_factor(told, team, 0.1), VCL_OK);
+    assert_int_equal(vcl_moments_factor(scaled, team, 0.1), VCL_OK);
+    assert_true(fabs(told->gain / scaled->gain - 1) < 1e-4);
+    const double ratio = (double)told->col_weight[0] / (double)scaled->col_weight[0];
+    for (size_t c = 0; c < cols; c++) {
+        assert_true(fabs((double)told->col_weight[c] / (double)scaled->col_weight[c] / ratio - 1) < 1e-4);
+        for (size_t k = 0; k < c; k++)
+            assert_true(fabs((double)told->feedback[c * cols + k] - (double)scaled->feedback[c * cols + k])
+                        < 1e-3);
+    }
+    vcl_moments_destroy(told);
+    vcl_moments_destroy(scaled);
+    vcl_team_destroy(team);
+    free(x);
+    (void)unused;
+}
+
 /* Inputs of zeros: no feedback, every column the same. */
 static void test_nothing(void **unused)
 {
@@ -193,8 +223,9 @@ static void test_bounds(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sums),  cmocka_unit_test(test_factors), cmocka_unit_test(test_nothing),
-        cmocka_unit_test(test_curve), cmocka_unit_test(test_shares),  cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_sums),    cmocka_unit_test(test_factors), cmocka_unit_test(test_squares),
+        cmocka_unit_test(test_nothing), cmocka_unit_test(test_curve),   cmocka_unit_test(test_shares),
+        cmocka_unit_test(test_bounds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
