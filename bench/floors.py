@@ -114,13 +114,15 @@ def saved_lines(report, tensors):
 
 
 def rate_lines(report, tensors):
-    written = [(p["bits"], t["data"]) for t in tensors for p in t["points"]
-               if (p["effort"], p["rate"]) == (report.efforts[0], 2.9)]
+    points = [(p, t["data"]) for t in tensors for p in t["points"]
+              if (p["effort"], p["rate"]) == (report.efforts[0], 2.9)]
+    written = [(p["bits"], data) for p, data in points if not p["saturated"]]
+    finest = "".join(f"; {p['bits']:.2f} at the finest step, {p['snr']:.0f} dB" for p, _ in points if p["saturated"])
     low, high = min(written), max(written)
     words = "asked 2.9 bits, written: "
     failed = [t["data"] for t in tensors for _ in t["failed"]]
     return [Line(words + "least", low[0], 2.87, 2.9 * 0.997, 4, note=low[1]),
-            Line(words + "most", high[0], 2.9, None, 4, most=True, note=f"of {len(written)}"),
+            Line(words + "most", high[0], 2.9, None, 4, most=True, note=f"of {len(written)}{finest}"),
             Line("rates the codec failed to write", len(failed), 0, None, 0, most=True,
                  note=", ".join(dict.fromkeys(failed)))]
 

@@ -58,17 +58,17 @@ class Coder:
 
 
 def point(matrix, codec="tensor", bits=None, snr=None, **settings):
-    """Bits, SNR in dB and gap of a matrix coded and decoded; the error is measured here, not taken from the
-    frame."""
+    """Bits, SNR in dB and gap of a matrix coded and decoded; saturated: the finest that the codec can hold takes
+    fewer bits than asked for.  The error is measured here, not taken from the frame."""
     with Coder(matrix) as coder:
         coder.encode(codec, bits, snr, **settings)
         coder.decode()
         x = matrix.values
         y = as_float(np.frombuffer(coder.back, matrix.raw.dtype).reshape(x.shape), matrix.dtype)
         error = np.square(np.subtract(x, y, dtype=np.float64)).sum()
-        taken = 8 * coder.size.value / x.size
+        taken, saturated = 8 * coder.size.value / x.size, bool(coder.report.flags & 1)
     db = snr_of(np.square(x, dtype=np.float64).sum(), error)
-    return {"bits": taken, "snr": db, "gap": taken - db / DB}
+    return {"bits": taken, "snr": db, "gap": taken - db / DB, "saturated": saturated}
 
 
 def seconds(call, runs):

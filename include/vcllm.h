@@ -277,9 +277,8 @@ struct vcl_sink {
 };
 
 enum {
-    VCL_REPORT_SATURATED =
-        1,                   /* the quantised tensor itself, coded exactly, is below the target: written so */
-    VCL_REPORT_FELL_BACK = 2 /* the target is met by a lossless frame, or only by one: written so */
+    VCL_REPORT_SATURATED = 1, /* the finest that the codec can hold takes less than the target: written so */
+    VCL_REPORT_FELL_BACK = 2  /* the target is met by a lossless frame, or only by one: written so */
 };
 struct vcl_report {
     uint64_t frame_bytes;

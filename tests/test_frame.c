@@ -425,6 +425,27 @@ static void targets_out_of_reach(void **unused)
     free(frame);
 }
 
+/* Fault: coefficients at the finest step that indices have room for, far below the rate, reported as any others. */
+static void finest_step_is_reported(void **unused)
+{
+    (void)unused;
+    enum { ROWS = 64, COLS = 256 };
+    static float x[ROWS * COLS], y[ROWS * COLS];
+    const struct vcl_tensor tensor = matrix(VCL_DTYPE_F32, ROWS, COLS);
+    for (int i = 0; i < ROWS * COLS; i++)
+        x[i] = (float)cos(3.14159265358979 * (i % COLS + 0.5) * (1 + i / COLS) / COLS); /* waves of the DCT */
+    for (int bits = 1; bits <= 8; bits += 7) {
+        const struct vcl_params params = params_of(VCL_CODEC_TENSOR, VCL_GOAL_BITS, bits);
+        struct vcl_report report;
+        size_t bytes;
+        uint8_t *const frame = encode(&tensor, x, &params, &bytes, &report);
+        decode(frame, bytes, y, sizeof y);
+        assert_true(report.snr > 60 && report.bits < bits);
+        assert_int_equal((report.flags & VCL_REPORT_SATURATED) != 0, report.bits < 0.98 * bits);
+        free(frame);
+    }
+}
+
 /* Fault: a search that ends without a result leaves something behind for the exact frame that takes its
  * place. */
 static void failed_searches_fall_back(void **unused)
@@ -827,6 +848,7 @@ int main(void)
         cmocka_unit_test(options_round_trip),
         cmocka_unit_test(odd_tensors),
         cmocka_unit_test(targets_out_of_reach),
+        cmocka_unit_test(finest_step_is_reported),
         cmocka_unit_test(failed_searches_fall_back),
         cmocka_unit_test(aliases),
         cmocka_unit_test(arguments_are_checked),

@@ -129,12 +129,12 @@ static enum vcl_status measure_video(struct vcl_encoder *e)
     return status;
 }
 
-static enum vcl_status search_tensor(struct vcl_encoder *e, int *found)
+static enum vcl_status search_tensor(struct vcl_encoder *e, int *found, unsigned *flags)
 {
     enum vcl_status status = create_tables(e);
     if (!status)
         status = vcl_analyse(e);
-    return status ? status : vcl_search_tensor(e, found);
+    return status ? status : vcl_search_tensor(e, found, flags);
 }
 
 static enum vcl_status search_video(struct vcl_encoder *e, int *found, unsigned *flags)
@@ -152,7 +152,8 @@ static enum vcl_status encode_lossy(struct vcl_encoder *e, unsigned *flags)
     choose_frame(e);
     enum vcl_status status = prepare(e);
     if (!status)
-        status = p->codec == VCL_CODEC_TENSOR ? search_tensor(e, &found) : search_video(e, &found, flags);
+        status =
+            p->codec == VCL_CODEC_TENSOR ? search_tensor(e, &found, flags) : search_video(e, &found, flags);
     /* A flat picture meets any rate: values so small, or so unlike in size, that all of them round to 0. */
     if (*flags & VCL_REPORT_SATURATED && e->sums.signal > 0 && vcl_snr(&e->sums) <= 0)
         found = 0;

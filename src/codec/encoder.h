@@ -68,6 +68,6 @@ enum vcl_status vcl_analyse(struct vcl_encoder *e);
 /* Search for settings that meet the target and leave the tiles of the best ones in the sink.  *found: 0 if
  * none meets it; *flags: VCL_REPORT_*. */
 enum vcl_status vcl_search_video(struct vcl_encoder *e, int *found, unsigned *flags);
-enum vcl_status vcl_search_tensor(struct vcl_encoder *e, int *found);
+enum vcl_status vcl_search_tensor(struct vcl_encoder *e, int *found, unsigned *flags);
 
 #endif

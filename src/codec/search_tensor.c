@@ -437,7 +437,7 @@ static enum vcl_status search_error(struct tensor_search *s, int *found)
     return status;
 }
 
-enum vcl_status vcl_search_tensor(struct vcl_encoder *e, int *found)
+enum vcl_status vcl_search_tensor(struct vcl_encoder *e, int *found, unsigned *flags)
 {
     struct tensor_search s = { .e = e, .measured = e->sampled };
     struct vcl_rate_result result = { 0 };
@@ -455,6 +455,8 @@ enum vcl_status vcl_search_tensor(struct vcl_encoder *e, int *found)
     if (!status)
         status = vcl_rate_run(&search, &result);
     *found = result.found;
+    if (result.found && !result.accepted && e->params->goal == VCL_GOAL_BITS && result.last_x == s.least)
+        *flags |= VCL_REPORT_SATURATED; /* indices have no room for a finer step */
     if (status || !result.found || result.x == result.last_x)
         return status;
     struct vcl_trial trial;
