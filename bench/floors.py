@@ -47,7 +47,7 @@ class Line:
                 tables.short(self.note)]
 
     def json(self):
-        return {"what": self.what, "measured": self.measured, "floor": self.floor, "aim": self.aim,
+        return {"what": self.what, "measured": self.measured, "digits": self.digits, "floor": self.floor, "aim": self.aim,
                 "at_most": self.most, "verdict": self.verdict(), "note": self.note}
 
 

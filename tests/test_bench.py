@@ -46,6 +46,9 @@ class Bench(Case):
         for line in report["floors"]["lines"]:
             self.assertIn(line["verdict"], ("aim", "pass", "MISS", "not measured"), line)
             self.assertIn(line["what"], run.stdout)
+        tables = subprocess.run([sys.executable, "-B", ROOT / "bench" / "markdown.py", self.folder / "report.json"],
+                                capture_output=True, text=True, check=True, timeout=60).stdout
+        self.assertIn(f"| {report['floors']['lines'][0]['what']} |", tables)
 
     def test_runtime(self):
         """What `vcllm run` says is still understood, and is of the model that was asked for."""
