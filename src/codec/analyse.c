@@ -9,6 +9,7 @@
 
 #include "base/common.h"
 #include "codec/encoder.h"
+#include "codec/estimate.h"
 #include "codec/scale.h"
 
 /* ---- transform ------------------------------------------------------------------------------- */
@@ -18,68 +19,6 @@
 static const struct vcl_transform candidates[VCL_TRANSFORMS] = { { 0, 0 }, { 3, 0 }, { 5, 0 }, { 0, 3 },
                                                                  { 0, 5 }, { 3, 3 }, { 3, 5 }, { 5, 3 },
                                                                  { 5, 5 }, { 0, 8 } };
-
-/* A class' variance is 2^(class/2); 1 over it, 2^(1/2) written out so that no libm is asked. */
-static double class_weight(int class)
-{
-    return ldexp(class & 1 ? 0.70710678118654752440 : 1.0, -(class >> 1));
-}
-
-/* How many rows or columns have each class. */
-enum { SPREAD = 160 };
-struct histogram {
-    uint32_t count[2 * SPREAD + 1];
-};
-
-static void count_class(struct histogram *h, int class)
-{
-    h->count[class < -SPREAD ? 0 : class > SPREAD ? 2 * SPREAD : class + SPREAD]++;
-}
-
-/* Classes of rows and columns of a unit, as the codec would give them: relative to `unit`, its mean
- * variance. */
-static void count_classes(const struct vcl_kernels *kernels, const float *x, struct vcl_rect rect,
-                          double unit, double *col, struct histogram *rows, struct histogram *cols)
-{
-    memset(rows, 0, sizeof *rows);
-    memset(cols, 0, sizeof *cols);
-    memset(col, 0, rect.cols * sizeof *col);
-    for (uint32_t r = 0; r < rect.rows; r++) {
-        const float *const row = x + (size_t)r * rect.cols;
-        const double e = kernels->energy(row, NULL, rect.cols) / rect.cols;
-        count_class(rows, vcl_scale_class(e / unit));
-        for (uint32_t c = 0; e > 0 && c < rect.cols; c++)
-            col[c] += (double)row[c] * row[c] / e;
-    }
-    for (uint32_t c = 0; c < rect.cols; c++)
-        count_class(cols, vcl_scale_class(col[c] / rect.rows));
-}
-
-/* Bits that values of these classes take where the error's is `floor`: a quarter of a bit for each class
- * above. */
-static double bits_above(const struct histogram *rows, const struct histogram *cols, int floor)
-{
-    double sum = 0;
-    for (int i = 0; i <= 2 * SPREAD; i++)
-        for (int j = 0; rows->count[i] && j <= 2 * SPREAD; j++)
-            if (cols->count[j] && i + j - 2 * SPREAD > floor)
-                sum += 0.25 * rows->count[i] * cols->count[j] * (i + j - 2 * SPREAD - floor);
-    return sum;
-}
-
-/* The highest floor at which at least so many bits are needed. */
-static int floor_for(const struct histogram *rows, const struct histogram *cols, double bits)
-{
-    int low = -2 * SPREAD, high = 2 * SPREAD;
-    while (low < high) {
-        const int middle = (low + high + 1) >> 1;
-        if (bits_above(rows, cols, middle) >= bits)
-            low = middle;
-        else
-            high = middle - 1;
-    }
-    return low;
-}
 
 /* Mean over the vectors of x, `count` of `length` values, of the square of their correlation with
  * themselves one place on, less what chance gives.  step: between a vector's values; next: between
@@ -103,55 +42,6 @@ static double smoothness(const float *x, uint32_t count, uint32_t length, size_t
 #define SMOOTH 0.02
 #define WORTHWHILE 0.02
 
-/* What is counted of a unit's indices: symbols by class, as the codec has them; bits beyond them; the error. */
-enum { CLASSES = 40, MIDDLE = 20, SYMBOLS = 64 };
-struct index_counts {
-    uint32_t symbol[CLASSES][SYMBOLS];
-    double escaped, error;
-};
-
-static void count_index(struct index_counts *counts, int class, double u)
-{
-    const double k = rint(u), most = SYMBOLS / 2 - 1;
-    const int t = class < -MIDDLE ? 0 : class >= CLASSES - MIDDLE ? CLASSES - 1 : class + MIDDLE;
-    counts->symbol[t][SYMBOLS / 2 + (int)fmin(fmax(k, -most), most)]++;
-    counts->escaped += fabs(k) > most ? 2 * log2(fabs(k) / most) : 0;
-    counts->error += (u - k) * (u - k);
-}
-
-/* The entropy of a class' symbols, with what a sample's lacks on average (Miller and Madow). */
-static double class_entropy(const uint32_t symbol[SYMBOLS])
-{
-    double n = 0, sum = 0;
-    int used = 0;
-    for (int i = 0; i < SYMBOLS; i++)
-        n += symbol[i], used += symbol[i] > 0;
-    for (int i = 0; i < SYMBOLS; i++)
-        if (symbol[i] > 0)
-            sum += symbol[i] * log2(n / symbol[i]);
-    return used > 0 ? sum + 0.72 * (used - 1) : 0;
-}
-
-/* Bits that a unit's values or coefficients x take at this step, at the error of a uniform quantiser. */
-static double bits_at(const struct vcl_kernels *kernels, const float *x, struct vcl_rect rect, double step,
-                      struct vcl_tile_work *work)
-{
-    const double n = (double)rect.rows * rect.cols;
-    struct index_counts counts = { 0 };
-    struct histogram rows, cols;
-    double bits = 0;
-    count_classes(kernels, x, rect, step * step, work->col_energy, &rows, &cols);
-    for (uint32_t r = 0; r < rect.rows; r++) {
-        const float *const row = x + (size_t)r * rect.cols;
-        const int class = vcl_scale_class(kernels->energy(row, NULL, rect.cols) / rect.cols / (step * step));
-        for (uint32_t c = 0; c < rect.cols; c++)
-            count_index(&counts, class + vcl_scale_class(work->col_energy[c] / rect.rows), row[c] / step);
-    }
-    for (int t = 0; t < CLASSES; t++)
-        bits += class_entropy(counts.symbol[t]);
-    return bits + counts.escaped + 0.5 * n * log2(fmax(12 * counts.error / n, 0x1p-40));
-}
-
 /* The longest transform along rows that so many columns have room for. */
 static struct vcl_transform fit_transform(struct vcl_transform t, uint64_t cols)
 {
@@ -163,18 +53,12 @@ static struct vcl_transform fit_transform(struct vcl_transform t, uint64_t cols)
 /* Does a transform leave at most a quarter of a side as it is? */
 static int fills(unsigned log2, uint64_t side) { return side % (1u << log2) <= side / 4; }
 
-/* The step at which the unit in work->x would take about the bits asked for, as its classes tell. */
-static double step_for(const struct vcl_encoder *e, struct vcl_rect rect, struct vcl_tile_work *work)
+/* For the unit in work->x, about at the rate asked for. */
+static double step_of(const struct vcl_encoder *e, struct vcl_rect rect, struct vcl_tile_work *work)
 {
     const struct vcl_params *const p = e->params;
-    const double n = (double)rect.rows * rect.cols;
     const double bits = p->goal == VCL_GOAL_BITS ? p->target : fmax(p->target / 6.0206, 0.25);
-    const double unit = e->env->kernels->energy(work->x, NULL, (size_t)n) / n;
-    struct histogram rows, cols;
-    if (!(unit > 0))
-        return 0;
-    count_classes(e->env->kernels, work->x, rect, unit, work->col_energy, &rows, &cols);
-    return sqrt(12 * unit / class_weight(floor_for(&rows, &cols, bits * n)));
+    return vcl_estimate_step(e->env->kernels, work->x, rect, bits, work->col_energy);
 }
 
 /* Bits the unit in work->x would save with every candidate at the rate asked for. */
@@ -183,18 +67,18 @@ static void try_transforms(const struct vcl_encoder *e, struct vcl_rect rect, st
     const struct vcl_kernels *const kernels = e->env->kernels;
     const int down = smoothness(work->x, rect.cols, rect.rows, 1, rect.cols) > SMOOTH;
     const int along = smoothness(work->x, rect.rows, rect.cols, rect.cols, 1) > SMOOTH;
-    const double step = down || along ? step_for(e, rect, work) : 0;
+    const double step = down || along ? step_of(e, rect, work) : 0;
     if (step == 0)
         return;
     const uint64_t rows = vcl_min(e->frame.plan.tile_rows, e->frame.plan.rows);
-    const double plain = bits_at(kernels, work->x, rect, step, work);
+    const double plain = vcl_estimate_bits(kernels, work->x, rect, step, work->col_energy);
     for (int i = 1; i < VCL_TRANSFORMS; i++) {
         const struct vcl_transform t = fit_transform(candidates[i], rect.cols);
         if ((t.down && !(down && fills(t.down, rows))) || (t.along && !(along && fills(t.along, rect.cols))))
             continue;
         memcpy(work->y, work->x, (size_t)rect.rows * rect.cols * sizeof *work->y);
         vcl_transform_tile(t, work->y, rect.rows, rect.cols);
-        work->gain[i] = plain - bits_at(kernels, work->y, rect, step, work);
+        work->gain[i] = plain - vcl_estimate_bits(kernels, work->y, rect, step, work->col_energy);
     }
 }
 
@@ -301,12 +185,12 @@ static enum vcl_status try_means(void *user, uint64_t unit, struct vcl_tile_work
     enum vcl_status status = vcl_encoder_read(e, rect, work);
     if (!status)
         status = vcl_tile_measure(&e->frame, &e->coder, rect, work, &work->stats);
-    if (!status && (step = step_for(e, rect, work)) > 0)
-        plain = bits_at(kernels, work->x, rect, step, work);
+    if (!status && (step = step_of(e, rect, work)) > 0)
+        plain = vcl_estimate_bits(kernels, work->x, rect, step, work->col_energy);
     if (!status)
         status = vcl_tile_measure(&with, &e->coder, rect, work, &work->stats);
     if (!status && step > 0)
-        work->gain[0] = plain - bits_at(kernels, work->x, rect, step, work);
+        work->gain[0] = plain - vcl_estimate_bits(kernels, work->x, rect, step, work->col_energy);
     return status;
 }
 
@@ -386,7 +270,7 @@ static enum vcl_status choose_classes(struct vcl_encoder *e)
     if (!pay)
         memset(e->tables->col_class, 0, cols);
     for (size_t c = 0; c < cols; c++)
-        e->tables->col_weight[c] = class_weight(e->tables->col_class[c]);
+        e->tables->col_weight[c] = vcl_class_weight(e->tables->col_class[c]);
     return status;
 }
 

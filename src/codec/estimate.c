@@ -1,0 +1,131 @@
+/* estimate.c - what a piece of a tensor would take, told without coding it.
+ *
+ * In: some rows' values or coefficients.  Out: a step for a rate, from the energy of rows and columns alone;
+ * bits at a step, from the entropy of indices by class.  Only the second knows of few large values among many
+ * small ones, and of what classes cannot tell apart. */
+#include "estimate.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "codec/scale.h"
+
+double vcl_class_weight(int class) { return ldexp(class & 1 ? 0.70710678118654752440 : 1.0, -(class >> 1)); }
+
+/* Classes of rows, and of columns in col, as the codec would give them: relative to `unit`, a variance. */
+static void find_classes(const struct vcl_kernels *kernels, const float *x, struct vcl_rect rect, double unit,
+                         int row[VCL_UNIT_ROWS], double *col)
+{
+    memset(col, 0, rect.cols * sizeof *col);
+    for (uint32_t r = 0; r < rect.rows; r++) {
+        const float *const at = x + (size_t)r * rect.cols;
+        const double e = kernels->energy(at, NULL, rect.cols) / rect.cols;
+        row[r] = vcl_scale_class(e / unit);
+        for (uint32_t c = 0; e > 0 && c < rect.cols; c++)
+            col[c] += (double)at[c] * at[c] / e;
+    }
+    for (uint32_t c = 0; c < rect.cols; c++)
+        col[c] = vcl_scale_class(col[c] / rect.rows);
+}
+
+/* ---- a step for a rate ----------------------------------------------------------------------- */
+
+/* How many rows or columns have each class. */
+enum { SPREAD = 160 };
+struct histogram {
+    uint32_t count[2 * SPREAD + 1];
+};
+
+static void count_class(struct histogram *h, int class)
+{
+    h->count[class < -SPREAD ? 0 : class > SPREAD ? 2 * SPREAD : class + SPREAD]++;
+}
+
+/* Bits that values of these classes take where the error's is `floor`: a quarter of a bit for each class
+ * above. */
+static double bits_above(const struct histogram *rows, const struct histogram *cols, int floor)
+{
+    double sum = 0;
+    for (int i = 0; i <= 2 * SPREAD; i++)
+        for (int j = 0; rows->count[i] && j <= 2 * SPREAD; j++)
+            if (cols->count[j] && i + j - 2 * SPREAD > floor)
+                sum += 0.25 * rows->count[i] * cols->count[j] * (i + j - 2 * SPREAD - floor);
+    return sum;
+}
+
+/* The highest floor at which at least so many bits are needed. */
+static int floor_for(const struct histogram *rows, const struct histogram *cols, double bits)
+{
+    int low = -2 * SPREAD, high = 2 * SPREAD;
+    while (low < high) {
+        const int middle = (low + high + 1) >> 1;
+        if (bits_above(rows, cols, middle) >= bits)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return low;
+}
+
+double vcl_estimate_step(const struct vcl_kernels *kernels, const float *x, struct vcl_rect rect, double bits,
+                         double *col)
+{
+    const double n = (double)rect.rows * rect.cols, unit = kernels->energy(x, NULL, (size_t)n) / n;
+    struct histogram rows = { 0 }, cols = { 0 };
+    int row[VCL_UNIT_ROWS];
+    if (!(unit > 0))
+        return 0;
+    find_classes(kernels, x, rect, unit, row, col);
+    for (uint32_t r = 0; r < rect.rows; r++)
+        count_class(&rows, row[r]);
+    for (uint32_t c = 0; c < rect.cols; c++)
+        count_class(&cols, (int)col[c]);
+    return sqrt(12 * unit / vcl_class_weight(floor_for(&rows, &cols, bits * n)));
+}
+
+/* ---- bits at a step -------------------------------------------------------------------------- */
+
+/* Symbols by class, as the codec has them; bits beyond them; the squared error in steps. */
+enum { CLASSES = 40, MIDDLE = 20, SYMBOLS = 64 };
+struct index_counts {
+    uint32_t symbol[CLASSES][SYMBOLS];
+    double escaped, error;
+};
+
+static void count_index(struct index_counts *counts, int class, double u)
+{
+    const double k = rint(u), most = SYMBOLS / 2 - 1;
+    const int t = class < -MIDDLE ? 0 : class >= CLASSES - MIDDLE ? CLASSES - 1 : class + MIDDLE;
+    counts->symbol[t][SYMBOLS / 2 + (int)fmin(fmax(k, -most), most)]++;
+    counts->escaped += fabs(k) > most ? 2 * log2(fabs(k) / most) : 0;
+    counts->error += (u - k) * (u - k);
+}
+
+/* Of a class' symbols, with what a sample's entropy lacks on average (Miller 1955). */
+static double class_entropy(const uint32_t symbol[SYMBOLS])
+{
+    double n = 0, sum = 0;
+    int used = 0;
+    for (int i = 0; i < SYMBOLS; i++)
+        n += symbol[i], used += symbol[i] > 0;
+    for (int i = 0; i < SYMBOLS; i++)
+        if (symbol[i] > 0)
+            sum += symbol[i] * log2(n / symbol[i]);
+    return used > 0 ? sum + 0.72 * (used - 1) : 0;
+}
+
+double vcl_estimate_bits(const struct vcl_kernels *kernels, const float *x, struct vcl_rect rect, double step,
+                         double *col)
+{
+    const double n = (double)rect.rows * rect.cols;
+    struct index_counts counts = { 0 };
+    int row[VCL_UNIT_ROWS];
+    double bits = 0;
+    find_classes(kernels, x, rect, step * step, row, col);
+    for (uint32_t r = 0; r < rect.rows; r++)
+        for (uint32_t c = 0; c < rect.cols; c++)
+            count_index(&counts, row[r] + (int)col[c], x[(size_t)r * rect.cols + c] / step);
+    for (int t = 0; t < CLASSES; t++)
+        bits += class_entropy(counts.symbol[t]);
+    return bits + counts.escaped + 0.5 * n * log2(fmax(12 * counts.error / n, 0x1p-40));
+}
