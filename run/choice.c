@@ -1,7 +1,7 @@
 /* choice.c - the likelihood of each choice given its context.
  *
- * Logits are made for 16 positions at a time, from the last that all choices share on.  Sums are in f64 and in the
- * order of the text. */
+ * What all choices share is read once, then each choice from there.  Logits are made for 16 positions at a time,
+ * from the last shared one on.  Sums are in f64 and in the order of the text. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -30,14 +30,16 @@ static void score_part(void *user, size_t part, unsigned thread)
     s->nll[part] = vcl_eval_nll(s->chooser->logits + part * vocab, vocab, s->targets[part]);
 }
 
-/* The log likelihood of the choice's tokens from `first` on. */
+/* The log likelihood of the choice's tokens from `first` on, those before being read. */
 static enum vcl_status score(struct chooser *m, const struct vcl_choice *choice, size_t first,
                              double *likelihood)
 {
-    const size_t width = m->network->config.width;
+    const size_t width = m->network->config.width, more = choice->n - 1 - first;
+    enum vcl_status status = VCL_OK;
     double nll[POSITIONS];
-    vcl_forward_reset(m->forward);
-    enum vcl_status status = vcl_forward_read(m->forward, choice->tokens, choice->n - 1, m->hidden);
+    vcl_forward_rewind(m->forward, first);
+    if (more > 0)
+        status = vcl_forward_read(m->forward, choice->tokens + first, more, m->hidden + first * width);
     *likelihood = 0;
     for (size_t at = first; at < choice->n && status == VCL_OK; at += POSITIONS) {
         const size_t n = choice->n - at < POSITIONS ? choice->n - at : POSITIONS;
@@ -61,21 +63,31 @@ static void consider(struct chooser *m, size_t q, size_t choice, const double sc
         }
 }
 
+/* Who is told of each text, and how many tokens of it were read. */
+struct listener {
+    int (*progress)(void *user, size_t tokens);
+    void *user;
+};
+
 static enum vcl_status answer(struct chooser *m, const struct vcl_question *question, size_t q,
-                              int (*progress)(void *user, size_t tokens), void *user)
+                              const struct listener *to)
 {
+    const size_t shared = question->shared;
     double best[2];
-    for (size_t c = 0; c < question->count; c++) {
+    vcl_forward_rewind(m->forward, 0);
+    enum vcl_status status = vcl_forward_read(m->forward, question->choices[0].tokens, shared, m->hidden);
+    for (size_t c = 0; c < question->count && status == VCL_OK; c++) {
         const struct vcl_choice *choice = &question->choices[c];
+        const size_t read = choice->n - 1 - (c > 0 ? shared : 0);
         double likelihood;
-        const enum vcl_status status = score(m, choice, question->shared, &likelihood);
+        status = score(m, choice, shared, &likelihood);
         if (status != VCL_OK)
             return status;
         consider(m, q, c, (double[2]){ likelihood, likelihood / (double)choice->bytes }, best);
-        if (progress && progress(user, choice->n - 1))
+        if (to->progress && to->progress(to->user, read))
             return VCL_E_CANCELLED;
     }
-    return VCL_OK;
+    return status;
 }
 
 /* ---- statistics ------------------------------------------------------------------------------ */
@@ -123,8 +135,9 @@ void vcl_choice_plan(const struct vcl_question *questions, size_t count, struct 
     for (size_t q = 0; q < count; q++) {
         plan->texts += questions[q].count;
         plan->chance += 1 / (double)questions[q].count / (double)count;
+        plan->tokens += questions[q].shared;
         for (size_t c = 0; c < questions[q].count; c++)
-            plan->tokens += questions[q].choices[c].n - 1;
+            plan->tokens += questions[q].choices[c].n - 1 - questions[q].shared;
     }
 }
 
@@ -166,6 +179,7 @@ enum vcl_status vcl_choice_run(const struct vcl_network *network, const struct v
                                struct vcl_choice_eval *result, struct vcl_error *error)
 {
     struct chooser models[2] = { { .network = network }, { .network = baseline } };
+    const struct listener to = { progress, user };
     const size_t positions = longest(questions, count);
     signed char *values = calloc(count, 1);
     enum vcl_status status = values ? VCL_OK : vcl_fault_memory(error);
@@ -176,7 +190,7 @@ enum vcl_status vcl_choice_run(const struct vcl_network *network, const struct v
         status = prepare(&models[m], positions, count, error);
     for (size_t q = 0; q < count && status == VCL_OK; q++)
         for (int m = 0; m < 2 && models[m].network && status == VCL_OK; m++)
-            if ((status = answer(&models[m], &questions[q], q, progress, user)) != VCL_OK)
+            if ((status = answer(&models[m], &questions[q], q, &to)) != VCL_OK)
                 vcl_fault(error, status, "%s", vcl_status_text(status));
     for (int k = 0; k < 2 && status == VCL_OK; k++)
         summarise(models, questions, count, k, values, result);

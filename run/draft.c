@@ -37,7 +37,7 @@ static enum vcl_status write_sequence(const struct vcl_network *network, struct 
 {
     const struct vcl_config *c = &network->config;
     enum vcl_status status = VCL_OK;
-    vcl_forward_reset(w->forward);
+    vcl_forward_rewind(w->forward, 0);
     for (size_t i = 0; i < c->vocab; i++)
         w->logits[i] = 0;
     for (size_t i = 0; i < length && status == VCL_OK; i++) {

@@ -137,7 +137,7 @@ static enum vcl_status run_windows(struct evaluation *e, size_t count, const str
         const size_t start = window_start(plan, count, w, spread),
                      first = start ? plan->context - plan->stride : 0;
         for (int m = 0; m < 2 && e->network[m]; m++) {
-            vcl_forward_reset(e->forward[m]);
+            vcl_forward_rewind(e->forward[m], 0);
             status = vcl_forward_read(e->forward[m], e->tokens + start, plan->context, e->hidden[m]);
             e->failed = m;
             if (status != VCL_OK)

@@ -129,7 +129,7 @@ void vcl_forward_destroy(struct vcl_forward *f)
     free(f);
 }
 
-void vcl_forward_reset(struct vcl_forward *f) { f->kv.length = 0; }
+void vcl_forward_rewind(struct vcl_forward *f, size_t length) { f->kv.length = length; }
 size_t vcl_forward_length(const struct vcl_forward *f) { return f->kv.length; }
 
 /* ---- norms, sums, rotations ------------------------------------------------------------------- */
@@ -440,7 +440,7 @@ void vcl_forward_leave_trail(struct vcl_forward *f, float *trail) { f->trail = t
 enum vcl_status vcl_forward_resume(struct vcl_forward *f, size_t layer, size_t n, float *hidden)
 {
     enum vcl_status status = VCL_OK;
-    vcl_forward_reset(f);
+    vcl_forward_rewind(f, 0);
     for (size_t count; n && status == VCL_OK; n -= count) {
         count = n < f->batch ? n : f->batch;
         memcpy(f->x, trail_at(f, layer), count * f->network->config.width * sizeof *f->x);

@@ -11,7 +11,8 @@ struct vcl_forward; /* a sequence being read: its KV cache and the memory of one
 enum vcl_status vcl_forward_create(const struct vcl_network *network, size_t positions,
                                    struct vcl_forward **forward, struct vcl_error *error);
 void vcl_forward_destroy(struct vcl_forward *forward); /* NULL is fine */
-void vcl_forward_reset(struct vcl_forward *forward);   /* a new sequence */
+/* Back to the sequence's first `length` tokens, all read; 0: a new sequence. */
+void vcl_forward_rewind(struct vcl_forward *forward, size_t length);
 size_t vcl_forward_length(const struct vcl_forward *forward);
 
 /* n more tokens of the sequence, all below the vocabulary.  hidden: n x width, the last layer's output after

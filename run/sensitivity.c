@@ -73,7 +73,7 @@ static enum vcl_status read_sequence(struct vcl_sensitivity *m, size_t s, size_t
     vcl_forward_leave_trail(m->forward, trail ? m->trails + s * trail_floats(m) : NULL);
     if (trail && !keep)
         return vcl_forward_resume(m->forward, layer, length, m->hidden);
-    vcl_forward_reset(m->forward);
+    vcl_forward_rewind(m->forward, 0);
     return vcl_forward_read(m->forward, m->draft->tokens + s * length, length, m->hidden);
 }
 
