@@ -385,8 +385,9 @@ void vcl_allocation_print(const struct vcl_allocation *a)
                "text\n",
                a->slope, a->draft.sequences, a->draft.length);
     else if (a->how == VCL_ALLOCATE_SELF)
-        printf("allocate  self: by %zu x %zu tokens of the model's own text\n", a->draft.sequences,
-               a->draft.length);
+        printf("allocate  self: by %zu x %zu tokens of the model's own text; SNR is low where errors matter "
+               "least\n",
+               a->draft.sequences, a->draft.length);
 }
 
 json_t *vcl_allocation_json(const struct vcl_allocation *a)
