@@ -1,9 +1,9 @@
 /* allocate.c - --allocate: from the model's own text to bits for every tensor.
  *
- * The model writes a draft.  self: white noise in a matrix changes what the model predicts there by so much
- * (sensitivity.h), the coder leaves so much error at so many bits (curve.h), and from both follow the bits (shares.h);
- * errors are fed back by the moments of the matrix' inputs (moments.h).  depth: bits rise or fall with the layer, at the
- * slope whose noise changes least. */
+ * The model writes a draft.  self: white noise in a matrix changes what the model predicts there by so
+ * much (sensitivity.h), the coder leaves so much error at so many bits (curve.h), and from both follow the
+ * bits (shares.h); errors are fed back by the moments of the matrix' inputs (moments.h).  depth: bits rise
+ * or fall with the layer, at the slope whose noise changes least. */
 #include <ctype.h>
 #include <math.h>
 #include <stdlib.h>
@@ -61,15 +61,16 @@ static struct effort sum_up(const struct vcl_model *model)
     return effort;
 }
 
-/* Multiply-adds: the draft is written, read once, and once more for every slope or, from its layer on, every matrix. */
+/* Multiply-adds: the draft is written, read once, and once more for every slope or, from its layer on,
+ * every matrix. */
 static double work_of(const struct effort *effort, enum vcl_allocate how, size_t draft)
 {
     const double readings = how == VCL_ALLOCATE_SELF ? effort->matrices / 2 : SLOPES;
     return (double)(DRAFTS[draft].sequences * DRAFTS[draft].length) * effort->values * (readings + 3);
 }
 
-/* The plan's `how` and draft.  What auto decides depends on the model and on memory, not on how fast the machine is:
- * --resume finds the same. */
+/* The plan's `how` and draft.  What auto decides depends on the model and on memory, not on how fast the
+ * machine is: --resume finds the same. */
 static void plan(struct vcl_allocation *a, const struct effort *effort)
 {
     const double room = (double)vcl_memory_free(), copies = effort->bytes + 4 * effort->values;
@@ -136,8 +137,9 @@ static int has_feedback(const struct vcl_matrix *matrix)
     return matrix->moments && matrix->moments->feedback;
 }
 
-/* With few bits most values become zero, and what is left out is the matrix itself, not noise: the measured costs say
- * nothing of that.  The video codecs, which make the squared error small, begin with it sooner. */
+/* With few bits most values become zero, and what is left out is the matrix itself, not noise: the
+ * measured costs say nothing of that.  The video codecs, which make the squared error small, begin with it
+ * sooner. */
 static double least_bits(const struct vcl_params *params, const struct vcl_curve *curve)
 {
     const double least = params->codec == VCL_CODEC_TENSOR ? 1 : 2;
@@ -211,8 +213,8 @@ static long layer_of(const char *name)
     return -1;
 }
 
-/* Bits of every matrix that rise by `slope` from the first layer to the last, `bits` on average.  0 where one of them
- * would have less than LEAST. */
+/* Bits of every matrix that rise by `slope` from the first layer to the last, `bits` on average.  0 where
+ * one of them would have less than LEAST. */
 static int slope_bits(const struct vcl_matrix *matrices, size_t count, double slope, double bits, double *at)
 {
     double values = 0, sum = 0, last = 1, least = INFINITY;
@@ -255,7 +257,8 @@ static enum vcl_status find_slope(const struct vcl_allocation *a, double bits, d
     return status;
 }
 
-/* Of the tensors that are free, on average what they had; as they are where that is too little for the slope. */
+/* Of the tensors that are free, on average what they had; as they are where that is too little for the
+ * slope. */
 static void tilt(const struct vcl_allocation *a, const struct vcl_model *model, struct vcl_choice *choices)
 {
     const struct free_tensors list = list_free(model, choices);

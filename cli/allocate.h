@@ -23,9 +23,9 @@ struct vcl_allocation {
     struct vcl_sensitivity *sensitivity;
 };
 
-/* Gives the tensors that no rule decides and whose goal is bits targets of their own, the same in sum, and tells choices
- * of their matrix.  The model runs for that; where it cannot, or would take too long, less is done and a note says so.
- * Returns an exit code. */
+/* Gives the tensors that no rule decides and whose goal is bits targets of their own, the same in sum, and
+ * tells choices of their matrix.  The model runs for that; where it cannot, or would take too long, less
+ * is done and a note says so.  Returns an exit code. */
 int vcl_allocate_model(struct vcl_allocation *allocation, const struct vcl_model *model, const char *folder,
                        const struct vcl_params *params, struct vcl_choice *choices, struct vcl_work *work);
 const char *vcl_allocation_name(const struct vcl_allocation *allocation);

@@ -68,8 +68,8 @@ static void weigh(const struct vcl_tensor *tensor, const struct vcl_inputs *inpu
     params->col_weight = inputs->weight;
 }
 
-/* Errors are fed back along the inputs, whatever --transpose says; not where a row of the coded matrix is no row of
- * inputs. */
+/* Errors are fed back along the inputs, whatever --transpose says; not where a row of the coded matrix is
+ * no row of inputs. */
 static void feed_back(const struct vcl_tensor *tensor, const struct vcl_matrix *matrix,
                       struct vcl_params *params)
 {

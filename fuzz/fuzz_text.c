@@ -1,9 +1,10 @@
-/* fuzz_text.c - any bytes as a model's config.json, as its tokenizer.json with a text to encode, as questions,
- * and as an importance matrix.
+/* fuzz_text.c - any bytes as a model's config.json, as its tokenizer.json with a text to encode, as
+ * questions, and as an importance matrix.
  *
- * In: what the first byte says, then libFuzzer's bytes as config.json; the matrix; or tokenizer.json, a NUL and
- * a text.  The tokenizer's own tests decide which tokens are right; here every one must be of the vocabulary, a
- * file that is refused must say why, and what a text becomes must not depend on what was encoded before it. */
+ * In: what the first byte says, then libFuzzer's bytes as config.json; the matrix; or tokenizer.json, a
+ * NUL and a text.  The tokenizer's own tests decide which tokens are right; here every one must be of the
+ * vocabulary, a file that is refused must say why, and what a text becomes must not depend on what was
+ * encoded before it. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

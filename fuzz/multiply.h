@@ -1,6 +1,7 @@
 /* multiply.h - products as vcllm.h defines them, term by term: what those of a coded matrix are held against.
  *
- * In: a matrix' values as they decode, w[row * cols + col].  The fuzzers and tests/test_product.c share it. */
+ * In: a matrix' values as they decode, w[row * cols + col].  The fuzzers and tests/test_product.c share
+ * it. */
 #ifndef VCL_MULTIPLY_H
 #define VCL_MULTIPLY_H
 
@@ -96,8 +97,8 @@ static inline int same_float(float a, float b)
     return (isnan(a) && isnan(b)) || memcmp(&a, &b, sizeof a) == 0;
 }
 
-/* Multiplies into y, n * y_stride values.  *at: the first that is not what it should be, n * y_stride where all
- * are; 0 where it fails. */
+/* Multiplies into y, n * y_stride values.  *at: the first that is not what it should be, n * y_stride
+ * where all are; 0 where it fails. */
 static inline enum vcl_status multiply_checked(struct vcl_context *ctx, const struct vcl_matrix *m,
                                                const struct call *c, float *y, size_t *at)
 {

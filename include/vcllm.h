@@ -195,9 +195,9 @@ enum vcl_goal {
     VCL_GOAL_BITS, /* target = bits per value, 0.01 to 64: never above, and within 2 % below where reachable
                     * with 64k values or more */
     VCL_GOAL_SNR,  /* target = dB, -10 to 200: never below, and close to it.  NMSE is 10^(-dB/10) */
-    VCL_GOAL_ERROR /* target = largest |x - y| over finite values, above 0: never above.  Tensor codec alone; with its
-                    * scalar quantiser and points on the lattice, no transform and no rotation, whatever else is
-                    * asked for */
+    VCL_GOAL_ERROR /* target = largest |x - y| over finite values, above 0: never above.  Tensor codec
+                    * alone; with its scalar quantiser and points on the lattice, no transform and no
+                    * rotation, whatever else is asked for */
 };
 
 enum vcl_objective {
@@ -369,35 +369,35 @@ VCL_API enum vcl_status vcl_decode_buffer(struct vcl_context *ctx, const void *f
 
 /* A coded matrix times vectors, without ever having the matrix decoded in memory.
  *
- * The matrix W is the tensor with its last dimension as columns and all others as rows (rank 1: one row; rank 0: one
- * value), its values those that vcl_decode gives, as floats: F64 rounded to f32, everything else exactly.
- * Vectors and results are f32, row-major, one vector a row.
+ * The matrix W is the tensor with its last dimension as columns and all others as rows (rank 1: one row; rank
+ * 0: one value), its values those that vcl_decode gives, as floats: F64 rounded to f32, everything else
+ * exactly.  Vectors and results are f32, row-major, one vector a row.
  *
- * Every result is a sum of f32 products w x in f32, no multiplication fused with an addition: terms are added in
- * sequence in blocks of 32, a block's sum starting from 0, and blocks in sequence.  So it is a function of W and the
- * vector alone, the same bits whatever the frame's codec and tiles, the number of threads, the CPU and the
- * other vectors of the call (a NaN's payload aside).  Relative to sum |w x| it errs by 2^-24 x (32 + terms
- * / 32) at most. */
+ * Every result is a sum of f32 products w x in f32, no multiplication fused with an addition: terms are
+ * added in sequence in blocks of 32, a block's sum starting from 0, and blocks in sequence.  So it is a
+ * function of W and the vector alone, the same bits whatever the frame's codec and tiles, the number of
+ * threads, the CPU and the other vectors of the call (a NaN's payload aside).  Relative to sum |w x| it
+ * errs by 2^-24 x (32 + terms / 32) at most. */
 struct vcl_matrix;
 
-/* Makes ready the matrix coded in frame, `bytes` bytes, which must stay where and as they are until vcl_matrix_close.
- * Checks the header and every tile's stored bytes against their checksums, once: no later call does.  Those
- * of decoded values are checked here for exact frames and by each product for others, but not where values are
- * never stored: products of frames of the tensor codec that `fused` below tells of trust the decoder.
- * Failures as vcl_decode's, with the tile in the message; VCL_E_ARGUMENT for an alias frame and for dtypes
- * other than F16, BF16, F32, F64; VCL_E_LIMIT for an empty tensor of 2^64 rows or more.
+/* Makes ready the matrix coded in frame, `bytes` bytes, which must stay where and as they are until
+ * vcl_matrix_close.  Checks the header and every tile's stored bytes against their checksums, once: no later
+ * call does.  Those of decoded values are checked here for exact frames and by each product for others, but
+ * not where values are never stored: products of frames of the tensor codec that `fused` below tells of trust
+ * the decoder.  Failures as vcl_decode's, with the tile in the message; VCL_E_ARGUMENT for an alias frame and
+ * for dtypes other than F16, BF16, F32, F64; VCL_E_LIMIT for an empty tensor of 2^64 rows or more.
  *
- * The matrix does not change afterwards and does not need ctx any more: any context may multiply by it, several at
- * the same time.  Its memory comes from ctx's hooks, which must work until vcl_matrix_close. */
+ * The matrix does not change afterwards and does not need ctx any more: any context may multiply by it,
+ * several at the same time.  Its memory comes from ctx's hooks, which must work until vcl_matrix_close. */
 VCL_API enum vcl_status vcl_matrix_open(struct vcl_context *ctx, const void *frame, size_t bytes,
                                         struct vcl_matrix **matrix);
 VCL_API void vcl_matrix_close(struct vcl_matrix *matrix); /* NULL is fine */
 
 struct vcl_matrix_info {
     uint64_t rows, cols;
-    size_t
-        bytes; /* of memory held besides the frame: 8 KiB for every scale class in use (about ten), 4 to 10 bytes
-                   * a column, a byte a row, 12 a tile; frames that are not fused, 350 KiB */
+    /* Of memory held besides the frame: 8 KiB for every scale class in use (about ten), 4 to 10 bytes a column,
+     * a byte a row, 12 a tile; frames that are not fused, 350 KiB. */
+    size_t bytes;
     /* Whether vcl_multiply, or vcl_multiply_transposed, decodes into sums; of other products, some tiles are
      * decoded to memory at a time.  Both 0 for codecs other than tensor, and for what that codec does to few
      * weights: rotation, DCT, side lists, 8 lanes, less than 32 rows. */
@@ -405,12 +405,12 @@ struct vcl_matrix_info {
 };
 VCL_API void vcl_matrix_describe(const struct vcl_matrix *matrix, struct vcl_matrix_info *info);
 
-/* Y = X times the transpose of W: n vectors of cols values, x_stride apart, to n of rows values, y_stride apart.  And
- * Y = X times W: n of rows values to n of cols values.  n is any number; one takes as long as decoding, and many
- * share it.  Strides are in values, at least a vector's length where n is above 1.  X and Y must not overlap.
- * On failure Y is undefined: VCL_E_FORMAT with the tile where bytes that pass their checksums are no such tile.
- * Memory, kept by the context for its next call: min(n, 512) vectors; not fused, 4 bytes for every value of a
- * tile per thread and of 32 rows. */
+/* Y = X times the transpose of W: n vectors of cols values, x_stride apart, to n of rows values, y_stride
+ * apart.  And Y = X times W: n of rows values to n of cols values.  n is any number; one takes as long as
+ * decoding, and many share it.  Strides are in values, at least a vector's length where n is above 1.  X
+ * and Y must not overlap.  On failure Y is undefined: VCL_E_FORMAT with the tile where bytes that pass
+ * their checksums are no such tile.  Memory, kept by the context for its next call: min(n, 512) vectors;
+ * not fused, 4 bytes for every value of a tile per thread and of 32 rows. */
 VCL_API enum vcl_status vcl_multiply(struct vcl_context *ctx, const struct vcl_matrix *matrix, const float *x,
                                      size_t n, size_t x_stride, float *y, size_t y_stride);
 VCL_API enum vcl_status vcl_multiply_transposed(struct vcl_context *ctx, const struct vcl_matrix *matrix,

@@ -1,7 +1,7 @@
 /* choice.c - the likelihood of each choice given its context.
  *
- * What all choices share is read once, then each choice from there.  Logits are made for 16 positions at a time,
- * from the last shared one on.  Sums are in f64 and in the order of the text. */
+ * What all choices share is read once, then each choice from there.  Logits are made for 16 positions at a
+ * time, from the last shared one on.  Sums are in f64 and in the order of the text. */
 #include <math.h>
 #include <stdlib.h>
 

@@ -4,7 +4,8 @@
 
 #include "coded.h"
 
-/* Where tiles hold no whole rows, rows decode from all of them: as many at a time as have this many values. */
+/* Where tiles hold no whole rows, rows decode from all of them: as many at a time as have this many
+ * values. */
 enum { SCATTERED = 1 << 22 };
 
 struct vcl_coded {

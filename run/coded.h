@@ -6,9 +6,9 @@
 
 struct vcl_coded;
 
-/* Takes frame, `bytes` bytes from malloc, whatever comes of it.  transposed: the frame holds the matrix' transpose.
- * Fails as vcl_matrix_open, whose words the context has.  ctx must outlive the matrix.  Here and below a
- * context serves one call at a time; products by several contexts may go on side by side. */
+/* Takes frame, `bytes` bytes from malloc, whatever comes of it.  transposed: the frame holds the matrix'
+ * transpose.  Fails as vcl_matrix_open, whose words the context has.  ctx must outlive the matrix.  Here
+ * and below a context serves one call at a time; products by several contexts may go on side by side. */
 enum vcl_status vcl_coded_open(struct vcl_context *ctx, void *frame, size_t bytes, int transposed,
                                struct vcl_coded **coded);
 void vcl_coded_close(struct vcl_coded *coded); /* NULL is fine */
@@ -24,8 +24,8 @@ uint64_t vcl_coded_jobs(const struct vcl_coded *coded);
 /* As vcl_store_multiply. */
 enum vcl_status vcl_coded_multiply(struct vcl_context *ctx, const struct vcl_coded *coded, const float *x,
                                    size_t n, float *y);
-/* out: n rows of the frame's tensor, by their numbers; not of a transpose.  Decodes each tile that they are in
- * once; the last stays decoded for the next call. */
+/* out: n rows of the frame's tensor, by their numbers; not of a transpose.  Decodes each tile that they
+ * are in once; the last stays decoded for the next call. */
 enum vcl_status vcl_coded_rows(struct vcl_context *ctx, struct vcl_coded *coded, const uint32_t *rows,
                                size_t n, float *out);
 /* All values in the tensor's own dtype and order. */

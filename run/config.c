@@ -34,7 +34,8 @@ static void read_shape(struct vcl_fields *fields, struct vcl_config *config)
         vcl_field_fault(fields, "head_dim", "is odd, which rotary positions cannot be");
 }
 
-/* Llama 3.1's: between the two wavelengths original / low and original / high the factor comes in by and by. */
+/* Llama 3.1's: between the two wavelengths original / low and original / high the factor comes in by and
+ * by. */
 static void read_llama3(struct vcl_fields *rope, struct vcl_config *config)
 {
     config->rope_scaling = VCL_ROPE_LLAMA3;
@@ -46,8 +47,8 @@ static void read_llama3(struct vcl_fields *rope, struct vcl_config *config)
         vcl_field_fault(rope, "high_freq_factor", "is not above low_freq_factor");
 }
 
-/* The type and its numbers; older files call it "type".  Those that depend on the length of the text (dynamic), or
- * change attention besides (yarn, longrope), are refused. */
+/* The type and its numbers; older files call it "type".  Those that depend on the length of the text
+ * (dynamic), or change attention besides (yarn, longrope), are refused. */
 static void read_scaling(struct vcl_fields *rope, struct vcl_config *config)
 {
     const char *name = vcl_field(rope, "rope_type") ? "rope_type" : "type";

@@ -15,8 +15,8 @@ struct vcl_watch {
     void *user;
 };
 
-/* Draws every token as the model predicts it (temperature 1); the first is the model's own first token or, where it
- * names none, any.  The same seed gives the same text.  free() draft->tokens. */
+/* Draws every token as the model predicts it (temperature 1); the first is the model's own first token or,
+ * where it names none, any.  The same seed gives the same text.  free() draft->tokens. */
 enum vcl_status vcl_draft_write(const struct vcl_network *network, uint64_t seed,
                                 const struct vcl_watch *watch, struct vcl_draft *draft,
                                 struct vcl_error *error);

@@ -34,8 +34,8 @@ static size_t lane_floats(const struct vcl_forward *f)
 
 /* ---- creation -------------------------------------------------------------------------------- */
 
-/* Radians a position of pair i of `half`.  Llama 3 divides the rate of long waves by the factor, leaves short ones
- * and mixes the two between. */
+/* Radians a position of pair i of `half`.  Llama 3 divides the rate of long waves by the factor, leaves
+ * short ones and mixes the two between. */
 static double rotation_rate(const struct vcl_config *c, size_t i, size_t half)
 {
     const double rate = pow(c->rope_theta, -(double)i / (double)half), slow = rate / c->rope_factor;

@@ -19,9 +19,9 @@ size_t vcl_forward_length(const struct vcl_forward *forward);
  * its norm.  VCL_E_MEMORY, VCL_E_ARGUMENT (no room). */
 enum vcl_status vcl_forward_read(struct vcl_forward *forward, const uint32_t *tokens, size_t n,
                                  float *hidden);
-/* What enters each layer, and the last norm, is left in trail, (layers + 1) x positions x width floats of the caller's.
- * NULL: no trail.  A sequence of which n tokens were read so can be read again from any layer on, whose weights
- * may have changed since. */
+/* What enters each layer, and the last norm, is left in trail, (layers + 1) x positions x width floats of
+ * the caller's.  NULL: no trail.  A sequence of which n tokens were read so can be read again from any
+ * layer on, whose weights may have changed since. */
 void vcl_forward_leave_trail(struct vcl_forward *forward, float *trail);
 enum vcl_status vcl_forward_resume(struct vcl_forward *forward, size_t layer, size_t n, float *hidden);
 /* logits: n x vocab. */

@@ -1,9 +1,9 @@
 /* importance.c - llama.cpp's importance matrices, read and found by the names of checkpoints.
  *
  * The older format is a count of entries, then of each its name, how many chunks were read, and sums of
- * squares; in GGUF an entry is a tensor NAME.in_sum2 beside one of counts.  Only ratios within an entry are used
- * here, so that no count is needed.  What lies behind the entries, and what else a GGUF file says, is passed
- * over. */
+ * squares; in GGUF an entry is a tensor NAME.in_sum2 beside one of counts.  Only ratios within an entry
+ * are used here, so that no count is needed.  What lies behind the entries, and what else a GGUF file
+ * says, is passed over. */
 #include <ctype.h>
 #include <math.h>
 #include <stdio.h>

@@ -13,7 +13,8 @@ struct vcl_inputs {
     int transposed; /* the checkpoint has the matrix as (inputs, outputs) */
 };
 
-/* Reads a file in either of llama.cpp's formats, GGUF or the older .dat.  VCL_E_FORMAT names entry and offset. */
+/* Reads a file in either of llama.cpp's formats, GGUF or the older .dat.  VCL_E_FORMAT names entry and
+ * offset. */
 enum vcl_status vcl_importance_read(const char *path, struct vcl_importance **importance,
                                     struct vcl_error *error);
 void vcl_importance_free(struct vcl_importance *importance); /* NULL is fine */

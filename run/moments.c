@@ -1,7 +1,8 @@
 /* moments.c - sums of outer products, and their factors.
  *
- * H = (I + U) D (I + U)^T with U strictly upper triangular is, with rows and columns in reverse, G = L D L^T: the
- * usual factorisation, made in place in blocks of BLOCK columns.  Every element's sum is taken in one written order. */
+ * H = (I + U) D (I + U)^T with U strictly upper triangular is, with rows and columns in reverse, G = L D
+ * L^T: the usual factorisation, made in place in blocks of BLOCK columns.  Every element's sum is taken in
+ * one written order. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

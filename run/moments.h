@@ -1,4 +1,5 @@
-/* moments.h - second moments of what a matrix is multiplied with, and what follows from them for its coding. */
+/* moments.h - second moments of what a matrix is multiplied with, and what follows from them for its
+ * coding. */
 #ifndef VCL_RUN_MOMENTS_H
 #define VCL_RUN_MOMENTS_H
 
@@ -11,8 +12,8 @@ struct vcl_moments {
     size_t cols, count;
     const float *squares; /* the inputs' mean squares where they are better known, in ratio; or NULL */
     float *sums;          /* cols x cols, row-major; only its lower triangle is filled.  NULL once factored */
-    /* Factored: what vcl_params asks for, and the geometric mean of D over the mean of H's diagonal: what feedback and
-     * steps leave of white noise's cost. */
+    /* Factored: what vcl_params asks for, and the geometric mean of D over the mean of H's diagonal: what
+     * feedback and steps leave of white noise's cost. */
     float *feedback, *col_weight;
     double gain;
 };
@@ -23,8 +24,8 @@ void vcl_moments_destroy(struct vcl_moments *moments); /* NULL is fine */
 void vcl_moments_add(struct vcl_moments *moments, const struct vcl_loops16 *loops, struct vcl_team *team,
                      const float *x, size_t n);
 
-/* H = sums / count + damping (above 0) times the mean of its diagonal becomes (I + U) D (I + U)^T, in place of the sums;
- * 8 bytes an element are needed meanwhile.  VCL_E_MEMORY. */
+/* H = sums / count + damping (above 0) times the mean of its diagonal becomes (I + U) D (I + U)^T, in
+ * place of the sums; 8 bytes an element are needed meanwhile.  VCL_E_MEMORY. */
 enum vcl_status vcl_moments_factor(struct vcl_moments *moments, struct vcl_team *team, double damping);
 
 #endif

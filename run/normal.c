@@ -1,8 +1,8 @@
 /* normal.c - the normal forms of Unicode, by utf8proc's tables.
  *
- * An ASCII character stays what it is and joins with nothing before it, so a text is cut before each: ASCII is
- * copied, and memory is needed for the longest piece alone.  Marks are put in order here: utf8proc's own way
- * takes the square of their number. */
+ * An ASCII character stays what it is and joins with nothing before it, so a text is cut before each:
+ * ASCII is copied, and memory is needed for the longest piece alone.  Marks are put in order here:
+ * utf8proc's own way takes the square of their number. */
 #include <stdlib.h>
 #include <string.h>
 

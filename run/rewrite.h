@@ -23,8 +23,8 @@ struct vcl_rewrites {
     } steps[VCL_MOST_REWRITES];
 };
 
-/* All steps in order; an empty text stays empty.  first: the text begins the whole.  free() *result, of *length
- * bytes.  VCL_E_LIMIT where it grows to more than 16 n + 1024 bytes. */
+/* All steps in order; an empty text stays empty.  first: the text begins the whole.  free() *result, of
+ * *length bytes.  VCL_E_LIMIT where it grows to more than 16 n + 1024 bytes. */
 enum vcl_status vcl_rewrite_run(const struct vcl_rewrites *rewrites, const char *text, size_t n, int first,
                                 char **result, size_t *length, struct vcl_error *error);
 

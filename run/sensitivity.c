@@ -1,4 +1,5 @@
-/* sensitivity.c - one reading that sees what every matrix is multiplied with, then a reading for every matrix. */
+/* sensitivity.c - one reading that sees what every matrix is multiplied with, then a reading for every
+ * matrix. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

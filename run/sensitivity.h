@@ -18,8 +18,9 @@ struct vcl_matrix {
 
 struct vcl_sensitivity;
 
-/* Reads the draft once: its logits, and the moments of all inputs where `moments` says so.  Memory: tokens x vocabulary
- * floats, tokens x (layers + 1) x width, and the moments.  Network and draft must stay until the noise is measured; the matrices stay. */
+/* Reads the draft once: its logits, and the moments of all inputs where `moments` says so.  Memory: tokens
+ * x vocabulary floats, tokens x (layers + 1) x width, and the moments.  Network and draft must stay until
+ * the noise is measured; the matrices stay. */
 enum vcl_status vcl_sensitivity_open(const struct vcl_network *network, const struct vcl_draft *draft,
                                      int moments, const struct vcl_watch *watch,
                                      struct vcl_sensitivity **sensitivity, struct vcl_error *error);
@@ -30,8 +31,8 @@ enum vcl_status vcl_sensitivity_factor(struct vcl_sensitivity *sensitivity, doub
 /* In the order in which the network was loaded. */
 struct vcl_matrix *vcl_sensitivity_matrices(const struct vcl_sensitivity *sensitivity, size_t *count);
 
-/* Reads the draft with white noise in all matrices, that in matrix i ratio[i] times its mean square (0: none).  *kl: nats
- * a token.  Takes a copy of those matrices in f32. */
+/* Reads the draft with white noise in all matrices, that in matrix i ratio[i] times its mean square (0:
+ * none).  *kl: nats a token.  Takes a copy of those matrices in f32. */
 enum vcl_status vcl_sensitivity_noise(struct vcl_sensitivity *sensitivity, const double *ratio, double *kl,
                                       struct vcl_error *error);
 /* The cost of every matrix by itself: a reading for each. */

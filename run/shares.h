@@ -11,7 +11,8 @@ struct vcl_curve {
     size_t count; /* at least 1 */
     double bits[VCL_CURVE_POINTS], error[VCL_CURVE_POINTS];
 };
-/* Logarithms of the error interpolated; 6.02 dB a bit beyond the last point, the first point's before the first. */
+/* Logarithms of the error interpolated; 6.02 dB a bit beyond the last point, the first point's before the
+ * first. */
 double vcl_curve_error(const struct vcl_curve *curve, double bits);
 
 struct vcl_share {
@@ -23,8 +24,8 @@ struct vcl_share {
 };
 #define VCL_MOST_BITS 12.0
 
-/* Shares for which the sum of cost values error(bits) is least and that of values bits at most `budget`: at all of them
- * one more bit a value saves the same.  0 where the budget is below the least. */
+/* Shares for which the sum of cost values error(bits) is least and that of values bits at most `budget`:
+ * at all of them one more bit a value saves the same.  0 where the budget is below the least. */
 int vcl_share_out(struct vcl_share *shares, size_t count, double budget);
 
 #endif

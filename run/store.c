@@ -1,8 +1,8 @@
 /* store.c - weights from a model file into memory, and their product with vectors.
  *
- * Matrices of a compressed model stay coded (coded.c) as far as the memory given for decoded ones makes it so.
- * Others stay in bf16 where the file has bf16, else they become f32.  Their product cuts the rows into groups
- * of eight; each group meets all vectors, sixteen at a time, while it is in the cache. */
+ * Matrices of a compressed model stay coded (coded.c) as far as the memory given for decoded ones makes it
+ * so.  Others stay in bf16 where the file has bf16, else they become f32.  Their product cuts the rows
+ * into groups of eight; each group meets all vectors, sixteen at a time, while it is in the cache. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -205,8 +205,8 @@ static enum vcl_status read_values(struct vcl_store *store, const struct found *
     return status == VCL_OK ? status : fail(store, found->entry, status, error);
 }
 
-/* Values from malloc as they are to be kept: raw itself where the dtypes are the same, else raw is freed.  NULL
- * where memory is out. */
+/* Values from malloc as they are to be kept: raw itself where the dtypes are the same, else raw is freed.
+ * NULL where memory is out. */
 static void *keep(void *raw, enum vcl_dtype from, enum vcl_dtype to, uint64_t count)
 {
     if (from == to)
@@ -587,8 +587,8 @@ enum vcl_status vcl_store_multiply(struct vcl_store *store, const struct vcl_wei
 
 /* ---- coded matrices side by side -------------------------------------------------------------- */
 
-/* For one vector a small matrix is less jobs than there are threads.  Then each thread takes a matrix of its own, if
- * that ends sooner than all threads on one after the other. */
+/* For one vector a small matrix is less jobs than there are threads.  Then each thread takes a matrix of
+ * its own, if that ends sooner than all threads on one after the other. */
 static int pays_side_by_side(const struct vcl_store *store, const struct vcl_multiplication *list,
                              size_t count)
 {

@@ -9,8 +9,9 @@
 struct vcl_store;
 struct vcl_weight; /* one matrix (rows, cols); belongs to the store */
 
-/* How many bytes of a compressed model's matrices may be kept decoded: a number, or this.  By default what the
- * fused products read stays coded, and all else is decoded: products would decode it each time, at less speed. */
+/* How many bytes of a compressed model's matrices may be kept decoded: a number, or this.  By default what
+ * the fused products read stays coded, and all else is decoded: products would decode it each time, at
+ * less speed. */
 #define VCL_MEMORY_DEFAULT UINT64_MAX
 
 /* path as vcl_model_open.  The team must outlive the store. */
@@ -19,16 +20,16 @@ enum vcl_status vcl_store_open(const char *path, struct vcl_team *team, struct v
 void vcl_store_close(struct vcl_store *store); /* NULL is fine */
 int vcl_store_has(const struct vcl_store *store, const char *name);
 
-/* After all weights are there, once: decodes those that are coded as far as `memory` says, first what the fused products
- * do not read, then from the last that was loaded to the first: embeddings, of which only some rows are read,
- * come last.  What takes no more memory decoded than coded is decoded always. */
+/* After all weights are there, once: decodes those that are coded as far as `memory` says, first what the
+ * fused products do not read, then from the last that was loaded to the first: embeddings, of which only
+ * some rows are read, come last.  What takes no more memory decoded than coded is decoded always. */
 enum vcl_status vcl_store_settle(struct vcl_store *store, uint64_t memory, struct vcl_error *error);
 
 uint64_t vcl_store_bytes(const struct vcl_store *store);       /* of the weights in memory */
 uint64_t vcl_store_coded_bytes(const struct vcl_store *store); /* of them those that stay coded */
 
-/* The tensor of this name, which must have this shape.  *vector is n floats and belongs to the store.  Two names of
- * one compressed tensor are one weight. */
+/* The tensor of this name, which must have this shape.  *vector is n floats and belongs to the store.  Two
+ * names of one compressed tensor are one weight. */
 enum vcl_status vcl_store_matrix(struct vcl_store *store, const char *name, size_t rows, size_t cols,
                                  const struct vcl_weight **weight, struct vcl_error *error);
 /* The same of a tensor stored as its transpose, (cols, rows). */
@@ -45,10 +46,10 @@ enum vcl_status vcl_store_read(struct vcl_store *store, const char *name, const 
 enum vcl_status vcl_store_blame(const struct vcl_store *store, const char *name, const char *words,
                                 struct vcl_error *error);
 
-/* y[rows i + r] = sum over c of W[r][c] x[cols i + c], for n >= 1 vectors.  Weights are read once for all of
- * them.  The same for any number of threads; one vector may differ from the same among others in the last
- * bits, and a product of a weight that stays coded from that of the decoded one.  VCL_E_MEMORY; of a coded weight
- * also what vcl_multiply fails with. */
+/* y[rows i + r] = sum over c of W[r][c] x[cols i + c], for n >= 1 vectors.  Weights are read once for all
+ * of them.  The same for any number of threads; one vector may differ from the same among others in the
+ * last bits, and a product of a weight that stays coded from that of the decoded one.  VCL_E_MEMORY; of a
+ * coded weight also what vcl_multiply fails with. */
 enum vcl_status vcl_store_multiply(struct vcl_store *store, const struct vcl_weight *weight, const float *x,
                                    size_t n, float *y);
 /* The same with several matrices, which may be multiplied side by side. */

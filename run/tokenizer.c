@@ -1,5 +1,5 @@
-/* tokenizer.c - text to tokens: added tokens first, what is between them rewritten and split into words, words
- * merged. */
+/* tokenizer.c - text to tokens: added tokens first, what is between them rewritten and split into words,
+ * words merged. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* probe.c - what the runtime computes inside, for tests in Python.
  *
- * probe tokens FOLDER VOCAB: texts from standard input, each ended by a NUL; of each a line with its tokens, or "!"
- *     and the error.
+ * probe tokens FOLDER VOCAB: texts from standard input, each ended by a NUL; of each a line with its tokens,
+ *     or "!" and the error.
  * probe bytes FOLDER VOCAB: a line for each token of the vocabulary, its bytes in hexadecimal.
  * probe logits FOLDER: tokens (u32) from standard input; their logits (f32, tokens x vocabulary). */
 #include <stdio.h>

@@ -425,7 +425,8 @@ static void targets_out_of_reach(void **unused)
     free(frame);
 }
 
-/* Fault: coefficients at the finest step that indices have room for, far below the rate, reported as any others. */
+/* Fault: coefficients at the finest step that indices have room for, far below the rate, reported as any
+ * others. */
 static void finest_step_is_reported(void **unused)
 {
     (void)unused;

@@ -660,8 +660,8 @@ static void frames_that_do_not_fit(void **state)
     vcl_model_close(model);
 }
 
-/* A sparse file of one entry of 3 GiB that begins like a frame: an exact one of `values` bytes in tiles of one,
- * whose header would be `header_bytes` long. */
+/* A sparse file of one entry of 3 GiB that begins like a frame: an exact one of `values` bytes in tiles of
+ * one, whose header would be `header_bytes` long. */
 static void put_long_header(const char *path, uint64_t values, uint32_t header_bytes)
 {
     static const char json[] =

@@ -1,5 +1,5 @@
-/* Products with coded matrices: against decoding and multiplying, to the bit; every level of CPU, any number of
- * threads; damage, hostile bytes, failed allocations. */
+/* Products with coded matrices: against decoding and multiplying, to the bit; every level of CPU, any
+ * number of threads; damage, hostile bytes, failed allocations. */
 #include "base/common.h"
 #include "codec/frame.h"
 #include "../fuzz/multiply.h"
@@ -323,8 +323,8 @@ static void count_kinds(const struct sample *s, int count[KINDS])
     vcl_matrix_close(m);
 }
 
-/* Fault: a stage that the kernels of products leave out or do otherwise than decoding: classes of rows and columns,
- * steps of columns, means, centroids, low bits, tables, escapes, any trellis, any rounding. */
+/* Fault: a stage that the kernels of products leave out or do otherwise than decoding: classes of rows and
+ * columns, steps of columns, means, centroids, low bits, tables, escapes, any trellis, any rounding. */
 static void every_stage(void **unused)
 {
     (void)unused;
@@ -361,7 +361,8 @@ static void every_stage(void **unused)
         assert_true(count[k] >= 3);
 }
 
-/* Fault: a frame that no product knows what to do with: other codecs, rotation, transforms, values set aside. */
+/* Fault: a frame that no product knows what to do with: other codecs, rotation, transforms, values set
+ * aside. */
 static void every_frame(void **unused)
 {
     (void)unused;
@@ -392,8 +393,8 @@ static void every_frame(void **unused)
     }
 }
 
-/* Fault: many tiles, side by side or one below the other, whose sums depend on the number of threads; vectors beyond
- * what is packed at a time. */
+/* Fault: many tiles, side by side or one below the other, whose sums depend on the number of threads;
+ * vectors beyond what is packed at a time. */
 static void many_tiles(void **unused)
 {
     (void)unused;
@@ -653,8 +654,8 @@ static void what_does_not_decode_does_not_open(void **unused)
     }
 }
 
-/* Fault: bytes with valid checksums that make a product read or write where it must not, or that it takes for a
- * matrix though decoding does not. */
+/* Fault: bytes with valid checksums that make a product read or write where it must not, or that it takes
+ * for a matrix though decoding does not. */
 static void hostile_bytes_do_no_harm(void **unused)
 {
     (void)unused;

@@ -1,5 +1,6 @@
 /* test_tokenizer.c - the runtime's tokenizer.  Faults it would catch: a merge taken out of order or missed
- * once its symbols have changed, a token file of real text that comes out wrong, text that is no UTF-8 let in.
+ * once its symbols have changed, a token file of real text that comes out wrong, text that is no UTF-8 let
+ * in.
  *
  * VCLLM_DATA names the folder of real data (docs/data.md); without it that part is skipped. */
 #include <stdio.h>

@@ -149,7 +149,8 @@ static int mean_exponent(const struct vcl_encoder *e, double variance, double la
     return exponent;
 }
 
-/* Levels of the columns' means; returns the bits a value that taking them off saves, chance's part left out. */
+/* Levels of the columns' means; returns the bits a value that taking them off saves, chance's part left
+ * out. */
 static double choose_levels(struct vcl_encoder *e)
 {
     struct vcl_tensor_tables *const tables = e->tables;

@@ -1,8 +1,9 @@
 /* matrix.c - a coded matrix ready for products: its frame checked, its tables made.
  *
- * In: a frame in memory.  Out: what products need besides it, as little as can be: where models stay compressed
- * in memory, a matrix' tables must not outweigh its bytes.  A class' slot tables are 8 KiB; they are made for
- * the classes that some row (and column) has, which takes a look at every tile's class list. */
+ * In: a frame in memory.  Out: what products need besides it, as little as can be: where models stay
+ * compressed in memory, a matrix' tables must not outweigh its bytes.  A class' slot tables are 8 KiB;
+ * they are made for the classes that some row (and column) has, which takes a look at every tile's class
+ * list. */
 #include "matrix.h"
 
 #include <math.h>
@@ -70,8 +71,8 @@ static int find_shape(struct vcl_matrix *m)
     return 1;
 }
 
-/* Where the coded matrix is neither the tensor's nor its transpose, its values are those of the tensor's all the
- * same, in order unless it is transposed. */
+/* Where the coded matrix is neither the tensor's nor its transpose, its values are those of the tensor's
+ * all the same, in order unless it is transposed. */
 static void find_orientation(struct vcl_matrix *m)
 {
     const struct vcl_plan *const plan = &m->frame.plan;
@@ -241,9 +242,9 @@ static void move_classes(int8_t *class, uint64_t n, int by)
         class[i] = (int8_t)(class[i] + by);
 }
 
-/* Else all sums from the least to the largest, those beyond the classes for the outermost one.  A row whose sums are
- * beyond with all columns is as good as one where they just are.  Where there are too many, the kernels must limit
- * the sums, to the numbers 0 to VCL_MODEL_CLASSES - 1. */
+/* Else all sums from the least to the largest, those beyond the classes for the outermost one.  A row
+ * whose sums are beyond with all columns is as good as one where they just are.  Where there are too many,
+ * the kernels must limit the sums, to the numbers 0 to VCL_MODEL_CLASSES - 1. */
 static void choose_sums(struct vcl_matrix *m, uint64_t n, struct choice *choice)
 {
     const uint64_t cols = m->frame.plan.cols;
@@ -256,7 +257,8 @@ static void choose_sums(struct vcl_matrix *m, uint64_t n, struct choice *choice)
     int first = row.least + col.least;
     choice->count = row.most + col.most - first + 1;
     if (choice->count > VCL_MODEL_CLASSES) {
-        /* Rows' numbers fit: a first class above 0 is at least a row's.  Lanes without a row have number 0. */
+        /* Rows' numbers fit: a first class above 0 is at least a row's.  Lanes without a row have number
+         * 0. */
         first = first > 0 ? first : 0;
         const int most = (row.most > first ? row.most - first : 0) + col.most;
         choice->count = limit(most + 1, 1, VCL_MODEL_CLASSES);

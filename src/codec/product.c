@@ -1,10 +1,11 @@
 /* product.c - a coded matrix times vectors.
  *
- * Two ways.  Fused: outputs are the coded matrix' rows, which are lanes; a stripe's decoded columns go from registers
- * into sums (one vector), or in chunks that stay in the first cache through the panel kernel (more).  Through a
- * window: tiles are decoded to rows of floats, as many tiles as there are threads, and the rows multiplied; for
- * the product the other way round, and for every frame that the fused kernels do not know.  Either way the
- * decoded values and the order of additions are the same (product_loops.h), and so is the result. */
+ * Two ways.  Fused: outputs are the coded matrix' rows, which are lanes; a stripe's decoded columns go
+ * from registers into sums (one vector), or in chunks that stay in the first cache through the panel
+ * kernel (more).  Through a window: tiles are decoded to rows of floats, as many tiles as there are
+ * threads, and the rows multiplied; for the product the other way round, and for every frame that the
+ * fused kernels do not know.  Either way the decoded values and the order of additions are the same
+ * (product_loops.h), and so is the result. */
 #include "product.h"
 
 #include <string.h>
@@ -19,8 +20,8 @@ enum {
 
 /* ---- vectors ----------------------------------------------------------------------------------- */
 
-/* In groups of 8, 4, 2 and 1, a group term by term: where groups of w begin at vector v, x[v * terms + k * w + i] is
- * term k of vector v + i. */
+/* In groups of 8, 4, 2 and 1, a group term by term: where groups of w begin at vector v, x[v * terms + k *
+ * w + i] is term k of vector v + i. */
 struct vectors {
     const float *x;
     size_t n;
@@ -46,8 +47,8 @@ static void pack(const struct vectors *v, const float *x, size_t x_stride, float
     }
 }
 
-/* Adds to the outputs from `output` on what the terms from `term` on bring; that is a block's first.  w[k][o] is
- * `stride` values apart. */
+/* Adds to the outputs from `output` on what the terms from `term` on bring; that is a block's first.
+ * w[k][o] is `stride` values apart. */
 static void multiply_terms(const struct vcl_kernels *kernels, const struct vectors *v, const float *w,
                            size_t stride, uint64_t term, uint32_t terms, uint64_t output, uint32_t outputs)
 {
@@ -115,8 +116,9 @@ static struct vectors part_of(const struct vectors *v, size_t part, size_t parts
     return some;
 }
 
-/* Fewer bands than threads, or a few more, leave threads idle: then a band is decoded more than once, each time for a
- * part of the vectors.  Decoding takes as long as multiplying by about 26 vectors (bench_product). */
+/* Fewer bands than threads, or a few more, leave threads idle: then a band is decoded more than once, each
+ * time for a part of the vectors.  Decoding takes as long as multiplying by about 26 vectors
+ * (bench_product). */
 static size_t choose_parts(uint64_t bands, unsigned threads, size_t n)
 {
     enum { DECODING = 26, MOST = 16 };
@@ -188,8 +190,8 @@ static enum vcl_status multiply_fused(const struct vcl_env *env, const struct vc
 
 /* ---- windows ----------------------------------------------------------------------------------- */
 
-/* Values of the tensor's matrix, or of the transpose that is coded, in their order as floats: what tiles in a row
- * hold.  Whole blocks of its rows are multiplied; what is left begins the next window. */
+/* Values of the tensor's matrix, or of the transpose that is coded, in their order as floats: what tiles
+ * in a row hold.  Whole blocks of its rows are multiplied; what is left begins the next window. */
 struct window {
     const struct vcl_env *env;
     const struct vcl_matrix *m;
@@ -352,8 +354,8 @@ static uint64_t slice_of(const struct window *w)
     return slice > least ? slice : least;
 }
 
-/* Outputs are some columns, terms the rows.  For several groups of vectors rows are brought together, since far
- * apart they would fall on the same few lines of the first cache. */
+/* Outputs are some columns, terms the rows.  For several groups of vectors rows are brought together,
+ * since far apart they would fall on the same few lines of the first cache. */
 static void multiply_cols(void *user, size_t job)
 {
     const struct window *const w = user;
@@ -421,8 +423,8 @@ static enum vcl_status run_window(struct window *w, uint64_t unit)
     return VCL_OK;
 }
 
-/* The most values that there are at once: of tiles that start at any multiple of `unit`, and less than a block's
- * before them. */
+/* The most values that there are at once: of tiles that start at any multiple of `unit`, and less than a
+ * block's before them. */
 static uint64_t window_values(const struct vcl_matrix *m, uint64_t unit)
 {
     uint64_t most = 0, block;

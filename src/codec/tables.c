@@ -1,8 +1,9 @@
 /* tables.c - what all tiles of a tensor frame share: classes, steps and means of the columns, models of the
  * classes; and the side bytes that tell a decoder of them.
  *
- * In: what analysis and search chose, or a frame's side bytes, which nobody vouches for.  Out: side bytes; and
- * what the kernels look up, made of a class when a tile first needs it, for most frames need few of the forty. */
+ * In: what analysis and search chose, or a frame's side bytes, which nobody vouches for.  Out: side bytes;
+ * and what the kernels look up, made of a class when a tile first needs it, for most frames need few of
+ * the forty. */
 #include "tables.h"
 
 #include <float.h>

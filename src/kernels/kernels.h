@@ -104,10 +104,10 @@ struct vcl_kernels {
     void (*search_feedback)(const struct vcl_stripe *t, const struct vcl_feedback *feedback, float *u,
                             void *scratch, int16_t *j);
 
-    /* Products (product_loops.h has the order of additions).  Columns from `first` on, decoded: times x, by column,
-     * added to the 32 sums y; or their values to w[column][lane].  Whole blocks only, up to `count`, and none
-     * where a loop of its own does not pay (fewer rows than lanes, low bits, means, few words left): returns
-     * how many columns. */
+    /* Products (product_loops.h has the order of additions).  Columns from `first` on, decoded: times x,
+     * by column, added to the 32 sums y; or their values to w[column][lane].  Whole blocks only, up to
+     * `count`, and none where a loop of its own does not pay (fewer rows than lanes, low bits, means, few
+     * words left): returns how many columns. */
     uint32_t (*multiply_blocks)(const struct vcl_stripe *t, struct vcl_lanes_reader *r,
                                 const struct vcl_values *values, uint32_t first, uint32_t count,
                                 const float *x, float *y);

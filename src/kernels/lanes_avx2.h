@@ -43,8 +43,8 @@ INLINE void find_tables(const struct vcl_stripe *t, const __m256i rows[VECTORS],
             _mm256_min_epi32(_mm256_max_epi32(_mm256_add_epi32(rows[v], add), _mm256_setzero_si256()), last);
 }
 
-/* A trellis stands ten bits higher, its codebook's bit just above the slot; what is below it is left of earlier
- * states. */
+/* A trellis stands ten bits higher, its codebook's bit just above the slot; what is below it is left of
+ * earlier states. */
 struct lanes {
     __m256i x[VECTORS], trellis[VECTORS], rows[VECTORS], tables[VECTORS];
     __m256i turn_branch, turn;

@@ -43,8 +43,8 @@ INLINE void find_tables(const struct vcl_stripe *t, const __m512i rows[VECTORS],
             _mm512_min_epi32(_mm512_max_epi32(_mm512_add_epi32(rows[v], add), _mm512_setzero_si512()), last);
 }
 
-/* A trellis stands ten bits higher, its codebook's bit just above the slot; what is below it is left of earlier
- * states. */
+/* A trellis stands ten bits higher, its codebook's bit just above the slot; what is below it is left of
+ * earlier states. */
 struct lanes {
     __m256i x[HALVES];
     __m512i trellis[VECTORS], rows[VECTORS], tables[VECTORS];

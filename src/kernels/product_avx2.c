@@ -21,8 +21,8 @@ INLINE vf f_add(vf x, vf y) { return _mm256_add_ps(x, y); }
 INLINE vf f_mul(vf x, vf y) { return _mm256_mul_ps(x, y); }
 INLINE vf f_scale(vf x, const float *factor) { return f_mul(x, f_set(*factor)); }
 
-/* A table of 64 would take seven permutations and their choice: where points are wide, those that are not looked
- * up are computed at once. */
+/* A table of 64 would take seven permutations and their choice: where points are wide, those that are not
+ * looked up are computed at once. */
 enum { NARROW = VCL_NEAR / 2, WIDE = VCL_ESCAPE_POINT, PART_VECTORS = 4, PART_OUTPUTS = VECTORS / 2 };
 
 INLINE void next_entries(struct lanes *s, const uint32_t *slots, vi entry[VECTORS])

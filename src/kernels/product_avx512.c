@@ -20,8 +20,8 @@ INLINE void f_store(float *p, vf x) { _mm512_storeu_ps(p, x); }
 INLINE vf f_add(vf x, vf y) { return _mm512_add_ps(x, y); }
 INLINE vf f_mul(vf x, vf y) { return _mm512_mul_ps(x, y); }
 
-/* A broadcast is free as an operand and takes a cycle of its own as a load, which is what compilers make of a factor
- * that they see used twice. */
+/* A broadcast is free as an operand and takes a cycle of its own as a load, which is what compilers make
+ * of a factor that they see used twice. */
 INLINE vf f_scale(vf x, const float *factor)
 {
     vf y;

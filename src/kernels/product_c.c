@@ -1,7 +1,7 @@
 /* product_c.c - the loops of products with coded matrices in portable C: the definition.
  *
- * Blocks of columns are only fused where that is worth it: here all go the way of the others' last ones, through
- * indices, values and multiply_panel. */
+ * Blocks of columns are only fused where that is worth it: here all go the way of the others' last ones,
+ * through indices, values and multiply_panel. */
 #include "kernels/product_loops.h"
 
 #include "base/common.h"

@@ -14,9 +14,9 @@ enum {
     VCL_NEAR = 32   /* points -32 ... 31 are looked up, or the half of them nearest to 0 */
 };
 
-/* How the indices of a tile become values, as decoding makes them: the point of j times its column's step, plus
- * the column's mean, rounded to the dtype.  Points stand at j & 63; those beyond are on the lattice.  No value
- * is beyond the dtype's range (the caller sees to it). */
+/* How the indices of a tile become values, as decoding makes them: the point of j times its column's step,
+ * plus the column's mean, rounded to the dtype.  Points stand at j & 63; those beyond are on the lattice.
+ * No value is beyond the dtype's range (the caller sees to it). */
 struct vcl_values {
     float point[2 * VCL_NEAR];
     const float (*values)[2 * VCL_NEAR]; /* the same as values: a table for every step, without means */

@@ -1,10 +1,10 @@
 /* product_template.h - the loops of products with coded matrices, compiled once per level of vectors.
  *
- * The file that includes it defines KERNEL(name), TARGET, INLINE and UNROLL; the types vf and vi of vectors and
- * f_load, f_store, f_set, f_add, f_mul; what lanes_*.h has, next_entries (a symbol for each of 32 lanes) and
- * store_points; look_up, which finds the values of all points within NARROW or WIDE of 0, and correct_far,
- * which finds the others; f_scale, a vector times a float; and PART_VECTORS and PART_OUTPUTS, how many vectors and
- * vectors of outputs at a time the registers have room for. */
+ * The file that includes it defines KERNEL(name), TARGET, INLINE and UNROLL; the types vf and vi of
+ * vectors and f_load, f_store, f_set, f_add, f_mul; what lanes_*.h has, next_entries (a symbol for each of
+ * 32 lanes) and store_points; look_up, which finds the values of all points within NARROW or WIDE of 0,
+ * and correct_far, which finds the others; f_scale, a vector times a float; and PART_VECTORS and
+ * PART_OUTPUTS, how many vectors and vectors of outputs at a time the registers have room for. */
 #include <string.h>
 
 #include "kernels/product_loops.h"
@@ -49,8 +49,8 @@ INLINE void add_sums(float *y, vf sum[VECTORS])
     }
 }
 
-/* Columns until an escape, or until less than a block is left or the words run short; returns whether it was an
- * escape. */
+/* Columns until an escape, or until less than a block is left or the words run short; returns whether it
+ * was an escape. */
 INLINE int run_columns(const struct task *task, struct cursor *at, int stores, int limited, int wide)
 {
     const ptrdiff_t most = 2 * VCL_BLOCK * VCL_STRIPE_LANES;
@@ -151,7 +151,8 @@ TARGET uint32_t KERNEL(decode_blocks)(const struct vcl_stripe *t, struct vcl_lan
 
 /* ---- panels ------------------------------------------------------------------------------------ */
 
-/* A block's terms: n vectors, from x on, `width` of them side by side, times m vectors of outputs, added to y. */
+/* A block's terms: n vectors, from x on, `width` of them side by side, times m vectors of outputs, added
+ * to y. */
 INLINE void multiply_part(const float *w, size_t stride, uint32_t terms, const float *x, uint32_t width,
                           float *y, int n, int m)
 {
