@@ -110,8 +110,9 @@ static int sum_bytes(const struct vcl_decompress *job, uint64_t *frames, uint64_
     return VCL_EXIT_OK;
 }
 
-static int fill_folder(struct vcl_decompress *job, struct vcl_folder *folder)
+static int fill_folder(void *user, struct vcl_folder *folder)
 {
+    struct vcl_decompress *job = user;
     uint64_t frames, plain;
     int code = sum_bytes(job, &frames, &plain);
     if (!code)
@@ -129,16 +130,7 @@ static int decompress_folder(struct vcl_decompress *job)
     struct vcl_folder folder;
     int code = vcl_folder_open(&folder, job->model, job->output, 0);
     if (!code)
-        code = vcl_folder_check(&folder, NULL, job->force, 0);
-    if (!code)
-        code = vcl_folder_begin(&folder, NULL, 0);
-    if (!code) {
-        code = fill_folder(job, &folder);
-        if (code)
-            vcl_folder_discard(&folder);
-        else
-            code = vcl_folder_commit(&folder);
-    }
+        code = vcl_folder_write(&folder, job->force, fill_folder, job);
     vcl_folder_close(&folder);
     return code;
 }

@@ -310,3 +310,18 @@ int vcl_folder_commit(const struct vcl_folder *folder)
     free(parent);
     return code;
 }
+
+int vcl_folder_write(struct vcl_folder *folder, int force, int (*fill)(void *user, struct vcl_folder *folder),
+                     void *user)
+{
+    int code = vcl_folder_check(folder, NULL, force, 0);
+    if (!code)
+        code = vcl_folder_begin(folder, NULL, 0);
+    if (code)
+        return code;
+    code = fill(user, folder);
+    if (!code)
+        return vcl_folder_commit(folder);
+    vcl_folder_discard(folder);
+    return code;
+}

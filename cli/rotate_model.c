@@ -2,7 +2,6 @@
  *
  * What a tensor becomes is known to the runtime (merge.h); here files are read and written. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "language.h"
 #include "rotate_model.h"
@@ -97,22 +96,11 @@ static int open_model(struct vcl_rotate *job)
     return VCL_EXIT_OK;
 }
 
-char *vcl_rotate_name(const struct vcl_rotate *job, const char *name)
-{
-    const int is_head = strcmp(name, job->untied.head->name) == 0;
-    return vcl_text("%s%s", job->unties && !is_head ? job->untied.prefix : "", name);
-}
-
-int vcl_rotate_adds_head(const struct vcl_rotate *job, size_t shard)
-{
-    return job->unties && !vcl_model_find(job->model, job->untied.head->name)
-        && vcl_model_find(job->model, job->untied.embedding->name)->shard == shard;
-}
-
 /* ---- writing --------------------------------------------------------------------------------- */
 
-static int fill_folder(struct vcl_rotate *job, const struct vcl_folder *folder)
+static int fill_folder(void *user, struct vcl_folder *folder)
 {
+    struct vcl_rotate *job = user;
     json_t *files;
     int code = vcl_sides_copy(folder, &files);
     json_decref(files);
@@ -130,16 +118,7 @@ static int write_folder(struct vcl_rotate *job)
     int code = vcl_folder_open(&folder, job->model, job->output, 1);
     folder.same = 1;
     if (!code)
-        code = vcl_folder_check(&folder, NULL, job->force, 0);
-    if (!code)
-        code = vcl_folder_begin(&folder, NULL, 0);
-    if (!code) {
-        code = fill_folder(job, &folder);
-        if (code)
-            vcl_folder_discard(&folder);
-        else
-            code = vcl_folder_commit(&folder);
-    }
+        code = vcl_folder_write(&folder, job->force, fill_folder, job);
     vcl_folder_close(&folder);
     return code;
 }

@@ -22,7 +22,7 @@ struct vcl_rotate {
     uint64_t bytes;
 };
 
-/* The tensor's name in the output; free() it. */
+/* rotate_names.c: the tensor's name in the output; free() it. */
 char *vcl_rotate_name(const struct vcl_rotate *job, const char *name);
 /* Whether the output has one tensor more than the input, the head, and this shard has it. */
 int vcl_rotate_adds_head(const struct vcl_rotate *job, size_t shard);
