@@ -328,14 +328,13 @@ static const struct part {
     { "gpt_neox.layers.", "mlp.dense_h_to_4h", "ffn_up", 0 },
     { "gpt_neox.layers.", "mlp.dense_4h_to_h", "ffn_down", 0 },
 };
+/* Not token_embd, which is there where it is the head as well: what a head reads says nothing of rows that are
+ * looked up. */
 static const struct whole {
     const char *name, *other;
 } WHOLES[] = {
     { "lm_head.weight", "output.weight" },
     { "embed_out.weight", "output.weight" },
-    { "model.embed_tokens.weight", "token_embd.weight" }, /* of a tied head */
-    { "transformer.wte.weight", "token_embd.weight" },
-    { "gpt_neox.embed_in.weight", "token_embd.weight" },
 };
 
 /* Writes llama.cpp's name; 0: it has none for this. */

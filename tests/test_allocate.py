@@ -2,6 +2,7 @@
 """test_allocate.py - `vcllm compress --allocate` on models with random weights."""
 import json
 import math
+import struct
 import unittest
 
 import numpy as np
@@ -48,6 +49,18 @@ class Allocate(ModelCase):
                 kl = [self.eval(self.folder / out, "--tokens", file, "--baseline", model)["kl"]["mean"]
                       for out in ("self", "fixed")]
                 self.assertLess(kl[0], 0.8 * kl[1])
+
+    def test_tied_embedding(self):
+        """Catches errors of a head fed back along its inputs where its rows are looked up as well."""
+        COL_STEPS = 16
+        model = list(self.families())[1]
+        self.compress(model, "tied", "--bits", "3", "--allocate", "self")
+        data = self.bytes("tied")
+        length = struct.unpack("<Q", data[:8])[0]
+        flags = {name: struct.unpack_from("<I", data, 8 + length + entry["data_offsets"][0] + 8)[0]
+                 for name, entry in json.loads(data[8:8 + length]).items() if name != "__metadata__"}
+        self.assertFalse(flags["transformer.wte.weight"] & COL_STEPS)
+        self.assertTrue(flags["transformer.h.0.attn.c_attn.weight"] & COL_STEPS)
 
     def test_depth(self):
         model = next(self.families())
