@@ -1,7 +1,8 @@
 #!/usr/bin/python3
-"""markdown.py - the tables of docs/results.md from what report.py wrote.
+"""markdown.py - the tables of docs/results.md from what report.py and models.py wrote.
 
     bench/markdown.py build/bench.json [SECTION...]
+    bench/markdown.py build/bench-models.json models
 
 Sections: floors, kinds, rate, stages, speed, anatomy; all by default.
 """
@@ -112,12 +113,31 @@ def anatomy(document):
             f"{100 * (1 - (r['words'] + r['escapes']) / r['bytes']):.2f} %")
 
 
+def models(document):
+    """Of every model and text: perplexity in % more ± its error, KL divergence."""
+    def cell(point):
+        if point is None:
+            return "–"
+        more = 100 * point["difference"]
+        sign = "+" if more >= 0 else MINUS
+        digits = 1 if more < 1000 else 0
+        return f"{sign}{abs(more):.{digits}f} ± {100 * point['error']:.1f}, {point['kl']:.3f}"
+
+    for name, found in document.items():
+        rates = list(next(iter(found.values())))
+        for text in next(iter(next(iter(found.values())).values())):
+            head(f"{name}, {text}", *(f"{float(rate):g} bits" for rate in rates))
+            for coder, points in found.items():
+                row(coder, *(cell(points.get(rate) and points[rate][text]) for rate in rates))
+            print()
+
+
 def main():
     sections = {"floors": floors, "kinds": kinds, "rate": rate, "stages": stages, "speed": speed, "anatomy": anatomy}
     with open(sys.argv[1], encoding="utf-8") as file:
         document = json.load(file)
     for name in sys.argv[2:] or sections:
-        sections[name](document)
+        models(document) if name == "models" else sections[name](document)
         print()
 
 
