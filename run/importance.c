@@ -356,7 +356,7 @@ static int translate(const char *name, char other[64], int *transposed)
 {
     char longer[128];
     *transposed = 0;
-    if (strncmp(name, "h.", 2) == 0 || strcmp(name, "wte.weight") == 0) {
+    if (strncmp(name, "h.", 2) == 0) {
         snprintf(longer, sizeof longer, "transformer.%s", name);
         name = longer;
     }

@@ -9,7 +9,8 @@
 
 #include <stddef.h>
 
-enum { LONGEST = 256, CIRCLE = 4 * LONGEST, WIDTH = 32 }; /* WIDTH: vectors transformed side by side */
+/* WIDTH: vectors transformed side by side; for OUTPUTS values of SIDE of them sums are in registers. */
+enum { LONGEST = 256, CIRCLE = 4 * LONGEST, WIDTH = 32, OUTPUTS = 4, SIDE = 8 };
 
 /* 2^23 cos(pi m / 512) */
 static const int32_t cosines[LONGEST + 1] = {
@@ -66,22 +67,45 @@ static unsigned place(unsigned n, unsigned k, unsigned i)
     return k > 0 ? (2 * i + 1) * k * (LONGEST / n) % CIRCLE : CIRCLE / 8;
 }
 
-/* `width` vectors in place; `step` between a vector's values, `next` between vectors.  Output i is the sum
- * over k of input k times W(k, i), or for the forward transform W(i, k), k ascending. */
+/* What the inputs are multiplied by for OUTPUTS outputs from `first` on. */
+static void find_weights(const struct dct *t, int forward, unsigned first, float w[LONGEST][OUTPUTS])
+{
+    for (unsigned k = 0; k < t->n; k++)
+        for (unsigned o = 0; o < OUTPUTS; o++)
+            w[k][o] = t->wave[forward ? place(t->n, first + o, k) : place(t->n, k, first + o)];
+}
+
+/* Output o is the sum over k of input k times w[k][o], k ascending. */
+static void multiply(unsigned n, float in[LONGEST][WIDTH], float w[LONGEST][OUTPUTS], unsigned first,
+                     float out[OUTPUTS][WIDTH])
+{
+    float sums[OUTPUTS][SIDE];
+    for (unsigned o = 0; o < OUTPUTS; o++)
+        for (unsigned v = 0; v < SIDE; v++)
+            sums[o][v] = in[0][first + v] * w[0][o];
+    for (unsigned k = 1; k < n; k++)
+        for (unsigned o = 0; o < OUTPUTS; o++)
+            for (unsigned v = 0; v < SIDE; v++)
+                sums[o][v] += in[k][first + v] * w[k][o];
+    for (unsigned o = 0; o < OUTPUTS; o++)
+        for (unsigned v = 0; v < SIDE; v++)
+            out[o][first + v] = sums[o][v];
+}
+
+/* `width` vectors in place; `step` between a vector's values, `next` between vectors. */
 static void apply(const struct dct *t, int forward, float *x, size_t step, size_t next, uint32_t width)
 {
-    float in[LONGEST][WIDTH], out[WIDTH];
+    float in[LONGEST][WIDTH], w[LONGEST][OUTPUTS], out[OUTPUTS][WIDTH];
     for (unsigned k = 0; k < t->n; k++)
         for (uint32_t v = 0; v < WIDTH; v++)
             in[k][v] = v < width ? x[k * step + v * next] : 0;
-    for (unsigned i = 0; i < t->n; i++) {
-        for (unsigned k = 0; k < t->n; k++) {
-            const float w = t->wave[forward ? place(t->n, i, k) : place(t->n, k, i)];
-            for (int v = 0; v < WIDTH; v++)
-                out[v] = k ? out[v] + in[k][v] * w : in[k][v] * w;
-        }
-        for (uint32_t v = 0; v < width; v++)
-            x[i * step + v * next] = out[v];
+    for (unsigned i = 0; i < t->n; i += OUTPUTS) {
+        find_weights(t, forward, i, w);
+        for (unsigned v = 0; v < WIDTH; v += SIDE)
+            multiply(t->n, in, w, v, out);
+        for (unsigned o = 0; o < OUTPUTS; o++)
+            for (uint32_t v = 0; v < width; v++)
+                x[(i + o) * step + v * next] = out[o][v];
     }
 }
 
