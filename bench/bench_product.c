@@ -4,8 +4,8 @@
  *     bench_product [ROWS COLS [BITS]]        4096 4096 2.9 if not given
  *
  * N(0,1) in BF16 from a seed, one thread, CPU time, medians.  Gvalue/s counts the matrix' values, once
- * however many vectors there are; an uncoded matrix is an exact frame of the decoded values, multiplied by the
- * same kernels. */
+ * however many vectors there are; an uncoded matrix is an exact frame of the decoded values, multiplied by
+ * the same kernels. */
 #include "vcllm.h"
 
 #include <math.h>

@@ -68,7 +68,7 @@ def main():
         found = {}
         for how in ("fixed", "depth", "self"):
             for name, more in ((how, []), (f"{how}, imatrix", ["--imatrix", file])):
-                found[name] = {rate: bench.compress(["--allocate", how, *more], rate) for rate in rates}
+                found[name] = {rate: bench.compress(models.SAMPLE, ["--allocate", how, *more], rate) for rate in rates}
     models.show("tiny-llama", "eval-books", found, rates)
 
 

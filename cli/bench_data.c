@@ -5,18 +5,13 @@
 #include <string.h>
 
 #include "bench.h"
+#include "mix.h"
 #include "values.h"
 
 enum { COLS = 1024, SEED = 1 };
 
-/* splitmix64 (Steele, Lea, Flood 2014): one multiplication chain per number, the same on every machine. */
-static uint64_t next_random(uint64_t *state)
-{
-    uint64_t z = *state += 0x9E3779B97F4A7C15;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
-    return z ^ (z >> 31);
-}
+/* The same on every machine. */
+static uint64_t next_random(uint64_t *state) { return vcl_mix(*state += VCL_MIX_STEP); }
 
 /* In (0, 1), never an end. */
 static double uniform(uint64_t *state) { return ((double)(next_random(state) >> 12) + 0.5) * 0x1p-52; }

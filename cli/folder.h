@@ -32,7 +32,8 @@ int vcl_folder_begin(const struct vcl_folder *folder, const json_t *journal, int
 int vcl_folder_commit(const struct vcl_folder *folder);
 /* Removes the partial folder with the files that were written into it. */
 void vcl_folder_discard(const struct vcl_folder *folder);
-/* All of these without a journal, once the folder is open: `fill` writes all that the partial folder shall hold. */
+/* All of these without a journal, once the folder is open: `fill` writes all that the partial folder shall
+ * hold. */
 int vcl_folder_write(struct vcl_folder *folder, int force, int (*fill)(void *user, struct vcl_folder *folder),
                      void *user);
 /* The index file's name, NULL where the model has none. */

@@ -395,8 +395,8 @@ VCL_API void vcl_matrix_close(struct vcl_matrix *matrix); /* NULL is fine */
 
 struct vcl_matrix_info {
     uint64_t rows, cols;
-    /* Of memory held besides the frame: 8 KiB for every scale class in use (about ten), 4 to 10 bytes a column,
-     * a byte a row, 12 a tile; frames that are not fused, 350 KiB. */
+    /* Of memory held besides the frame: 8 KiB for every scale class in use (about ten), 4 to 10 bytes a
+     * column, a byte a row, 12 a tile; frames that are not fused, 350 KiB. */
     size_t bytes;
     /* Whether vcl_multiply, or vcl_multiply_transposed, decodes into sums; of other products, some tiles are
      * decoded to memory at a time.  Both 0 for codecs other than tensor, and for what that codec does to few

@@ -29,7 +29,7 @@ for fuzzer in "$build"/fuzz_*; do
     [ "$name" = fuzz_text ] && seeds=$build/seeds-text
     mkdir -p "$build/corpus/$name"
     echo "$name: $seconds seconds"
-    if ! "$fuzzer" -max_total_time="$seconds" -timeout=120 -artifact_prefix="$build/" "$build/corpus/$name" "$seeds" \
+    if ! "$fuzzer" -max_total_time="$seconds" -timeout=60 -artifact_prefix="$build/" "$build/corpus/$name" "$seeds" \
         >"$build/log-$name" 2>&1; then
         tail -n 60 "$build/log-$name"
         exit 1

@@ -328,8 +328,8 @@ static const struct part {
     { "gpt_neox.layers.", "mlp.dense_h_to_4h", "ffn_up", 0 },
     { "gpt_neox.layers.", "mlp.dense_4h_to_h", "ffn_down", 0 },
 };
-/* Not token_embd, which is there where it is the head as well: what a head reads says nothing of rows that are
- * looked up. */
+/* Not token_embd, which is there where it is the head as well: what a head reads says nothing of rows that
+ * are looked up. */
 static const struct whole {
     const char *name, *other;
 } WHOLES[] = {

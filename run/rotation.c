@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "mix.h"
 #include "rotation.h"
 
 enum { LANES = VCL_ROTATION_LANES, MOST_FACTORS = 64 };
@@ -41,13 +42,9 @@ static double *make_cas(size_t p)
     return cas;
 }
 
-/* SplitMix64's output for a counter. */
 static int is_negative(uint64_t seed, uint64_t i)
 {
-    uint64_t z = (seed << 32) + (i + 1) * 0x9E3779B97F4A7C15u;
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
-    return (int)((z ^ z >> 31) >> 63);
+    return (int)(vcl_mix((seed << 32) + (i + 1) * VCL_MIX_STEP) >> 63);
 }
 
 static double *make_signs(size_t n, uint64_t seed)

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "mix.h"
 #include "sample.h"
 
 struct vcl_candidate {
@@ -18,14 +19,8 @@ int vcl_sampler_create(struct vcl_sampler *sampler, size_t vocab)
 
 void vcl_sampler_destroy(struct vcl_sampler *sampler) { free(sampler->candidates); }
 
-/* SplitMix64; the upper 53 bits as a number in [0, 1). */
-static double draw(uint64_t *state)
-{
-    uint64_t z = *state += 0x9E3779B97F4A7C15u;
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
-    return (double)((z ^ z >> 31) >> 11) * 0x1p-53;
-}
+/* The upper 53 bits as a number in [0, 1). */
+static double draw(uint64_t *state) { return (double)(vcl_mix(*state += VCL_MIX_STEP) >> 11) * 0x1p-53; }
 
 static int by_weight(const void *a, const void *b)
 {

@@ -110,8 +110,9 @@ static struct vcl_moments *add_group(struct vcl_sensitivity *m, size_t cols)
     return moments;
 }
 
-/* Matrices that read the same vectors follow one another, as q, k and v do: the first of them counts.  Not of a
- * head that is the embedding: errors fed back for what it reads would stand in the rows that are looked up. */
+/* Matrices that read the same vectors follow one another, as q, k and v do: the first of them counts.  Not
+ * of a head that is the embedding: errors fed back for what it reads would stand in the rows that are looked
+ * up. */
 static void see(void *user, const struct vcl_weight *weight, const float *x, size_t n)
 {
     struct vcl_sensitivity *m = user;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "coded.h"
+#include "mix.h"
 #include "store.h"
 
 enum { ROWS_PER_PART = 4 * VCL_GROUP };
@@ -673,13 +674,10 @@ struct vcl_weight_info vcl_store_describe(const struct vcl_weight *weight)
 
 void vcl_store_observe(struct vcl_store *store, struct vcl_observer observer) { store->observer = observer; }
 
-/* SplitMix64's output for a counter: white, the same wherever a row begins. */
+/* White, the same wherever a row begins. */
 static double noise_at(uint64_t seed, uint64_t i)
 {
-    uint64_t z = (seed << 40) + (i + 1) * 0x9E3779B97F4A7C15u;
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
-    return (double)((z ^ z >> 31) >> 11) * 0x1p-52 - 1;
+    return (double)(vcl_mix((seed << 40) + (i + 1) * VCL_MIX_STEP) >> 11) * 0x1p-52 - 1;
 }
 
 /* Uniform noise has a third of the square of its half width. */

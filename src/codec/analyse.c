@@ -54,7 +54,7 @@ static struct vcl_transform fit_transform(struct vcl_transform t, uint64_t cols)
 static int fills(unsigned log2, uint64_t side) { return side % (1u << log2) <= side / 4; }
 
 /* For the unit in work->x, about at the rate asked for. */
-static double step_of(const struct vcl_encoder *e, struct vcl_rect rect, struct vcl_tile_work *work)
+static double unit_step(const struct vcl_encoder *e, struct vcl_rect rect, struct vcl_tile_work *work)
 {
     const struct vcl_params *const p = e->params;
     const double bits = p->goal == VCL_GOAL_BITS ? p->target : fmax(p->target / 6.0206, 0.25);
@@ -67,7 +67,7 @@ static void try_transforms(const struct vcl_encoder *e, struct vcl_rect rect, st
     const struct vcl_kernels *const kernels = e->env->kernels;
     const int down = smoothness(work->x, rect.cols, rect.rows, 1, rect.cols) > SMOOTH;
     const int along = smoothness(work->x, rect.rows, rect.cols, rect.cols, 1) > SMOOTH;
-    const double step = down || along ? step_of(e, rect, work) : 0;
+    const double step = down || along ? unit_step(e, rect, work) : 0;
     if (step == 0)
         return;
     const uint64_t rows = vcl_min(e->frame.plan.tile_rows, e->frame.plan.rows);
@@ -105,14 +105,22 @@ static enum vcl_status add_gains(void *user, uint64_t unit, struct vcl_tile_work
     return VCL_OK;
 }
 
+/* What the sample's units gain, as `try` has it, in e->gain. */
+static enum vcl_status sum_gains(struct vcl_encoder *e, enum vcl_status (*try)(void *user, uint64_t unit,
+                                                                               struct vcl_tile_work *work))
+{
+    e->sampled = 0;
+    memset(e->gain, 0, sizeof e->gain);
+    return vcl_encoder_walk_sample(e, try, add_gains);
+}
+
 static enum vcl_status choose_transform(struct vcl_encoder *e)
 {
     const struct vcl_params *const p = e->params;
     if (p->disable & VCL_STAGE_TRANSFORM || p->goal == VCL_GOAL_ERROR || p->rotate || p->col_weight
         || p->feedback)
         return VCL_OK;
-    e->sampled = 0;
-    const enum vcl_status status = vcl_encoder_walk_sample(e, try_unit, add_gains);
+    const enum vcl_status status = sum_gains(e, try_unit);
     int best = 0;
     for (int i = 1; i < VCL_TRANSFORMS; i++)
         if (e->gain[i] > e->gain[best] && e->gain[i] > WORTHWHILE * (double)e->sampled)
@@ -186,7 +194,7 @@ static enum vcl_status try_means(void *user, uint64_t unit, struct vcl_tile_work
     enum vcl_status status = vcl_encoder_read(e, rect, work);
     if (!status)
         status = vcl_tile_measure(&e->frame, &e->coder, rect, work, &work->stats);
-    if (!status && (step = step_of(e, rect, work)) > 0)
+    if (!status && (step = unit_step(e, rect, work)) > 0)
         plain = vcl_estimate_bits(kernels, work->x, rect, step, work->col_energy);
     if (!status)
         status = vcl_tile_measure(&with, &e->coder, rect, work, &work->stats);
@@ -195,42 +203,46 @@ static enum vcl_status try_means(void *user, uint64_t unit, struct vcl_tile_work
     return status;
 }
 
+/* Bits that the levels take, and to spare. */
+static double levels_cost(const struct vcl_encoder *e)
+{
+    return 8 * (double)vcl_scales_write(e->tables->col_level, (size_t)e->frame.plan.cols, 1, e->side) + 64;
+}
+
 /* Energy says that the means pay; but where a few values have most of it, taking means off the others may
  * cost more.  Means of the sample fit it too well, by 0.72 bit a column. */
 static enum vcl_status confirm_means(struct vcl_encoder *e, int *pay)
 {
-    const size_t cols = (size_t)e->frame.plan.cols;
-    const double cost = 8 * (double)vcl_scales_write(e->tables->col_level, cols, 1, e->side) + 64;
-    e->sampled = 0;
-    memset(e->gain, 0, sizeof e->gain);
-    if (!vcl_tensor_tables_means(cols, e->tables))
+    *pay = 0;
+    if (!vcl_tensor_tables_means(&e->frame, e->tables))
         return VCL_OK;
-    const enum vcl_status status = vcl_encoder_walk_sample(e, try_means, add_gains);
+    const enum vcl_status status = sum_gains(e, try_means);
     const double scale = (double)e->frame.values / (double)e->sampled;
-    *pay = (e->gain[0] - 0.72 * (double)cols) * scale > cost;
+    *pay = !status && (e->gain[0] - 0.72 * (double)e->frame.plan.cols) * scale > levels_cost(e);
     return status;
 }
 
 /* Do the means save more than they cost?  A transform down the columns has them in one frequency already. */
 static int means_pay(struct vcl_encoder *e)
 {
-    const size_t cols = (size_t)e->frame.plan.cols;
     if (e->frame.transform.down || e->params->disable & VCL_STAGE_MEANS || measured_rows(e) < 2)
         return 0;
     const double saved = choose_levels(e) * (double)e->frame.values;
-    return saved > 8 * (double)vcl_scales_write(e->tables->col_level, cols, 1, e->side) + 64;
+    return saved > levels_cost(e);
 }
 
 /* Takes the means off where that saves bits: keys, embeddings. */
 static enum vcl_status choose_means(struct vcl_encoder *e)
 {
-    int pay = 0;
+    int pay;
     if (!means_pay(e))
         return VCL_OK;
     enum vcl_status status = confirm_means(e, &pay);
-    if (!status && pay && !vcl_encoder_samples_all(e)) {
+    if (status || !pay)
+        return status;
+    if (!vcl_encoder_samples_all(e)) {
         status = vcl_encoder_measure(e);
-        pay = !status && means_pay(e) && vcl_tensor_tables_means(e->frame.plan.cols, e->tables);
+        pay = !status && means_pay(e) && vcl_tensor_tables_means(&e->frame, e->tables);
     }
     if (pay)
         e->frame.flags |= VCL_FLAG_COL_MEANS;
@@ -271,7 +283,7 @@ static enum vcl_status choose_classes(struct vcl_encoder *e)
     if (!pay)
         memset(e->tables->col_class, 0, cols);
     for (size_t c = 0; c < cols; c++)
-        e->tables->col_weight[c] = vcl_class_weight(e->tables->col_class[c]);
+        e->tables->col_weight[c] = vcl_scale_weight(e->tables->col_class[c]);
     return status;
 }
 

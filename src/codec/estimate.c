@@ -8,9 +8,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "codec/model.h"
 #include "codec/scale.h"
-
-double vcl_class_weight(int class) { return ldexp(class & 1 ? 0.70710678118654752440 : 1.0, -(class >> 1)); }
 
 /* Classes of rows, and of columns in col, as the codec would give them: relative to `unit`, a variance. */
 static void find_classes(const struct vcl_kernels *kernels, const float *x, struct vcl_rect rect, double unit,
@@ -80,35 +79,35 @@ double vcl_estimate_step(const struct vcl_kernels *kernels, const float *x, stru
         count_class(&rows, row[r]);
     for (uint32_t c = 0; c < rect.cols; c++)
         count_class(&cols, (int)col[c]);
-    return sqrt(12 * unit / vcl_class_weight(floor_for(&rows, &cols, bits * n)));
+    return sqrt(12 * unit / vcl_scale_weight(floor_for(&rows, &cols, bits * n)));
 }
 
 /* ---- bits at a step -------------------------------------------------------------------------- */
 
 /* Symbols by class, as the codec has them; bits beyond them; the squared error in steps. */
-enum { CLASSES = 40, MIDDLE = 20, SYMBOLS = 64 };
+enum { MIDDLE = VCL_MODEL_CLASSES / 2 };
 struct index_counts {
-    uint32_t symbol[CLASSES][SYMBOLS];
+    uint32_t symbol[VCL_MODEL_CLASSES][VCL_MODEL_SYMBOLS];
     double escaped, error;
 };
 
 static void count_index(struct index_counts *counts, int class, double u)
 {
-    const double k = rint(u), most = SYMBOLS / 2 - 1;
-    const int t = class < -MIDDLE ? 0 : class >= CLASSES - MIDDLE ? CLASSES - 1 : class + MIDDLE;
-    counts->symbol[t][SYMBOLS / 2 + (int)fmin(fmax(k, -most), most)]++;
+    const double k = rint(u), most = VCL_MODEL_SYMBOLS / 2 - 1;
+    const int t = class < -MIDDLE ? 0 : class >= MIDDLE ? VCL_MODEL_CLASSES - 1 : class + MIDDLE;
+    counts->symbol[t][VCL_MODEL_SYMBOLS / 2 + (int)fmin(fmax(k, -most), most)]++;
     counts->escaped += fabs(k) > most ? 2 * log2(fabs(k) / most) : 0;
     counts->error += (u - k) * (u - k);
 }
 
 /* Of a class' symbols, with what a sample's entropy lacks on average (Miller 1955). */
-static double class_entropy(const uint32_t symbol[SYMBOLS])
+static double class_entropy(const uint32_t symbol[VCL_MODEL_SYMBOLS])
 {
     double n = 0, sum = 0;
     int used = 0;
-    for (int i = 0; i < SYMBOLS; i++)
+    for (int i = 0; i < VCL_MODEL_SYMBOLS; i++)
         n += symbol[i], used += symbol[i] > 0;
-    for (int i = 0; i < SYMBOLS; i++)
+    for (int i = 0; i < VCL_MODEL_SYMBOLS; i++)
         if (symbol[i] > 0)
             sum += symbol[i] * log2(n / symbol[i]);
     return used > 0 ? sum + 0.72 * (used - 1) : 0;
@@ -125,7 +124,7 @@ double vcl_estimate_bits(const struct vcl_kernels *kernels, const float *x, stru
     for (uint32_t r = 0; r < rect.rows; r++)
         for (uint32_t c = 0; c < rect.cols; c++)
             count_index(&counts, row[r] + (int)col[c], x[(size_t)r * rect.cols + c] / step);
-    for (int t = 0; t < CLASSES; t++)
+    for (int t = 0; t < VCL_MODEL_CLASSES; t++)
         bits += class_entropy(counts.symbol[t]);
     return bits + counts.escaped + 0.5 * n * log2(fmax(12 * counts.error / n, 0x1p-40));
 }

@@ -14,7 +14,4 @@ double vcl_estimate_step(const struct vcl_kernels *kernels, const float *x, stru
 double vcl_estimate_bits(const struct vcl_kernels *kernels, const float *x, struct vcl_rect rect, double step,
                          double *col);
 
-/* A class' variance is 2^(class/2); 1 over it, 2^(1/2) written out so that no libm is asked. */
-double vcl_class_weight(int class);
-
 #endif

@@ -12,8 +12,8 @@ enum { MAX_TRIALS = 12, PATIENCE = 4 };
 
 #define BITS_WINDOW 0.010 /* accept 1 % below the bits asked for: the contract says 2 % */
 #define BITS_AIM 0.006
-#define BITS_STEP 0.005 /* sides so near to each other in x have a step between them, where no result is */
-#define SNR_WINDOW 0.2  /* dB above the floor */
+#define X_STEP 0.005   /* sides so near to each other in x have a step between them, where no result is */
+#define SNR_WINDOW 0.2 /* dB above the floor */
 #define SNR_AIM 0.06
 #define DB_PER_BIT 6.0206
 
@@ -96,7 +96,7 @@ enum vcl_status vcl_rate_run(const struct vcl_rate_search *search, struct vcl_ra
         if (result->accepted)
             return VCL_OK;
         *(last.h > 0 ? &above : &below) = last;
-        if (result->found && below.x - above.x < BITS_STEP)
+        if (result->found && below.x - above.x < X_STEP)
             return VCL_OK;
         const double next = next_x(search, &above, &below, &last, secant(&last, &before), i);
         if (fabs(next - x) < 1e-4) /* at an end of the range, or as close as steps can tell */

@@ -7,6 +7,7 @@
  * a transform those of one frequency, so differences are coded, with Rice's code. */
 #include "scale.h"
 
+#include <math.h>
 #include <string.h>
 
 int vcl_scale_class(double variance)
@@ -24,6 +25,8 @@ int vcl_scale_class(double variance)
     memcpy(&mantissa, &bits, 8);
     return 2 * exponent + (mantissa >= bounds[0]) + (mantissa >= bounds[1]);
 }
+
+double vcl_scale_weight(int class) { return ldexp(class & 1 ? 0.70710678118654752440 : 1.0, -(class >> 1)); }
 
 static unsigned zigzag(int v) { return v < 0 ? 2u * (unsigned)(-v) - 1 : 2u * (unsigned)v; }
 static int unzigzag(unsigned u) { return u & 1 ? -(int)(u / 2) - 1 : (int)(u / 2); }
@@ -58,14 +61,14 @@ size_t vcl_scales_write(const int8_t *class, size_t n, size_t period, uint8_t *d
     size_t bit = 0;
     if (n == 0)
         return 0;
-    for (unsigned p = 1; p < PARAMETERS; p++)
-        parameter = rice_bits(class, n, period, p) < rice_bits(class, n, period, parameter) ? p : parameter;
     dst[0] = (uint8_t) class[0];
-    dst[1] = (uint8_t)parameter;
     if (is_constant(class, n)) {
         dst[1] = CONSTANT;
         return 2;
     }
+    for (unsigned p = 1; p < PARAMETERS; p++)
+        parameter = rice_bits(class, n, period, p) < rice_bits(class, n, period, parameter) ? p : parameter;
+    dst[1] = (uint8_t)parameter;
     const size_t bytes = 2 + (rice_bits(class, n, period, parameter) + 7) / 8;
     memset(dst + 2, 0, bytes - 2);
     for (size_t i = 1; i < n; i++) {

@@ -113,12 +113,6 @@ static double width_of(const struct tensor_search *s, double x, const struct set
     return rint(16 * (s->deviation - x) + setting->width);
 }
 
-/* What rounding it added. */
-static double rounding_of(const struct tensor_search *s, double x, const struct setting *setting)
-{
-    return width_of(s, x, setting) - 16 * (s->deviation - x) - setting->width;
-}
-
 /* Settings of the next pass from the indices of the last; returns the bits a value its symbols would take. */
 static double learn(struct tensor_search *s)
 {
@@ -127,7 +121,7 @@ static double learn(struct tensor_search *s)
     int fine = s->e->frame.fine;
     const double n = (double)s->e->sampled;
     const double bits = s->own ? 0 : fit_model(counts, shapes, &s->now.shape, &fine) / n;
-    s->now.width += rounding_of(s, s->last, &s->now) + fine - s->e->frame.fine;
+    s->now.width = width_of(s, s->last, &s->now) + fine - s->e->frame.fine - 16 * (s->deviation - s->last);
     s->learned = s->last;
     if (is_unbiased(s->e->params))
         return bits;

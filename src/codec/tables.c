@@ -68,10 +68,10 @@ void vcl_tensor_tables_destroy(const struct vcl_mem *mem, struct vcl_tensor_tabl
 
 /* ---- means and steps of the columns ----------------------------------------------------------- */
 
-int vcl_tensor_tables_means(uint64_t cols, struct vcl_tensor_tables *tables)
+int vcl_tensor_tables_means(const struct vcl_frame *frame, struct vcl_tensor_tables *tables)
 {
     int finite = 1;
-    for (uint64_t c = 0; c < cols; c++) {
+    for (uint64_t c = 0; c < frame->plan.cols; c++) {
         tables->col_mean[c] = ldexpf(tables->col_level[c], tables->mean_exponent);
         finite &= isfinite(tables->col_mean[c]) != 0;
     }
@@ -314,7 +314,7 @@ static int read_means(const struct vcl_frame *frame, size_t *n, struct vcl_tenso
     if (*n == frame->side_bytes)
         return 0;
     tables->mean_exponent = (int8_t)frame->side[(*n)++];
-    return read_list(frame, n, tables->col_level) && vcl_tensor_tables_means(frame->plan.cols, tables);
+    return read_list(frame, n, tables->col_level) && vcl_tensor_tables_means(frame, tables);
 }
 
 int vcl_tensor_tables_read(const struct vcl_frame *frame, struct vcl_tensor_tables *tables)

@@ -64,7 +64,7 @@ float vcl_tensor_step_factor(int exponent);
 int vcl_tensor_tables_steps(const struct vcl_frame *frame, struct vcl_tensor_tables *tables);
 
 /* The columns' means from their levels; 0 if one is not finite. */
-int vcl_tensor_tables_means(uint64_t cols, struct vcl_tensor_tables *tables);
+int vcl_tensor_tables_means(const struct vcl_frame *frame, struct vcl_tensor_tables *tables);
 
 /* Forgets classes' own models. */
 void vcl_tensor_tables_plain(const struct vcl_frame *frame, struct vcl_tensor_tables *tables);

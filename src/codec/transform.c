@@ -9,8 +9,10 @@
 
 #include <stddef.h>
 
-/* WIDTH: vectors transformed side by side; for OUTPUTS values of SIDE of them sums are in registers. */
-enum { LONGEST = 256, CIRCLE = 4 * LONGEST, WIDTH = 32, OUTPUTS = 4, SIDE = 8 };
+/* WIDTH: vectors transformed side by side, as so many quads; sums of OUTPUTS values of two quads are in
+ * registers. */
+enum { LONGEST = 256, CIRCLE = 4 * LONGEST, WIDTH = 32, QUADS = WIDTH / 4, OUTPUTS = 4 };
+typedef float quad __attribute__((vector_size(16)));
 
 /* 2^23 cos(pi m / 512) */
 static const int32_t cosines[LONGEST + 1] = {
@@ -75,37 +77,38 @@ static void find_weights(const struct dct *t, int forward, unsigned first, float
             w[k][o] = t->wave[forward ? place(t->n, first + o, k) : place(t->n, k, first + o)];
 }
 
-/* Output o is the sum over k of input k times w[k][o], k ascending. */
-static void multiply(unsigned n, float in[LONGEST][WIDTH], float w[LONGEST][OUTPUTS], unsigned first,
-                     float out[OUTPUTS][WIDTH])
+/* Output o is the sum over k of input k times w[k][o], k ascending; of quads q and q + 1. */
+static void multiply(unsigned n, quad in[LONGEST][QUADS], float w[LONGEST][OUTPUTS], unsigned q,
+                     quad out[OUTPUTS][QUADS])
 {
-    float sums[OUTPUTS][SIDE];
+    quad sums[OUTPUTS][2];
     for (unsigned o = 0; o < OUTPUTS; o++)
-        for (unsigned v = 0; v < SIDE; v++)
-            sums[o][v] = in[0][first + v] * w[0][o];
+        for (unsigned i = 0; i < 2; i++)
+            sums[o][i] = in[0][q + i] * w[0][o];
     for (unsigned k = 1; k < n; k++)
         for (unsigned o = 0; o < OUTPUTS; o++)
-            for (unsigned v = 0; v < SIDE; v++)
-                sums[o][v] += in[k][first + v] * w[k][o];
+            for (unsigned i = 0; i < 2; i++)
+                sums[o][i] += in[k][q + i] * w[k][o];
     for (unsigned o = 0; o < OUTPUTS; o++)
-        for (unsigned v = 0; v < SIDE; v++)
-            out[o][first + v] = sums[o][v];
+        for (unsigned i = 0; i < 2; i++)
+            out[o][q + i] = sums[o][i];
 }
 
 /* `width` vectors in place; `step` between a vector's values, `next` between vectors. */
 static void apply(const struct dct *t, int forward, float *x, size_t step, size_t next, uint32_t width)
 {
-    float in[LONGEST][WIDTH], w[LONGEST][OUTPUTS], out[OUTPUTS][WIDTH];
+    quad in[LONGEST][QUADS], out[OUTPUTS][QUADS];
+    float w[LONGEST][OUTPUTS];
     for (unsigned k = 0; k < t->n; k++)
         for (uint32_t v = 0; v < WIDTH; v++)
-            in[k][v] = v < width ? x[k * step + v * next] : 0;
+            in[k][v / 4][v % 4] = v < width ? x[k * step + v * next] : 0;
     for (unsigned i = 0; i < t->n; i += OUTPUTS) {
         find_weights(t, forward, i, w);
-        for (unsigned v = 0; v < WIDTH; v += SIDE)
-            multiply(t->n, in, w, v, out);
+        for (unsigned q = 0; q < QUADS; q += 2)
+            multiply(t->n, in, w, q, out);
         for (unsigned o = 0; o < OUTPUTS; o++)
             for (uint32_t v = 0; v < width; v++)
-                x[(i + o) * step + v * next] = out[o][v];
+                x[(i + o) * step + v * next] = out[o][v / 4][v % 4];
     }
 }
 

@@ -8,7 +8,7 @@
 #define KERNEL(name) vcl_##name##_avx512
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx2,bmi,bmi2,popcnt")))
 #define INLINE TARGET static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL _Pragma("GCC unroll 8")
 #define UNROLL_PAIRS _Pragma("GCC unroll 16")
 
 enum { WIDTH = 16 };
