@@ -76,6 +76,16 @@ class Rotate(ModelCase):
             self.assertEqual(set(made) - set(weights), {"lm_head.weight"} if config["tie_word_embeddings"] else set())
             self.assertEqual([made[n].shape for n in weights], [weights[n].shape for n in weights])
 
+    def test_mistral(self):
+        """With a window, and the positions' base where transformers 5 writes it."""
+        config, weights = self.sample(SHAPES[1], model_type="mistral", sliding_window=7)
+        model = self.make("m", {**config, "rope_theta": None, "rope_parameters": {"rope_theta": config["rope_theta"]}}, weights)
+        out = self.rotate(model)
+        after = json.loads((out / "config.json").read_text())
+        self.assertEqual((after["sliding_window"], after["rope_parameters"]), (7, {"rope_theta": config["rope_theta"]}))
+        _, file = self.tokens(config["vocab_size"], 81)
+        self.assertLess(self.eval(out, "--tokens", file, "--baseline", model)["kl"]["mean"], 1e-9)
+
     def test_gpt2(self):
         for number, (prefix, width) in enumerate((("transformer.", 24), ("", 35))):
             config, weights = make_gpt2(np.random.default_rng(number), prefix, width, 5 if number else 3)
