@@ -17,7 +17,19 @@ int vcl_cli_network(const char *folder, struct vcl_team *team, uint64_t memory, 
 {
     struct vcl_error error = { 0 };
     const enum vcl_status status = vcl_network_open(folder, team, memory, network, &error);
-    return status == VCL_OK ? VCL_EXIT_OK : vcl_tell(status, "%s", error.text);
+    if (status != VCL_OK)
+        return vcl_tell(status, "%s", error.text);
+    vcl_cli_note_network(folder, network);
+    return VCL_EXIT_OK;
+}
+
+void vcl_cli_note_network(const char *folder, const struct vcl_network *network)
+{
+    if (network->own_head)
+        vcl_note("%s: the stored head is used: it is not the embedding, though tie_word_embeddings is true",
+                 folder);
+    if (*network->unread)
+        vcl_note("%s: %s", folder, network->unread);
 }
 
 int vcl_cli_tokenizer(const char *folder, const struct vcl_network *network, struct vcl_tokenizer **tokenizer)

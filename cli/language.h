@@ -12,6 +12,8 @@
 int vcl_cli_team(int jobs, struct vcl_team **team);
 /* memory: of --memory, VCL_MEMORY_DEFAULT without. */
 int vcl_cli_network(const char *folder, struct vcl_team *team, uint64_t memory, struct vcl_network *network);
+/* Says what of an opened model the user may not expect. */
+void vcl_cli_note_network(const char *folder, const struct vcl_network *network);
 int vcl_cli_tokenizer(const char *folder, const struct vcl_network *network,
                       struct vcl_tokenizer **tokenizer);
 

@@ -3,7 +3,8 @@
 
 Faults it would catch: heads grouped wrongly, a rotation by a wrong angle or at a wrong position, a window that counts
 other predictions than it should, a cache that decodes otherwise than a prompt is read, a query that sees a key outside its
-window, figures that depend on threads or CPU level, broken or unsupported models that are run all the same.
+window, a stored head that is passed over for the embedding, tensors left out without a word, figures that depend on threads or
+CPU level, broken or unsupported models that are run all the same.
 """
 import json
 import math
@@ -390,6 +391,116 @@ class Forward(ModelCase):
         self.assertEqual(nll["plain"], nll["lossless"])
         self.assertEqual(nll["coded"], nll["decoded"])
         self.assertNotEqual(nll["plain"], nll["coded"])
+
+
+class StoredHead(ModelCase):
+    """tie_word_embeddings is true, and a head is stored: it counts if it is another matrix than the embedding."""
+
+    NOTE = "the stored head is used"
+
+    def tied(self, shape=SHAPES[1]):
+        """Configuration, weights with another head, a file of tokens and what the stored head predicts of it."""
+        config, weights = self.sample(shape)
+        head = weights["model.embed_tokens.weight"].copy()
+        head[-1, -1] += 1
+        weights["lm_head.weight"] = head
+        tokens, file = self.tokens(config["vocab_size"], 81)
+        logs = window_logs({**config, "tie_word_embeddings": False}, weights, tokens, 40, 40)
+        return config, weights, file, -np.concatenate([l[np.arange(len(t)), t] for l, t in logs]).mean()
+
+    def notes(self, *args):
+        return run_vcllm("eval", *args).stderr.count(self.NOTE)
+
+    def test_other(self):
+        config, weights, file, want = self.tied()
+        model = self.make("m", config, weights)
+        self.assertAlmostEqual(self.eval(model, "--tokens", file)["nll"]["mean"], want, delta=2e-5)
+        self.assertEqual([self.notes(model, "--tokens", file, *more) for more in ((), ("-q",))], [1, 0])
+        untied = self.make("untied", {**config, "tie_word_embeddings": False}, weights)
+        both = run_vcllm("eval", model, "--tokens", file, "--baseline", untied, "--json")
+        self.assertEqual((json.loads(both.stdout)["kl"]["mean"], both.stderr.count(self.NOTE)), (0, 1))
+
+    def test_families(self):
+        for number, (make, embedding, head) in enumerate(((make_gpt2, "transformer.wte.weight", "lm_head.weight"),
+                                                          (make_neox, "gpt_neox.embed_in.weight", "embed_out.weight"))):
+            config, weights = make(np.random.default_rng(2))
+            _, file = self.tokens(70, 81)
+            weights[head] = np.flip(weights[embedding], 0).copy()
+            models = [self.make(f"{number}{tied}", {**config, "tie_word_embeddings": tied}, weights) for tied in (True, False)]
+            nll = [self.eval(model, "--tokens", file)["nll"] for model in models]
+            self.assertEqual(nll[0], nll[1])
+            self.assertEqual([self.notes(model, "--tokens", file) for model in models], [1, 0])
+
+    def test_same(self):
+        """In one file, in a second one of another dtype, compressed as an alias and as two frames."""
+        config, weights, file, _ = self.tied((2, 64, 4, 2, 16, 96, 100, True))
+        weights = {n: cut_bf16(a) for n, a in weights.items()}
+        del weights["lm_head.weight"]
+        head = {"lm_head.weight": weights["model.embed_tokens.weight"]}
+        want = self.eval(self.make("none", config, weights), "--tokens", file)["nll"]
+        self.make("one", config, weights | head)
+        for name, dtype in ("f32", "F32"), ("bf16", "BF16"):
+            (self.make(name, config, weights) / "second.safetensors").write_bytes(safetensors(head, dtype))
+        for name in ("one", "f32", "bf16"):
+            self.succeed("compress", self.folder / name, "-o", self.folder / (name + "-small"), "--lossless")
+        for name in ("one", "f32", "bf16", "one-small", "f32-small", "bf16-small"):
+            with self.subTest(name=name):
+                self.assertEqual(self.eval(self.folder / name, "--tokens", file)["nll"], want)
+                self.assertEqual(self.notes(self.folder / name, "--tokens", file), 0)
+
+    def test_compressed(self):
+        """Other frames with other values."""
+        config, weights, file, _ = self.tied((2, 64, 4, 2, 16, 96, 100, True))
+        self.succeed("compress", self.make("m", config, weights), "-o", self.folder / "small", "--bits", 4)
+        self.succeed("decompress", self.folder / "small", "-o", self.folder / "back")
+        small, back = self.folder / "small", self.folder / "back"
+        self.assertLess(self.eval(small, "--tokens", file, "--baseline", back)["kl"]["mean"], 1e-9)
+        self.assertEqual([self.notes(model, "--tokens", file) for model in (small, back)], [1, 1])
+
+    def test_refused(self):
+        config, weights, file, _ = self.tied()
+        weights["lm_head.weight"] = weights["lm_head.weight"][1:]
+        self.refuse(FAILED, "tensor 'lm_head.weight' has the shape", "eval", self.make("m", config, weights), "--tokens", file)
+
+
+class NotRead(ModelCase):
+    """Tensors of the file that the network has no place for, by name; buffers have no weights in them."""
+
+    def check(self, words, config, weights, more):
+        number = len(list(self.folder.iterdir()))
+        model = self.make(f"m{number}", config, {**weights, **more}, tokenizer=make_tokenizer())
+        _, file = self.tokens(50, 100)
+        for args in (("eval", model, "--tokens", file), ("run", model, "-p", "a", "--tokens", 1),
+                     ("compress", model, "-o", self.folder / f"out{number}", "--allocate", "self")):
+            run = run_vcllm(*args)
+            self.assertEqual((run.returncode, run.stderr.count("not read")), (OK, bool(words)), f"{args}\n{run.stderr}")
+            self.assertIn(f"{model}: {words}\n" if words else "", run.stderr)
+        self.assertNotIn("not read", run_vcllm("eval", model, "--tokens", file, "-q").stderr)
+        rotated = run_vcllm("rotate", model, "-o", self.folder / f"turned{number}")
+        self.assertEqual(rotated.returncode, FAILED if words else OK, rotated.stderr)
+        self.assertIn(f"{words}: what they do" if words else "", rotated.stderr)
+        self.assertEqual((self.folder / f"turned{number}").exists(), not words)
+
+    def test_named(self):
+        config, weights = self.sample((2, 32, 2, 2, 16, 40, 262, False))
+        name = "model.layers.{}.self_attn.{}".format
+        biases = {name(i, f"{m}_proj.bias"): np.full(32, 2.0, "f4") for i in (0, 1) for m in "qkv"}
+        self.check(f"6 tensors are not read: {name(0, 'q_proj.bias')}, {name(0, 'k_proj.bias')}, {name(0, 'v_proj.bias')}, ...",
+                   config, weights, biases)
+        norms = {name(0, f"{m}_norm.weight"): np.ones(16, "f4") for m in "qk"}
+        self.check(f"2 tensors are not read: {name(0, 'q_norm.weight')}, {name(0, 'k_norm.weight')}", config, weights, norms)
+        self.check(f"1 tensor is not read: {name(2, 'o_proj.weight')}", config, weights, {name(2, "o_proj.weight"): np.ones((4, 4), "f4")})
+
+    def test_buffers(self):
+        config, weights = self.sample((2, 32, 2, 2, 16, 40, 262, False))
+        rates = np.ones(8, "f4")
+        self.check("", config, weights, {"model.layers.1.self_attn.rotary_emb.inv_freq": rates, "model.rotary_emb.inv_freq": rates})
+        mask, rng = np.ones((1, 1, 8, 8), "f4"), np.random.default_rng(3)
+        for prefix in ("transformer.", ""):
+            self.check("", *make_gpt2(rng, prefix, vocab=262), {prefix + "h.0.attn.bias": mask, prefix + "h.1.attn.masked_bias": rates})
+        layer = "gpt_neox.layers.1.attention."
+        self.check("", *make_neox(rng, vocab=262), {layer + "bias": mask, layer + "masked_bias": rates, layer + "rotary_emb.inv_freq": rates})
+        self.check(f"1 tensor is not read: {layer}bias", *self.sample((2, 32, 2, 2, 16, 40, 262, False)), {layer + "bias": mask})
 
 
 class Families(ModelCase):
