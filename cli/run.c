@@ -57,6 +57,7 @@ static int read_prompt(struct generation *g, const char *model, const char *text
         vcl_tokenizer_encode(g->tokenizer, text, strlen(text), &g->prompt, &g->prompt_tokens, &error);
     if (status != VCL_OK)
         return vcl_tell(status, "the prompt %s", error.text);
+    vcl_cli_note_left_out(model, g->tokenizer);
     if (g->prompt_tokens == 0)
         return vcl_tell(VCL_E_ARGUMENT, "the prompt is empty");
     if (g->prompt_tokens >= context)

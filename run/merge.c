@@ -33,9 +33,11 @@ static enum vcl_status check(const struct vcl_merge *merge, const char *folder, 
 {
     const size_t count = merge->outline.count - (merge->network.config.tied != 0);
     enum vcl_status status = VCL_OK;
-    if (*merge->network.unread)
-        return vcl_fault(error, VCL_E_FORMAT, "%s: %s: what they do to a rotated model is not known", folder,
-                         merge->network.unread);
+    if (merge->network.unread.count)
+        return vcl_fault(
+            error, VCL_E_FORMAT,
+            "%s: has tensors that are not read (%s): what they do to a rotated model is not known", folder,
+            merge->network.unread.text);
     enum vcl_dtype dtype;
     for (size_t i = 0; i < count && status == VCL_OK; i++) {
         const struct vcl_part *part = &merge->outline.parts[i];

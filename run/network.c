@@ -21,7 +21,7 @@ struct loader {
     int transposed;     /* linear layers are stored (in, out) */
 };
 
-enum { MOST_LAYER_PARTS = 16, MOST_OTHER_PARTS = 8, MOST_NAMED = 3, MOST_BUFFERS = 6 };
+enum { MOST_LAYER_PARTS = 16, MOST_OTHER_PARTS = 8, MOST_BUFFERS = 6 };
 
 static void see(struct loader *l, const char *name)
 {
@@ -212,18 +212,10 @@ static int is_buffer(const struct names *names, const char *name)
 static void list_unread(const struct loader *l, const struct names *names)
 {
     struct vcl_network *network = l->network;
-    char list[MOST_NAMED * 104] = "";
     const char *name;
-    size_t count = 0, at = 0;
-    for (size_t i = 0; (name = vcl_store_name(network->store, i)) != NULL; i++) {
-        if (json_object_get(l->seen, name) || is_buffer(names, name))
-            continue;
-        if (count++ < MOST_NAMED)
-            at += (size_t)snprintf(list + at, sizeof list - at, "%s%.100s", at ? ", " : "", name);
-    }
-    if (count)
-        snprintf(network->unread, sizeof network->unread, "%zu tensor%s not read: %s%s", count,
-                 count == 1 ? " is" : "s are", list, count > MOST_NAMED ? ", ..." : "");
+    for (size_t i = 0; (name = vcl_store_name(network->store, i)) != NULL; i++)
+        if (!json_object_get(l->seen, name) && !is_buffer(names, name))
+            vcl_named_add(&network->unread, name);
 }
 
 static void load_all(struct loader *l, const struct names *names)

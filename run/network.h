@@ -21,7 +21,6 @@ struct vcl_layer {
     struct vcl_linear gate;  /* SwiGLU's; weight NULL: GELU */
 };
 
-enum { VCL_MOST_WORDS = 512 };
 struct vcl_network {
     struct vcl_config config;
     struct vcl_store *store;
@@ -29,8 +28,8 @@ struct vcl_network {
     const struct vcl_weight *positions; /* embedded, or NULL */
     struct vcl_norm norm;
     struct vcl_layer *layers;
-    int own_head; /* tie_word_embeddings is true, but a head is stored that is not the embedding: it is used */
-    char unread[VCL_MOST_WORDS]; /* "2 tensors are not read: NAME, NAME"; empty where all are, but buffers */
+    int own_head;            /* said to be the embedding, but stored as another matrix, which is used */
+    struct vcl_named unread; /* tensors of the file that have no place here, but for buffers */
 };
 
 /* folder: config.json and safetensors files beside it.  Every shape is checked.  The team must outlive the

@@ -97,10 +97,12 @@ class Rotate(ModelCase):
             made, after = self.check(model, logits, stored, before={**config, "tie_word_embeddings": used})
             self.assertFalse(after["tie_word_embeddings"])
             self.assertEqual(set(made), set(stored))
-            self.assertEqual("the stored head is used" in self.succeed("rotate", model, "-o", self.folder / "again", "-f").stderr, not used)
+            run = self.succeed("rotate", model, "-o", self.folder / "again", "-f")
+            self.assertEqual("the stored head is used" in run.stderr, not used)
         gpt2, weights = make_gpt2(np.random.default_rng(4), "")
         weights["lm_head.weight"] = np.flip(weights["wte.weight"], 0).copy()
-        made, after = self.check(self.make("gpt2", gpt2, weights), gpt2_logits, weights, before={**gpt2, "tie_word_embeddings": False})
+        made, _ = self.check(self.make("gpt2", gpt2, weights), gpt2_logits, weights,
+                             before={**gpt2, "tie_word_embeddings": False})
         self.assertEqual(set(made), {n if n == "lm_head.weight" else "transformer." + n for n in weights})
 
     def test_gpt2(self):

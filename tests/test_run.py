@@ -478,7 +478,7 @@ class NotRead(ModelCase):
         self.assertNotIn("not read", run_vcllm("eval", model, "--tokens", file, "-q").stderr)
         rotated = run_vcllm("rotate", model, "-o", self.folder / f"turned{number}")
         self.assertEqual(rotated.returncode, FAILED if words else OK, rotated.stderr)
-        self.assertIn(f"{words}: what they do" if words else "", rotated.stderr)
+        self.assertIn(f"has tensors that are not read ({words.split(': ')[1]}): what they do" if words else "", rotated.stderr)
         self.assertEqual((self.folder / f"turned{number}").exists(), not words)
 
     def test_named(self):
@@ -489,18 +489,22 @@ class NotRead(ModelCase):
                    config, weights, biases)
         norms = {name(0, f"{m}_norm.weight"): np.ones(16, "f4") for m in "qk"}
         self.check(f"2 tensors are not read: {name(0, 'q_norm.weight')}, {name(0, 'k_norm.weight')}", config, weights, norms)
-        self.check(f"1 tensor is not read: {name(2, 'o_proj.weight')}", config, weights, {name(2, "o_proj.weight"): np.ones((4, 4), "f4")})
+        self.check(f"1 tensor is not read: {name(2, 'o_proj.weight')}", config, weights,
+                   {name(2, "o_proj.weight"): np.ones((4, 4), "f4")})
 
     def test_buffers(self):
         config, weights = self.sample((2, 32, 2, 2, 16, 40, 262, False))
         rates = np.ones(8, "f4")
-        self.check("", config, weights, {"model.layers.1.self_attn.rotary_emb.inv_freq": rates, "model.rotary_emb.inv_freq": rates})
+        self.check("", config, weights, {"model.layers.1.self_attn.rotary_emb.inv_freq": rates,
+                                         "model.rotary_emb.inv_freq": rates})
         mask, rng = np.ones((1, 1, 8, 8), "f4"), np.random.default_rng(3)
         for prefix in ("transformer.", ""):
-            self.check("", *make_gpt2(rng, prefix, vocab=262), {prefix + "h.0.attn.bias": mask, prefix + "h.1.attn.masked_bias": rates})
+            self.check("", *make_gpt2(rng, prefix, vocab=262),
+                       {prefix + "h.0.attn.bias": mask, prefix + "h.1.attn.masked_bias": rates})
         layer = "gpt_neox.layers.1.attention."
-        self.check("", *make_neox(rng, vocab=262), {layer + "bias": mask, layer + "masked_bias": rates, layer + "rotary_emb.inv_freq": rates})
-        self.check(f"1 tensor is not read: {layer}bias", *self.sample((2, 32, 2, 2, 16, 40, 262, False)), {layer + "bias": mask})
+        self.check("", *make_neox(rng, vocab=262),
+                   {layer + "bias": mask, layer + "masked_bias": rates, layer + "rotary_emb.inv_freq": rates})
+        self.check(f"1 tensor is not read: {layer}bias", config, weights, {layer + "bias": mask})
 
 
 class Families(ModelCase):
@@ -541,8 +545,8 @@ class Families(ModelCase):
             new["rope_parameters"] = {"rope_type": "default", **(scaling or {}), "rope_theta": config["rotary_emb_base"],
                                       "partial_rotary_factor": config["rotary_pct"]}
             self.check(f"old{number}", neox_logits, old, weights)
-            nll = [self.eval(self.make(f"{n}{number}-again", c, weights), "--tokens", file)["nll"] for n, c in (("old", old), ("new", new))]
-            self.assertEqual(*nll)
+            models = [self.make(f"{n}{number}-again", c, weights) for n, c in (("old", old), ("new", new))]
+            self.assertEqual(*(self.eval(model, "--tokens", file)["nll"] for model in models))
 
     def test_refused(self):
         rng = np.random.default_rng(7)
@@ -646,6 +650,44 @@ class Text(ModelCase):
         self.assertIn("generated: 10 tokens", run.stderr)
         self.refuse(USAGE, "the prompt has 60 tokens; the model's context is 60", "run", model, "-p", "x" * 60)
 
+    def test_missing_bytes(self):
+        """A vocabulary without rare bytes: what has none is left out, its neighbours merge, and one note says so."""
+        letters = alphabet()
+        tokenizer = make_tokenizer(MERGES)
+        for byte in (0xC0, 0xC3, *range(0xF1, 0x100)):
+            del tokenizer["model"]["vocab"][letters[byte]]
+        self.encoded("the t\u00e9h\U00050000e\u00e9",
+                     [257, ord(" "), ord("t"), 0xA9, ord("h"), 0x90, 0x80, 0x80, ord("e"), 0xA9], tokenizer)
+        del tokenizer["model"]["vocab"][letters[0xA9]]
+        self.encoded("the t\u00e9h\u00e9e", [257, 258], tokenizer)
+        _, _, model = self.text_model("m", tokenizer=tokenizer)
+        question = {"context": "t\u00e9", "choices": [" a\u00e9", " b"], "answer": 1}
+        for lost, args in ((0, ("run", model, "-p", "the", "--tokens", 1)),
+                           (4, ("run", model, "-p", "t\u00e9h\u00e9e", "--tokens", 1)),
+                           (4, ("eval", model, "--text", self.write("t.txt", "t\u00e9h\u00e9ex".encode()))),
+                           (8, ("eval", model, "--choices", self.write("q.jsonl", json.dumps(question).encode())))):
+            run = run_vcllm(*args)
+            self.assertEqual(run.returncode, OK, run.stderr)
+            note = f"m/tokenizer.json: has no token for {lost} bytes of the text: left out\n"
+            self.assertEqual(run.stderr.count(note), bool(lost), run.stderr)
+        self.refuse(USAGE, "the prompt is empty", "run", model, "-p", "\u00e9")
+
+    def test_beyond_the_vocabulary(self):
+        """An added token that the model does not have is named, and no hindrance to a text without it."""
+        tokenizer = make_tokenizer(MERGES, ["<end>"])
+        more = [{"id": i, "content": t, "special": True, "normalized": i % 2 == 0}
+                for i, t in ((262, "<pad>"), (263, "<mask>"), (4000000000, "<x>"), (264, "<y>"))]
+        tokenizer["added_tokens"] = more[:1] + tokenizer["added_tokens"] + more[1:]
+        _, _, model = self.text_model("m", tokenizer=tokenizer)
+        run = run_vcllm("run", model, "-p", "the pad <pa", "--tokens", 1)
+        self.assertEqual(run.returncode, OK, run.stderr)
+        self.assertIn("m/tokenizer.json: added tokens beyond the model's vocabulary of 262 are ignored: "
+                      "<pad>, <mask>, <x>, ...\n", run.stderr)
+        for token, number in (("<pad>", 262), ("<mask>", 263)):
+            words = f"has the added token '{token}', number {number}, beyond the model's vocabulary of 262"
+            self.refuse(FAILED, f"the prompt {words}", "run", model, "-p", f"the {token} x")
+            self.refuse(FAILED, f"t.txt: {words}", "eval", model, "--text", self.write("t.txt", f"the{token}".encode()))
+
     def test_broken_tokenizers(self):
         good = make_tokenizer(MERGES, ["<end>"])
         cases = [("decoder", {"pre_tokenizer": None}), ("normalizer", {"normalizer": {"type": "Lowercase"}}),
@@ -655,7 +697,6 @@ class Text(ModelCase):
                  ("model.vocab", {"model": {**good["model"], "vocab": None}}),
                  ("merges[0]", {"model": {**good["model"], "merges": ["q z"]}}),
                  ("merges[1] is there twice", {"model": {**good["model"], "merges": ["t h", "t h"]}}),
-                 ("byte 0x41", {"model": {**good["model"], "vocab": {w: i for w, i in good["model"]["vocab"].items() if w != "A"}}}),
                  ("two tokens", {"model": {**good["model"], "vocab": {**good["model"]["vocab"], "zz": 65}}}),
                  ("below the model's vocabulary", {"model": {**good["model"], "vocab": {**good["model"]["vocab"], "zz": 999}}}),
                  ("added_tokens.id", {"added_tokens": [{"id": -1, "content": "x"}]}),
