@@ -324,8 +324,10 @@ static int open_network(struct vcl_allocation *a, const char *folder, int asked)
     if (code)
         return code;
     const enum vcl_status status = vcl_network_open(folder, a->team, VCL_MEMORY_DEFAULT, &a->network, &error);
-    if (status == VCL_OK)
+    if (status == VCL_OK) {
+        vcl_cli_note_network(folder, &a->network);
         return VCL_EXIT_OK;
+    }
     if (asked)
         return vcl_tell(status, "allocate: %s", error.text);
     if (has_config(folder))

@@ -92,6 +92,7 @@ int vcl_cli_eval_choices(const struct vcl_cli_choices *what, const struct vcl_ne
         context = baseline->config.context;
     const enum vcl_status status =
         vcl_questions_read(what->file, tokenizer, context, &questions, &count, &error);
+    vcl_cli_note_left_out(what->model, tokenizer);
     vcl_tokenizer_close(tokenizer);
     if (status != VCL_OK)
         return vcl_tell(status, "%s", error.text);

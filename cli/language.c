@@ -17,14 +17,41 @@ int vcl_cli_network(const char *folder, struct vcl_team *team, uint64_t memory, 
 {
     struct vcl_error error = { 0 };
     const enum vcl_status status = vcl_network_open(folder, team, memory, network, &error);
-    return status == VCL_OK ? VCL_EXIT_OK : vcl_tell(status, "%s", error.text);
+    if (status != VCL_OK)
+        return vcl_tell(status, "%s", error.text);
+    vcl_cli_note_network(folder, network);
+    return VCL_EXIT_OK;
+}
+
+void vcl_cli_note_network(const char *folder, const struct vcl_network *network)
+{
+    if (network->own_head)
+        vcl_note("%s: the stored head is used: it is not the embedding, though tie_word_embeddings is true",
+                 folder);
+    if (network->unread.count)
+        vcl_note("%s: %zu tensor%s not read: %s", folder, network->unread.count,
+                 network->unread.count == 1 ? " is" : "s are", network->unread.text);
 }
 
 int vcl_cli_tokenizer(const char *folder, const struct vcl_network *network, struct vcl_tokenizer **tokenizer)
 {
     struct vcl_error error = { 0 };
     const enum vcl_status status = vcl_tokenizer_open(folder, network->config.vocab, tokenizer, &error);
-    return status == VCL_OK ? VCL_EXIT_OK : vcl_tell(status, "%s", error.text);
+    if (status != VCL_OK)
+        return vcl_tell(status, "%s", error.text);
+    const struct vcl_named *beyond = vcl_tokenizer_beyond(*tokenizer);
+    if (beyond->count)
+        vcl_note("%s/tokenizer.json: added tokens beyond the model's vocabulary of %zu are ignored: %s",
+                 folder, network->config.vocab, beyond->text);
+    return VCL_EXIT_OK;
+}
+
+void vcl_cli_note_left_out(const char *folder, const struct vcl_tokenizer *tokenizer)
+{
+    const uint64_t bytes = vcl_tokenizer_left_out(tokenizer);
+    if (bytes)
+        vcl_note("%s/tokenizer.json: has no token for %llu byte%s of the text: left out", folder,
+                 (unsigned long long)bytes, bytes == 1 ? "" : "s");
 }
 
 int vcl_cli_read_tokens(const char *path, uint32_t **tokens, size_t *count)
@@ -69,6 +96,7 @@ int vcl_cli_read_text(const char *path, const char *folder, const struct vcl_net
     }
     status = vcl_tokenizer_encode(tokenizer, bytes, n, tokens, count, &error);
     free(bytes);
+    vcl_cli_note_left_out(folder, tokenizer);
     vcl_tokenizer_close(tokenizer);
     return status == VCL_OK ? VCL_EXIT_OK : vcl_tell(status, "%s: %s", path, error.text);
 }

@@ -12,8 +12,12 @@
 int vcl_cli_team(int jobs, struct vcl_team **team);
 /* memory: of --memory, VCL_MEMORY_DEFAULT without. */
 int vcl_cli_network(const char *folder, struct vcl_team *team, uint64_t memory, struct vcl_network *network);
+/* Says what of an opened model the user may not expect. */
+void vcl_cli_note_network(const char *folder, const struct vcl_network *network);
 int vcl_cli_tokenizer(const char *folder, const struct vcl_network *network,
                       struct vcl_tokenizer **tokenizer);
+/* After all texts: says how much of them had no token. */
+void vcl_cli_note_left_out(const char *folder, const struct vcl_tokenizer *tokenizer);
 
 /* A file of tokens, u16 or u32 by the ending of its name (.u16, .u32), little-endian; free() *tokens. */
 int vcl_cli_read_tokens(const char *path, uint32_t **tokens, size_t *count);

@@ -19,7 +19,8 @@ static const char HELP[] =
     "  vcllm eval small/ --text book.txt --baseline my-model/\n"
     "\n"
     "A head that is the embedding becomes a tensor of its own, and tie_word_embeddings false: the weight\n"
-    "of the last norm belongs to the head alone.\n"
+    "of the last norm belongs to the head alone.  A model with tensors that its type does not have (biases\n"
+    "of a LLaMA, say) is refused; masks and other buffers come along.\n"
     "\n"
     "  -o, --output PATH    where to; built as PATH.partial and renamed when complete\n"
     "  -f, --force          replace an existing output that has no other files than will be written\n"
@@ -90,6 +91,7 @@ static int open_model(struct vcl_rotate *job)
         vcl_merge_open(job->input, (uint64_t)job->seed, job->team, &job->merge, &error);
     if (status != VCL_OK)
         return vcl_tell(status, "%s", error.text);
+    vcl_cli_note_network(job->input, vcl_merge_network(job->merge));
     job->unties = vcl_merge_unties(job->merge, &job->untied);
     return VCL_EXIT_OK;
 }

@@ -10,8 +10,8 @@ static const char HELP[] =
     "usage: vcllm run MODEL -p TEXT [options]\n"
     "\n"
     "Continues a text by a model, compressed or not, and prints the continuation as it comes.\n"
-    "MODEL is a folder with config.json (LLaMA, GPT-2, GPT-NeoX), tokenizer.json (BPE, of bytes or as\n"
-    "SentencePiece makes it) and .safetensors files.\n"
+    "MODEL is a folder with config.json (LLaMA, Mistral, GPT-2, GPT-NeoX), tokenizer.json (BPE, of bytes or\n"
+    "as SentencePiece makes it) and .safetensors files.\n"
     "Statistics go to standard error.  The same seed gives the same text, for any number of threads.\n"
     "\n"
     "  vcllm run models/tiny-llama -p 'It was a dark and'\n"
@@ -57,6 +57,7 @@ static int read_prompt(struct generation *g, const char *model, const char *text
         vcl_tokenizer_encode(g->tokenizer, text, strlen(text), &g->prompt, &g->prompt_tokens, &error);
     if (status != VCL_OK)
         return vcl_tell(status, "the prompt %s", error.text);
+    vcl_cli_note_left_out(model, g->tokenizer);
     if (g->prompt_tokens == 0)
         return vcl_tell(VCL_E_ARGUMENT, "the prompt is empty");
     if (g->prompt_tokens >= context)

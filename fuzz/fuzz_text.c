@@ -91,7 +91,7 @@ static void try_importance(const uint8_t *data, size_t size)
     vcl_importance_free(importance);
 }
 
-static void try_text(const struct vcl_tokenizer *tokenizer, const char *text, size_t n)
+static void try_text(struct vcl_tokenizer *tokenizer, const char *text, size_t n)
 {
     uint32_t *tokens[2];
     size_t count[2], bytes;
@@ -110,7 +110,7 @@ static void try_text(const struct vcl_tokenizer *tokenizer, const char *text, si
     free(tokens[1]);
 }
 
-static void try_questions(const struct vcl_tokenizer *tokenizer, const char *text, size_t n)
+static void try_questions(struct vcl_tokenizer *tokenizer, const char *text, size_t n)
 {
     struct vcl_question *questions;
     size_t count;

@@ -17,6 +17,14 @@ enum {
     MOST_CONTEXT = 1 << 24
 };
 
+/* names: ended by NULL. */
+static int is_among(const char *text, const char *const *names)
+{
+    while (text && *names && strcmp(text, *names))
+        names++;
+    return text && *names;
+}
+
 static void read_shape(struct vcl_fields *fields, struct vcl_config *config)
 {
     config->width = vcl_field_size(fields, "hidden_size", 1, MOST_WIDTH, 0);
@@ -65,6 +73,28 @@ static void read_scaling(struct vcl_fields *rope, struct vcl_config *config)
         read_llama3(rope, config);
 }
 
+/* How much of a head its position turns: in a LLaMA all. */
+static void read_rotary(struct vcl_fields *fields, const char *name, double absent, struct vcl_config *config)
+{
+    const double share = vcl_field_real(fields, name, 0, 1, absent);
+    config->rotary = (size_t)((double)config->head_dim * share);
+    if (config->family == VCL_LLAMA && share < 1)
+        vcl_field_refuse(fields, name);
+    if (config->rotary % 2 || config->rotary == 0)
+        vcl_field_fault(fields, name, "does not give an even number of dimensions");
+}
+
+static void refuse_nested(struct vcl_fields *rope)
+{
+    const char *name;
+    json_t *value;
+    json_object_foreach(rope->object, name, value)
+    {
+        if (json_is_object(value))
+            vcl_field_fault(rope, name, "is an object: positions by the kind of layer are not supported");
+    }
+}
+
 static void read_rope_object(struct vcl_fields *fields, const char *name, const char *prefix,
                              struct vcl_config *config)
 {
@@ -77,39 +107,67 @@ static void read_rope_object(struct vcl_fields *fields, const char *name, const 
         vcl_field_fault(fields, name, "is no object");
     else if (config->rope_scaling != VCL_ROPE_PLAIN)
         vcl_field_fault(fields, name, "is there beside rope_scaling");
+    refuse_nested(&rope);
     config->rope_theta = vcl_field_real(&rope, "rope_theta", 1, 1e12, config->rope_theta);
+    if (vcl_field(&rope, "partial_rotary_factor"))
+        read_rotary(&rope, "partial_rotary_factor", 1, config);
     read_scaling(&rope, config);
     if (fields->status == VCL_OK)
         fields->status = rope.status;
 }
 
-/* transformers 5 writes an object rope_parameters in place of rope_theta and rope_scaling. */
-static void read_rope(struct vcl_fields *fields, struct vcl_config *config)
+/* What a family calls the base of the rotations and the share of a head, and that where it is absent. */
+struct rope_names {
+    const char *theta, *share;
+    double absent;
+};
+
+/* transformers 5 writes an object rope_parameters in place of these and rope_scaling. */
+static void read_rope(struct vcl_fields *fields, const struct rope_names *names, struct vcl_config *config)
 {
-    config->rope_theta = vcl_field_real(fields, "rope_theta", 1, 1e12, 1e4);
+    config->rope_theta = vcl_field_real(fields, names->theta, 1, 1e12, 1e4);
     read_rope_object(fields, "rope_scaling", "rope_scaling.", config);
     read_rope_object(fields, "rope_parameters", "rope_parameters.", config);
+    if (!config->rotary)
+        read_rotary(fields, names->share, names->absent, config);
 }
 
-/* Where the window is as long as the context it is none. */
-static void refuse_window(struct vcl_fields *fields, const struct vcl_config *config)
+/* Whether all layers have the window, where the file says of each what it has. */
+static int is_everywhere(const struct vcl_fields *fields)
 {
-    const json_t *window = vcl_field(fields, "sliding_window");
-    if (window && json_integer_value(window) < (json_int_t)config->context)
-        vcl_field_refuse(fields, "sliding_window");
+    const json_t *kinds = vcl_field(fields, "layer_types"), *item;
+    size_t i;
+    json_array_foreach(kinds, i, item)
+    {
+        const char *kind = json_string_value(item);
+        if (!kind || strcmp(kind, "sliding_attention"))
+            return 0;
+    }
+    return !kinds || json_is_array(kinds);
 }
 
-static void refuse_others(struct vcl_fields *fields, const struct vcl_config *config)
+/* Where the window is as long as the context it is none.  A Mistral without the field has one of 4096: null
+ * is none. */
+static void read_window(struct vcl_fields *fields, int is_mistral, struct vcl_config *config)
+{
+    const size_t absent =
+        is_mistral && !json_object_get(fields->object, "sliding_window") ? 4096 : UINT32_MAX;
+    const size_t window = vcl_field_size(fields, "sliding_window", 1, UINT32_MAX, absent);
+    if (!vcl_field_flag(fields, "use_sliding_window", 1) || window >= config->context)
+        return;
+    config->window = window;
+    if (!is_everywhere(fields))
+        vcl_field_refuse(fields, "layer_types");
+}
+
+static void refuse_others(struct vcl_fields *fields)
 {
     static const char *const refused[] = { "attention_bias", "mlp_bias", "quantization_config", "clip_qkv" };
-    const char *act = vcl_field_text(fields, "hidden_act", "silu");
+    static const char *const silu[] = { "silu", "swish", NULL };
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
         vcl_field_refuse(fields, refused[i]);
-    if (act && strcmp(act, "silu"))
+    if (!is_among(vcl_field_text(fields, "hidden_act", "silu"), silu))
         vcl_field_refuse(fields, "hidden_act");
-    if (vcl_field_real(fields, "partial_rotary_factor", 0, 1, 1) < 1)
-        vcl_field_refuse(fields, "partial_rotary_factor");
-    refuse_window(fields, config);
 }
 
 /* The token that begins a text, and those that end it: one number or a list of them. */
@@ -128,14 +186,19 @@ static void read_ends(struct vcl_fields *fields, struct vcl_config *config)
     }
 }
 
-/* A field that must have this value where it is there: the only one that is supported. */
-static void expect_text(struct vcl_fields *fields, const char *name, const char *only)
+/* The names of the two functions; gelu_fast and others differ from gelu_new in the last bits. */
+static void read_gelu(struct vcl_fields *fields, const char *name, const char *absent,
+                      struct vcl_config *config)
 {
-    const char *value = vcl_field_text(fields, name, only);
-    if (value && strcmp(value, only))
+    static const char *const by_tanh[] = { "gelu_new", "gelu_fast", "gelu_pytorch_tanh", NULL };
+    static const char *const by_erf[] = { "gelu", "gelu_python", NULL };
+    const char *text = vcl_field_text(fields, name, absent);
+    config->gelu_tanh = is_among(text, by_tanh);
+    if (!config->gelu_tanh && !is_among(text, by_erf))
         vcl_field_refuse(fields, name);
 }
 
+/* A field that must have this value where it is there: the only one that is supported. */
 static void expect_flag(struct vcl_fields *fields, const char *name, int only)
 {
     if (vcl_field_flag(fields, name, only) != only)
@@ -155,10 +218,9 @@ static void read_gpt2(struct vcl_fields *fields, struct vcl_config *config)
     config->context = vcl_field_size(fields, "n_positions", 1, MOST_CONTEXT, 0);
     config->norm_eps = vcl_field_real(fields, "layer_norm_epsilon", 0, 1, 1e-5);
     config->tied = vcl_field_flag(fields, "tie_word_embeddings", 1);
-    config->gelu_tanh = 1;
     if (config->width % config->heads)
         vcl_field_fault(fields, "n_head", "does not divide n_embd");
-    expect_text(fields, "activation_function", "gelu_new");
+    read_gelu(fields, "activation_function", "gelu_new", config);
     expect_flag(fields, "scale_attn_weights", 1);
     expect_flag(fields, "scale_attn_by_inverse_layer_idx", 0);
     vcl_field_refuse(fields, "quantization_config");
@@ -172,29 +234,24 @@ static void read_neox(struct vcl_fields *fields, struct vcl_config *config)
     config->norm_eps = vcl_field_real(fields, "layer_norm_eps", 0, 1, 1e-5);
     config->tied = vcl_field_flag(fields, "tie_word_embeddings", 0);
     config->parallel = vcl_field_flag(fields, "use_parallel_residual", 1);
-    config->rope_theta = vcl_field_real(fields, "rotary_emb_base", 1, 1e12, 1e4);
-    config->rotary = (size_t)((double)config->head_dim * vcl_field_real(fields, "rotary_pct", 0, 1, 0.25));
+    read_rope(fields, &(struct rope_names){ "rotary_emb_base", "rotary_pct", 0.25 }, config);
     if (config->kv_heads != config->heads)
         vcl_field_refuse(fields, "num_key_value_heads");
-    if (config->rotary % 2 || config->rotary == 0)
-        vcl_field_fault(fields, "rotary_pct", "does not give an even number of dimensions");
-    expect_text(fields, "hidden_act", "gelu");
+    read_gelu(fields, "hidden_act", "gelu", config);
     expect_flag(fields, "attention_bias", 1);
-    vcl_field_refuse(fields, "rope_scaling");
-    vcl_field_refuse(fields, "rope_parameters");
     vcl_field_refuse(fields, "quantization_config");
     read_ends(fields, config);
 }
 
-static void read_llama(struct vcl_fields *fields, struct vcl_config *config)
+static void read_llama(struct vcl_fields *fields, int is_mistral, struct vcl_config *config)
 {
     read_shape(fields, config);
-    config->rotary = config->head_dim;
     config->norm_eps = vcl_field_real(fields, "rms_norm_eps", 0, 1, 1e-6);
     config->tied = vcl_field_flag(fields, "tie_word_embeddings", 0);
-    read_rope(fields, config);
+    read_rope(fields, &(struct rope_names){ "rope_theta", "partial_rotary_factor", 1 }, config);
+    read_window(fields, is_mistral, config);
     read_ends(fields, config);
-    refuse_others(fields, config);
+    refuse_others(fields);
 }
 
 enum vcl_status vcl_config_read(const char *folder, struct vcl_config *config, struct vcl_error *error)
@@ -208,8 +265,9 @@ enum vcl_status vcl_config_read(const char *folder, struct vcl_config *config, s
     if (status != VCL_OK)
         return status;
     const char *type = vcl_field_text(&fields, "model_type", NULL);
-    if (type && (strcmp(type, "llama") == 0 || strcmp(type, "mistral") == 0))
-        read_llama(&fields, config);
+    const int is_mistral = type && strcmp(type, "mistral") == 0;
+    if (is_mistral || (type && strcmp(type, "llama") == 0))
+        read_llama(&fields, is_mistral, config);
     else if (type && strcmp(type, "gpt2") == 0)
         read_gpt2(&fields, config);
     else if (type && strcmp(type, "gpt_neox") == 0)

@@ -14,6 +14,7 @@ struct vcl_config {
     enum vcl_family family;
     size_t layers, width, heads, kv_heads, head_dim, ffn, vocab;
     size_t context; /* most positions */
+    size_t window;  /* positions that one sees, itself included; 0: all until it */
     double norm_eps, rope_theta;
     enum vcl_rope_scaling rope_scaling;
     double rope_factor, rope_low, rope_high, rope_original; /* as config.json has them; 0 where not needed */

@@ -241,25 +241,35 @@ static void block_rows(const struct vcl_loops16 *loops, const float *w, size_t r
                      y + VCL_LANES * r);
 }
 
+/* The first key that the query of a position sees. */
+static size_t first_key(const struct attention *a, size_t position)
+{
+    const size_t window = a->f->network->config.window;
+    return window && position >= window ? position + 1 - window : 0;
+}
+
 static void attend(const struct attention *a, size_t h, size_t first, float *lanes)
 {
     struct vcl_forward *f = a->f;
     const size_t d = f->kv.head_dim, all = a->n * a->group;
     const size_t count = all - first < VCL_LANES ? all - first : VCL_LANES;
-    const size_t keys = f->kv.length + (first + count - 1) / a->group + 1;
+    const size_t from = first_key(a, f->kv.length + first / a->group);
+    const size_t keys = f->kv.length + (first + count - 1) / a->group + 1 - from;
     float *queries = lanes, *sums = lanes + VCL_LANES * d, *scores = sums + VCL_LANES * d;
-    size_t length[VCL_LANES];
+    size_t begin[VCL_LANES], end[VCL_LANES]; /* of what a lane sees, from `from` on */
 
     for (size_t l = 0; l < VCL_LANES; l++) {
         const size_t lane = first + (l < count ? l : 0); /* lanes left over repeat the first */
+        const size_t position = f->kv.length + lane / a->group;
         const float *q = f->q + lane_offset(a, h, lane);
-        length[l] = f->kv.length + lane / a->group + 1;
+        begin[l] = first_key(a, position) - from;
+        end[l] = position + 1 - from;
         for (size_t c = 0; c < d; c++)
             queries[VCL_LANES * c + l] = q[c];
     }
-    block_rows(f->loops, vcl_kv_keys(&f->kv, a->layer, h), d, 1, keys, d, queries, scores);
-    f->loops->softmax(scores, keys, (float)(1 / sqrt((double)d)), length);
-    block_rows(f->loops, vcl_kv_values(&f->kv, a->layer, h), 1, d, d, keys, scores, sums);
+    block_rows(f->loops, vcl_kv_keys(&f->kv, a->layer, h) + from * d, d, 1, keys, d, queries, scores);
+    f->loops->softmax(scores, keys, (float)(1 / sqrt((double)d)), begin, end);
+    block_rows(f->loops, vcl_kv_values(&f->kv, a->layer, h) + from * d, 1, d, d, keys, scores, sums);
     for (size_t l = 0; l < count; l++)
         for (size_t c = 0; c < d; c++)
             f->mixed[lane_offset(a, h, first + l) + c] = sums[VCL_LANES * c + l];

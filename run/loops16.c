@@ -24,11 +24,11 @@ static inline float widen(uint16_t bf16)
     return value;
 }
 
-/* Row j of lanes that have ended before it. */
-static inline void mask(float *s, size_t j, size_t lanes, const size_t *length, float value)
+/* Row j of lanes that do not have it. */
+static inline void mask(float *s, size_t j, size_t lanes, const size_t *first, const size_t *end, float value)
 {
     for (size_t l = 0; l < lanes; l++)
-        if (j >= length[l])
+        if (j < first[l] || j >= end[l])
             s[VCL_LANES * j + l] = value;
 }
 

@@ -17,9 +17,9 @@ struct vcl_loops16 {
     /* Sum of w[c] x[c]; w of f32 or, by its upper halves, bf16. */
     float (*dot_f32)(const void *w, const float *x, size_t n);
     float (*dot_bf16)(const void *w, const float *x, size_t n);
-    /* Softmax down each of the 16 lanes of s[16 j + l], j < n, of scale times the values; lane l only of its
-     * first length[l] values, zero beyond. */
-    void (*softmax)(float *s, size_t n, float scale, const size_t *length);
+    /* Softmax down each of the 16 lanes of s[16 j + l], j < n, of scale times the values; lane l only of
+     * those from first[l] to before end[l], at least one, zero beside them. */
+    void (*softmax)(float *s, size_t n, float scale, const size_t *first, const size_t *end);
     /* gate[i] = silu(gate[i]) up[i]. */
     void (*swiglu)(float *gate, const float *up, size_t n);
 };

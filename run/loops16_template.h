@@ -104,8 +104,9 @@ INLINE void LOCAL(exponential)(VF *value)
     *value = p * (VF)((__builtin_convertvector(k, VI) + 127) << 23);
 }
 
-/* One vector of lanes, down all rows. */
-INLINE void LOCAL(softmax_lanes)(float *s, size_t n, float scale, const size_t *length, size_t shortest)
+/* One vector of lanes, down all rows, of which all lanes have those from `begun` to before `ended`. */
+INLINE void LOCAL(softmax_lanes)(float *s, size_t n, float scale, const size_t *first, const size_t *end,
+                                 size_t begun, size_t ended)
 {
     VF most = *(VF *)s, sum = { 0 };
     for (size_t j = 0; j < n; j++) {
@@ -117,8 +118,8 @@ INLINE void LOCAL(softmax_lanes)(float *s, size_t n, float scale, const size_t *
         VF value = (*(VF *)(s + VCL_LANES * j) - most) * scale;
         LOCAL(exponential)(&value);
         *(VF *)(s + VCL_LANES * j) = value;
-        if (j >= shortest)
-            mask(s, j, WIDTH, length, 0);
+        if (j < begun || j >= ended)
+            mask(s, j, WIDTH, first, end, 0);
         sum += *(VF *)(s + VCL_LANES * j);
     }
     const VF share = 1.0f / sum;
@@ -126,15 +127,18 @@ INLINE void LOCAL(softmax_lanes)(float *s, size_t n, float scale, const size_t *
         *(VF *)(s + VCL_LANES * j) *= share;
 }
 
-FUNCTION void LOCAL(softmax)(float *s, size_t n, float scale, const size_t *length)
+FUNCTION void LOCAL(softmax)(float *s, size_t n, float scale, const size_t *first, const size_t *end)
 {
-    size_t shortest = n;
-    for (size_t l = 0; l < VCL_LANES; l++)
-        shortest = length[l] < shortest ? length[l] : shortest;
-    for (size_t j = shortest; j < n; j++)
-        mask(s, j, VCL_LANES, length, -3e38f);
+    size_t begun = 0, ended = n;
+    for (size_t l = 0; l < VCL_LANES; l++) {
+        begun = first[l] > begun ? first[l] : begun;
+        ended = end[l] < ended ? end[l] : ended;
+    }
+    for (size_t j = 0; j < n; j++)
+        if (j < begun || j >= ended)
+            mask(s, j, VCL_LANES, first, end, -3e38f);
     for (size_t l = 0; l < VCL_LANES; l += WIDTH)
-        LOCAL(softmax_lanes)(s + l, n, scale, length + l, shortest);
+        LOCAL(softmax_lanes)(s + l, n, scale, first + l, end + l, begun, ended);
 }
 
 INLINE void LOCAL(swiglu_of)(float *gate, const float *up)

@@ -28,11 +28,16 @@ struct vcl_merge {
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-/* All tensors are there, in the shapes that config.json says. */
-static enum vcl_status check(const struct vcl_merge *merge, struct vcl_error *error)
+/* All tensors are there, in the shapes that config.json says, and no others. */
+static enum vcl_status check(const struct vcl_merge *merge, const char *folder, struct vcl_error *error)
 {
     const size_t count = merge->outline.count - (merge->network.config.tied != 0);
     enum vcl_status status = VCL_OK;
+    if (merge->network.unread.count)
+        return vcl_fault(
+            error, VCL_E_FORMAT,
+            "%s: has tensors that are not read (%s): what they do to a rotated model is not known", folder,
+            merge->network.unread.text);
     enum vcl_dtype dtype;
     for (size_t i = 0; i < count && status == VCL_OK; i++) {
         const struct vcl_part *part = &merge->outline.parts[i];
@@ -50,7 +55,7 @@ enum vcl_status vcl_merge_open(const char *folder, uint64_t seed, struct vcl_tea
     (*merge)->team = team;
     enum vcl_status status = vcl_network_outline(folder, team, &(*merge)->network, &(*merge)->outline, error);
     if (status == VCL_OK)
-        status = check(*merge, error);
+        status = check(*merge, folder, error);
     if (status == VCL_OK) {
         (*merge)->rotation = vcl_rotation_create((*merge)->network.config.width, seed);
         status = (*merge)->rotation ? VCL_OK : vcl_fault_memory(error);
@@ -86,8 +91,10 @@ int vcl_merge_unties(const struct vcl_merge *merge, struct vcl_untied *untied)
     *untied = (struct vcl_untied){ &parts[0], &parts[merge->outline.count - 1], "" };
     if (strcmp(untied->embedding->name, "wte.weight") == 0)
         untied->prefix = "transformer.";
-    return merge->network.config.tied;
+    return merge->network.config.tied || merge->network.own_head;
 }
+
+const struct vcl_network *vcl_merge_network(const struct vcl_merge *merge) { return &merge->network; }
 
 /* ---- reading --------------------------------------------------------------------------------- */
 

@@ -1,7 +1,10 @@
 /* network.c - finds a model's tensors by the names Hugging Face gives them, family by family. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
+
+#include <jansson.h>
 
 #include "network.h"
 
@@ -11,13 +14,20 @@ struct loader {
     struct vcl_outline *outline; /* NULL: load */
     struct vcl_error *error;
     enum vcl_status status;
+    json_t *seen;       /* the names asked for */
     const char *prefix; /* of every name: "model." */
     char layer[48];     /* after it, of a layer's tensors: "layers.3." */
     int biases;         /* norms and linear layers have them */
     int transposed;     /* linear layers are stored (in, out) */
 };
 
-enum { MOST_LAYER_PARTS = 16, MOST_OTHER_PARTS = 8 };
+enum { MOST_LAYER_PARTS = 16, MOST_OTHER_PARTS = 8, MOST_BUFFERS = 6 };
+
+static void see(struct loader *l, const char *name)
+{
+    if (l->status == VCL_OK && json_object_set_new(l->seen, name, json_true()))
+        l->status = vcl_fault_memory(l->error);
+}
 
 static void list(const struct loader *l, enum vcl_part_kind kind, const char *name,
                  const struct vcl_tensor *shape, unsigned axis)
@@ -35,6 +45,7 @@ static void matrix(struct loader *l, enum vcl_part_kind kind, const char *name, 
     const struct vcl_tensor shape = { VCL_DTYPE_F32,
                                       2,
                                       { transposed ? cols : rows, transposed ? rows : cols } };
+    see(l, name);
     if (l->status != VCL_OK)
         return;
     if (l->outline)
@@ -47,6 +58,7 @@ static void matrix(struct loader *l, enum vcl_part_kind kind, const char *name, 
 static void vector(struct loader *l, enum vcl_part_kind kind, const char *name, size_t n,
                    const float **values)
 {
+    see(l, name);
     if (l->status != VCL_OK)
         return;
     if (l->outline)
@@ -131,40 +143,109 @@ static void neox_layer(struct loader *l, const struct vcl_config *c, struct vcl_
     writer(l, "mlp.dense_4h_to_h", c->ffn, &layer->down);
 }
 
-/* How each family names its tensors. */
+/* How each family names its tensors, and how names of buffers end, which older files have: masks, and the
+ * rates of the rotations. */
 struct names {
     const char *prefix, *embedding, *layer, *norm, *head;
     void (*load_layer)(struct loader *l, const struct vcl_config *c, struct vcl_layer *layer);
+    const char *buffers[MOST_BUFFERS];
 };
+#define ROTARY_BUFFERS ".rotary_emb.inv_freq", ".rotary_emb.cos_cached", ".rotary_emb.sin_cached"
 static const struct names families[] = {
-    [VCL_LLAMA] = { "model.", "embed_tokens", "layers", "norm", "lm_head.weight", llama_layer },
-    [VCL_GPT2] = { "transformer.", "wte", "h", "ln_f", "lm_head.weight", gpt2_layer },
-    [VCL_NEOX] = { "gpt_neox.", "embed_in", "layers", "final_layer_norm", "embed_out.weight", neox_layer },
+    [VCL_LLAMA] = { "model.",
+                    "embed_tokens",
+                    "layers",
+                    "norm",
+                    "lm_head.weight",
+                    llama_layer,
+                    { ROTARY_BUFFERS } },
+    [VCL_GPT2] = { "transformer.",
+                   "wte",
+                   "h",
+                   "ln_f",
+                   "lm_head.weight",
+                   gpt2_layer,
+                   { ".attn.bias", ".attn.masked_bias" } },
+    [VCL_NEOX] = { "gpt_neox.",
+                   "embed_in",
+                   "layers",
+                   "final_layer_norm",
+                   "embed_out.weight",
+                   neox_layer,
+                   { ROTARY_BUFFERS, ".attention.bias", ".attention.masked_bias" } },
 };
 
-/* A tied head may still be stored as a tensor of its own; then it is not read. */
+/* A tied head may still be stored as a tensor of its own; where it is another than the embedding it is the
+ * head: what was trained and saved is what counts. */
+static void head(struct loader *l, const struct names *names)
+{
+    struct vcl_network *network = l->network;
+    struct vcl_config *c = &network->config;
+    const struct vcl_tensor shape = { VCL_DTYPE_F32, 2, { c->vocab, c->width } };
+    char embedding[VCL_PART_NAME];
+    int same = 1;
+    snprintf(embedding, sizeof embedding, "%s%s.weight", l->prefix, names->embedding);
+    if (l->status == VCL_OK && c->tied && vcl_store_has(network->store, names->head))
+        l->status = vcl_store_same(network->store, embedding, names->head, &shape, &same, l->error);
+    network->own_head = c->tied && !same;
+    c->tied = c->tied && same;
+    if (c->tied && !l->outline) {
+        network->head = network->embedding;
+        see(l, names->head);
+    } else
+        matrix(l, VCL_PART_HEAD, names->head, c->vocab, c->width, 0, &network->head);
+}
+
+static int is_buffer(const struct names *names, const char *name)
+{
+    const size_t n = strlen(name);
+    for (size_t i = 0; i < MOST_BUFFERS && names->buffers[i]; i++) {
+        const size_t length = strlen(names->buffers[i]);
+        if (n >= length && strcmp(name + n - length, names->buffers[i]) == 0)
+            return 1;
+    }
+    return 0;
+}
+
+/* What is in the file and in no place of the network: biases, norms, layers that config.json does not
+ * mention. */
+static void list_unread(const struct loader *l, const struct names *names)
+{
+    struct vcl_network *network = l->network;
+    const char *name;
+    for (size_t i = 0; (name = vcl_store_name(network->store, i)) != NULL; i++)
+        if (!json_object_get(l->seen, name) && !is_buffer(names, name))
+            vcl_named_add(&network->unread, name);
+}
+
+static void load_all(struct loader *l, const struct names *names)
+{
+    struct vcl_network *network = l->network;
+    const struct vcl_config *c = &network->config;
+    embedding(l, names->embedding, c->vocab, &network->embedding);
+    if (c->family == VCL_GPT2)
+        embedding(l, "wpe", c->context, &network->positions);
+    for (size_t i = 0; i < c->layers && l->status == VCL_OK; i++) {
+        snprintf(l->layer, sizeof l->layer, "%s.%zu.", names->layer, i);
+        names->load_layer(l, c, &network->layers[i]);
+    }
+    l->layer[0] = '\0';
+    norm(l, names->norm, &network->norm);
+    head(l, names);
+}
+
 static enum vcl_status load(struct vcl_network *network, struct vcl_outline *outline, struct vcl_error *error)
 {
-    const struct vcl_config *c = &network->config;
-    const struct names *names = &families[c->family];
-    struct loader l = { network, outline, .error = error, .prefix = names->prefix };
-    l.biases = c->family != VCL_LLAMA;
-    l.transposed = c->family == VCL_GPT2;
-    if (c->family == VCL_GPT2 && vcl_store_has(network->store, "wte.weight"))
+    const enum vcl_family family = network->config.family;
+    const struct names *names = &families[family];
+    struct loader l = { network, outline, .error = error, .prefix = names->prefix, .seen = json_object() };
+    l.biases = family != VCL_LLAMA;
+    l.transposed = family == VCL_GPT2;
+    if (family == VCL_GPT2 && vcl_store_has(network->store, "wte.weight"))
         l.prefix = ""; /* the published files have none */
-    embedding(&l, names->embedding, c->vocab, &network->embedding);
-    if (c->family == VCL_GPT2)
-        embedding(&l, "wpe", c->context, &network->positions);
-    for (size_t i = 0; i < c->layers && l.status == VCL_OK; i++) {
-        snprintf(l.layer, sizeof l.layer, "%s.%zu.", names->layer, i);
-        names->load_layer(&l, c, &network->layers[i]);
-    }
-    l.layer[0] = '\0';
-    norm(&l, names->norm, &network->norm);
-    if (c->tied && !outline)
-        network->head = network->embedding;
-    else
-        matrix(&l, VCL_PART_HEAD, names->head, c->vocab, c->width, 0, &network->head);
+    load_all(&l, names);
+    list_unread(&l, names);
+    json_decref(l.seen);
     return l.status;
 }
 

@@ -28,6 +28,8 @@ struct vcl_network {
     const struct vcl_weight *positions; /* embedded, or NULL */
     struct vcl_norm norm;
     struct vcl_layer *layers;
+    int own_head;            /* said to be the embedding, but stored as another matrix, which is used */
+    struct vcl_named unread; /* tensors of the file that have no place here, but for buffers */
 };
 
 /* folder: config.json and safetensors files beside it.  Every shape is checked.  The team must outlive the

@@ -11,7 +11,7 @@
 #define FILE_LIMIT ((uint64_t)1 << 32)
 
 struct reading {
-    const struct vcl_tokenizer *tokenizer;
+    struct vcl_tokenizer *tokenizer;
     size_t context;
     struct vcl_question *questions;
     size_t count, room;
@@ -165,7 +165,7 @@ static enum vcl_status read_lines(struct reading *r, const char *path, const cha
     return status;
 }
 
-enum vcl_status vcl_questions_read(const char *path, const struct vcl_tokenizer *tokenizer, size_t context,
+enum vcl_status vcl_questions_read(const char *path, struct vcl_tokenizer *tokenizer, size_t context,
                                    struct vcl_question **questions, size_t *count, struct vcl_error *error)
 {
     struct reading r = { .tokenizer = tokenizer, .context = context };

@@ -20,7 +20,7 @@ struct vcl_question {
  * context as they are) and "answer" (the number of the right one, from 0).  Other fields and empty lines
  * are passed over.  context: the most tokens that may be read to predict one more.  Errors name file and
  * line.  vcl_questions_free(*questions, *count). */
-enum vcl_status vcl_questions_read(const char *path, const struct vcl_tokenizer *tokenizer, size_t context,
+enum vcl_status vcl_questions_read(const char *path, struct vcl_tokenizer *tokenizer, size_t context,
                                    struct vcl_question **questions, size_t *count, struct vcl_error *error);
 void vcl_questions_free(struct vcl_question *questions, size_t count);
 

@@ -12,7 +12,7 @@
 #include "mix.h"
 #include "store.h"
 
-enum { ROWS_PER_PART = 4 * VCL_GROUP };
+enum { ROWS_PER_PART = 4 * VCL_GROUP, CHUNK = 1 << 20 };
 
 struct vcl_weight {
     size_t rows, cols;
@@ -95,6 +95,12 @@ void vcl_store_close(struct vcl_store *store)
 int vcl_store_has(const struct vcl_store *store, const char *name)
 {
     return vcl_model_find(store->model, name) != NULL;
+}
+
+const char *vcl_store_name(const struct vcl_store *store, size_t i)
+{
+    const struct vcl_entry *entry = vcl_model_entry(store->model, i);
+    return entry ? entry->name : NULL;
 }
 
 const struct vcl_loops16 *vcl_store_loops(const struct vcl_store *store) { return store->loops; }
@@ -372,6 +378,91 @@ enum vcl_status vcl_store_blame(const struct vcl_store *store, const char *name,
     const struct vcl_entry *entry = vcl_model_find(store->model, name);
     return vcl_fault(error, VCL_E_FORMAT, "%s: tensor '%s' %s",
                      vcl_model_shard_path(store->model, entry ? entry->shard : 0), name, words);
+}
+
+/* ---- equal matrices -------------------------------------------------------------------------- */
+
+/* As they are stored. */
+static enum vcl_status compare_bytes(const struct vcl_store *store, const struct vcl_entry *a,
+                                     const struct vcl_entry *b, int *same, struct vcl_error *error)
+{
+    char *chunks = malloc(2 * CHUNK);
+    enum vcl_status status = chunks ? VCL_OK : vcl_fault_memory(error);
+    *same = a->bytes == b->bytes;
+    for (uint64_t at = 0; at < a->bytes && *same && status == VCL_OK; at += CHUNK) {
+        const size_t n = a->bytes - at < CHUNK ? (size_t)(a->bytes - at) : CHUNK;
+        status = vcl_model_read(store->model, a, at, chunks, n, error);
+        if (status == VCL_OK)
+            status = vcl_model_read(store->model, b, at, chunks + CHUNK, n, error);
+        *same = status == VCL_OK && memcmp(chunks, chunks + CHUNK, n) == 0;
+    }
+    free(chunks);
+    return status;
+}
+
+static int put(void *user, uint64_t offset, const void *src, size_t bytes)
+{
+    memcpy((char *)user + offset, src, bytes);
+    return 0;
+}
+
+/* n rows in F64; raw: room for them as they are. */
+static enum vcl_status read_rows(struct vcl_store *store, const struct found *found, uint64_t first, size_t n,
+                                 void *raw, double *values, struct vcl_error *error)
+{
+    const struct vcl_tensor *tensor = &found->tensor;
+    const size_t cols = (size_t)tensor->dims[1], row = cols * vcl_dtype_bits(tensor->dtype) / 8;
+    struct vcl_entry_handle handle = { .model = store->model, .entry = found->stored };
+    const struct vcl_source source = vcl_model_source(&handle);
+    const struct vcl_sink sink = { .user = raw, .write = put, .base = raw };
+    const enum vcl_status status =
+        found->compressed ? vcl_decode(store->context, &source, found->stored->bytes, first, n, NULL, &sink)
+                          : vcl_model_read(store->model, found->entry, first * row, raw, n * row, error);
+    if (status == VCL_OK)
+        vcl_convert(tensor->dtype, raw, VCL_DTYPE_F64, values, n * cols);
+    else if (handle.error.status != VCL_OK)
+        return vcl_fault(error, status, "%s", handle.error.text);
+    else if (found->compressed)
+        return fail(store, found->entry, status, error);
+    return status;
+}
+
+static enum vcl_status compare_values(struct vcl_store *store, const struct found *a, const struct found *b,
+                                      int *same, struct vcl_error *error)
+{
+    const size_t cols = (size_t)a->tensor.dims[1], most = cols < CHUNK / 8 ? CHUNK / 8 / cols : 1;
+    const size_t room = most * cols;
+    double *values = malloc(3 * room * sizeof *values); /* of both, and of one as it is */
+    enum vcl_status status = values ? VCL_OK : vcl_fault_memory(error);
+    *same = 1;
+    for (uint64_t at = 0; at < a->tensor.dims[0] && *same && status == VCL_OK; at += most) {
+        const size_t n = a->tensor.dims[0] - at < most ? (size_t)(a->tensor.dims[0] - at) : most;
+        status = read_rows(store, a, at, n, values + 2 * room, values, error);
+        if (status == VCL_OK)
+            status = read_rows(store, b, at, n, values + 2 * room, values + room, error);
+        *same = status == VCL_OK && memcmp(values, values + room, n * cols * sizeof *values) == 0;
+    }
+    free(values);
+    return status;
+}
+
+/* Equal frames decode to equal values; others may, and so may values of another dtype. */
+enum vcl_status vcl_store_same(struct vcl_store *store, const char *a, const char *b,
+                               const struct vcl_tensor *shape, int *same, struct vcl_error *error)
+{
+    struct found one = { 0 }, other = { 0 };
+    enum vcl_status status = look_up(store, a, shape, &one, error);
+    if (status == VCL_OK)
+        status = look_up(store, b, shape, &other, error);
+    *same = status == VCL_OK && one.stored == other.stored;
+    if (status != VCL_OK || *same)
+        return status;
+    const int alike = one.compressed == other.compressed && one.tensor.dtype == other.tensor.dtype;
+    if (alike)
+        status = compare_bytes(store, one.stored, other.stored, same, error);
+    if (status == VCL_OK && !*same && (!alike || one.compressed))
+        status = compare_values(store, &one, &other, same, error);
+    return status;
 }
 
 /* ---- what stays coded ------------------------------------------------------------------------ */

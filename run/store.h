@@ -19,6 +19,8 @@ enum vcl_status vcl_store_open(const char *path, struct vcl_team *team, struct v
                                struct vcl_error *error);
 void vcl_store_close(struct vcl_store *store); /* NULL is fine */
 int vcl_store_has(const struct vcl_store *store, const char *name);
+/* The name of tensor i of the file; NULL beyond the last. */
+const char *vcl_store_name(const struct vcl_store *store, size_t i);
 
 /* After all weights are there, once: decodes those that are coded as far as `memory` says, first what the
  * fused products do not read, then from the last that was loaded to the first: embeddings, of which only
@@ -42,6 +44,10 @@ enum vcl_status vcl_store_vector(struct vcl_store *store, const char *name, size
  * only looks it up.  The shape's dtype is not looked at. */
 enum vcl_status vcl_store_read(struct vcl_store *store, const char *name, const struct vcl_tensor *shape,
                                enum vcl_dtype *dtype, void **values, struct vcl_error *error);
+/* Whether two matrices of this shape hold the same values.  Reads both, but for an alias, until they differ,
+ * some MiB at a time. */
+enum vcl_status vcl_store_same(struct vcl_store *store, const char *a, const char *b,
+                               const struct vcl_tensor *shape, int *same, struct vcl_error *error);
 /* VCL_E_FORMAT: "FILE: tensor 'NAME' WORDS". */
 enum vcl_status vcl_store_blame(const struct vcl_store *store, const char *name, const char *words,
                                 struct vcl_error *error);

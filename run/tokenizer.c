@@ -47,6 +47,9 @@ void vcl_tokenizer_close(struct vcl_tokenizer *t)
     free(t);
 }
 
+const struct vcl_named *vcl_tokenizer_beyond(const struct vcl_tokenizer *t) { return &t->beyond; }
+uint64_t vcl_tokenizer_left_out(const struct vcl_tokenizer *t) { return t->left_out; }
+
 const char *vcl_tokenizer_bytes(const struct vcl_tokenizer *t, uint32_t token, size_t *n)
 {
     const int known = token < t->vocab && t->pieces[token].bytes && t->pieces[token].added < 2;
@@ -90,7 +93,8 @@ struct encoding {
     struct vcl_bpe_space space;
     uint32_t *tokens;
     size_t count, room;
-    char *word; /* in the byte alphabet, where words are looked up whole */
+    uint64_t left_out; /* bytes without a token */
+    char *word;        /* in the byte alphabet, where words are looked up whole */
     size_t word_room;
 };
 
@@ -145,29 +149,37 @@ static long find_whole(struct encoding *e, const char *text, size_t n)
     return e->t->bytes_only ? find_letters(e, text, n) : find_characters(e, text, n);
 }
 
-static size_t spell_bytes(const struct vcl_tokenizer *t, const char *text, size_t n, uint32_t *tokens)
+/* A byte or character of n bytes: its token, or those of its bytes if all have one; else 0. */
+static size_t spell_letter(const struct encoding *e, const char *text, size_t n, uint32_t *tokens)
 {
-    for (size_t i = 0; i < n; i++)
-        tokens[i] = t->bytes[(unsigned char)text[i]];
+    const long token = e->t->bytes_only ? -1 : find_characters(e, text, n);
+    if (token >= 0) {
+        *tokens = (uint32_t)token;
+        return 1;
+    }
+    for (size_t i = 0; i < n; i++) {
+        tokens[i] = e->t->bytes[(unsigned char)text[i]];
+        if (tokens[i] == VCL_NO_TOKEN)
+            return 0;
+    }
     return n;
 }
 
-/* A token for each character: n at most. */
-static size_t spell_characters(const struct encoding *e, const char *text, size_t n, uint32_t *tokens)
+/* The tokens of a word's letters, n at most. */
+static size_t spell(struct encoding *e, const char *text, size_t n, uint32_t *tokens)
 {
     const struct vcl_tokenizer *t = e->t;
     size_t count = 0, length;
     int unknown = 0; /* the last one */
     for (size_t at = 0; at < n; at += length) {
-        length = character((const unsigned char *)text + at, n - at);
-        const long token = find_characters(e, text + at, length);
-        if (token >= 0)
-            tokens[count++] = (uint32_t)token;
-        else if (t->fallback)
-            count += spell_bytes(t, text + at, length, tokens + count);
-        else if (!unknown || !t->fuse_unknown)
+        length = t->bytes_only ? 1 : character((const unsigned char *)text + at, n - at);
+        const size_t made = spell_letter(e, text + at, length, tokens + count);
+        count += made;
+        if (!made && t->unknown == VCL_NO_TOKEN)
+            e->left_out += length;
+        else if (!made && (!unknown || !t->fuse_unknown))
             tokens[count++] = t->unknown;
-        unknown = token < 0;
+        unknown = !made;
     }
     return count;
 }
@@ -181,9 +193,7 @@ static enum vcl_status encode_word(void *user, const char *text, size_t n, struc
     if (!make_room(e, n))
         return vcl_fault_memory(error);
     uint32_t *tokens = e->tokens + e->count;
-    const size_t letters =
-        e->t->bytes_only ? spell_bytes(e->t, text, n, tokens) : spell_characters(e, text, n, tokens);
-    const size_t left = vcl_bpe_merge(e->t->bpe, &e->space, tokens, letters);
+    const size_t left = vcl_bpe_merge(e->t->bpe, &e->space, tokens, spell(e, text, n, tokens));
     if (left == SIZE_MAX)
         return vcl_fault_memory(error);
     e->count += left;
@@ -250,6 +260,17 @@ struct between {
                               struct vcl_error *error);
 };
 
+/* One that the model does not have is no text either. */
+static enum vcl_status append_added(struct encoding *e, const struct vcl_added *added,
+                                    struct vcl_error *error)
+{
+    if (added->token < e->t->vocab)
+        return append(e, &added->token, 1, error);
+    return vcl_fault(
+        error, VCL_E_FORMAT, "has the added token '%.*s', number %lu, beyond the model's vocabulary of %zu",
+        (int)(added->n < 64 ? added->n : 64), added->text, (unsigned long)added->token, e->t->vocab);
+}
+
 /* Added tokens of the list become one token each; one that takes along nothing but white space that is taken
  * already becomes none. */
 static enum vcl_status cut_added(struct encoding *e, const struct vcl_added_list *list,
@@ -273,7 +294,7 @@ static enum vcl_status cut_added(struct encoding *e, const struct vcl_added_list
         else if (from <= at) /* else it is in white space that ends at `from` */
             from = skip_space(text, at, n);
         if (status == VCL_OK && start < from)
-            status = append(e, &added->token, 1, error);
+            status = append_added(e, added, error);
     }
     return status == VCL_OK && from < n ? between->encode(e, text + from, n - from, first && from == 0, error)
                                         : status;
@@ -307,8 +328,8 @@ static enum vcl_status encode_section(struct encoding *e, const char *text, size
     return status;
 }
 
-enum vcl_status vcl_tokenizer_encode(const struct vcl_tokenizer *t, const char *text, size_t n,
-                                     uint32_t **tokens, size_t *count, struct vcl_error *error)
+enum vcl_status vcl_tokenizer_encode(struct vcl_tokenizer *t, const char *text, size_t n, uint32_t **tokens,
+                                     size_t *count, struct vcl_error *error)
 {
     static const struct between section = { encode_section };
     struct encoding e = { .t = t };
@@ -325,6 +346,7 @@ enum vcl_status vcl_tokenizer_encode(const struct vcl_tokenizer *t, const char *
         free(e.tokens);
         return status;
     }
+    t->left_out += e.left_out;
     *tokens = e.tokens;
     *count = e.count;
     return VCL_OK;

@@ -141,31 +141,32 @@ static enum vcl_status load_words(struct vcl_tokenizer *t, struct vcl_error *err
     return VCL_OK;
 }
 
-/* The token of each byte: a letter, or <0x41>. */
-static enum vcl_status find_bytes(struct vcl_tokenizer *t, struct vcl_error *error)
+/* The token of each byte: a letter, or <0x41>; 0 where one has none.  Vocabularies lack bytes that no text
+ * had. */
+static int find_bytes(struct vcl_tokenizer *t)
 {
     char word[8];
+    int all = 1;
     for (unsigned b = 0; b < 256; b++) {
         write_letter(letter_of(b), t->letters[b]);
         snprintf(word, sizeof word, "<0x%02X>", b);
-        const json_t *value = json_object_get(t->words, t->bytes_only ? t->letters[b] : word);
-        if (!value)
-            return vcl_fault(error, VCL_E_FORMAT, "%s: model.vocab has no token for the byte 0x%02X", t->file,
-                             b);
-        t->bytes[b] = (uint32_t)json_integer_value(value);
+        const char *name = t->bytes_only ? t->letters[b] : word;
+        const json_t *value = t->bytes_only || t->fallback ? json_object_get(t->words, name) : NULL;
+        t->bytes[b] = value ? (uint32_t)json_integer_value(value) : VCL_NO_TOKEN;
+        all &= value != NULL;
     }
-    return VCL_OK;
+    return all;
 }
 
-/* What becomes of characters that are no token: none may be lost. */
+/* What becomes of bytes and characters that have no token. */
 static void find_unknown(struct vcl_tokenizer *t, struct vcl_fields *model)
 {
     const char *name = vcl_field_text(model, "unk_token", "");
     const json_t *value = name ? json_object_get(t->words, name) : NULL;
     t->fuse_unknown = vcl_field_flag(model, "fuse_unk", 0);
-    t->unknown = (uint32_t)json_integer_value(value);
-    if (!value)
-        vcl_field_fault(model, "unk_token", "is no token of model.vocab, and byte_fallback is false");
+    t->unknown = value ? (uint32_t)json_integer_value(value) : VCL_NO_TOKEN;
+    if (!value && name && *name)
+        vcl_field_fault(model, "unk_token", "is no token of model.vocab");
 }
 
 /* "left right" or ["left", "right"]; 0 where it is neither, or one of the three tokens is missing. */
@@ -237,9 +238,7 @@ static enum vcl_status load_model(struct vcl_tokenizer *t, json_t *model, struct
         vcl_field_fault(&fields, "vocab", "is no object");
     if (fields.status == VCL_OK)
         fields.status = load_words(t, error);
-    if (fields.status == VCL_OK && (t->bytes_only || t->fallback))
-        fields.status = find_bytes(t, error);
-    else if (fields.status == VCL_OK)
+    if (fields.status == VCL_OK && !find_bytes(t))
         find_unknown(t, &fields);
     return fields.status == VCL_OK ? load_merges(t, vcl_field(&fields, "merges"), error) : fields.status;
 }
@@ -255,7 +254,7 @@ static void check_added(const struct vcl_tokenizer *t, struct vcl_fields *fields
         vcl_field_fault(fields, "id", "is missing");
     else if (word && (size_t)json_integer_value(word) != number)
         vcl_field_fault(fields, "id", "is not the token's number in model.vocab");
-    else if (t->pieces[number].added)
+    else if (number < t->vocab && t->pieces[number].added)
         vcl_field_fault(fields, "id", "is there twice");
     if (content && !*content)
         vcl_field_fault(fields, "content", "is empty");
@@ -281,7 +280,7 @@ static enum vcl_status load_added_token(struct vcl_tokenizer *t, json_t *item, s
 {
     struct vcl_fields fields = fields_of(t, item, "added_tokens.", error);
     const char *content = vcl_field_text(&fields, "content", NULL);
-    const size_t number = vcl_field_size(&fields, "id", 0, t->vocab - 1, SIZE_MAX);
+    const size_t number = vcl_field_size(&fields, "id", 0, VCL_NO_TOKEN - 1, SIZE_MAX);
     const int special = vcl_field_flag(&fields, "special", 0);
     struct vcl_added_list *list =
         vcl_field_flag(&fields, "normalized", !special) ? &t->normalized : &t->added;
@@ -291,6 +290,10 @@ static enum vcl_status load_added_token(struct vcl_tokenizer *t, json_t *item, s
     check_added(t, &fields, content, number);
     if (fields.status != VCL_OK)
         return fields.status;
+    if (number >= t->vocab) {
+        vcl_named_add(&t->beyond, content);
+        return list_token(t, &fields, content, list, &added);
+    }
     free(t->pieces[number].bytes); /* it may be a word as well */
     t->pieces[number] = (struct vcl_piece){ strdup(content), strlen(content), 1 + special };
     return t->pieces[number].bytes ? list_token(t, &fields, content, list, &added) : vcl_fault_memory(error);

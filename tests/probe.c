@@ -32,7 +32,7 @@ static char *read_all(size_t *n)
     return bytes;
 }
 
-static void print_tokens(const struct vcl_tokenizer *tokenizer, const char *text, size_t n)
+static void print_tokens(struct vcl_tokenizer *tokenizer, const char *text, size_t n)
 {
     uint32_t *tokens;
     size_t count;

@@ -94,6 +94,13 @@ class Allocate(ModelCase):
                     "--allocate", "depth")
         self.refuse(USAGE, "--bits and --size", "compress", model, "-o", self.folder / "x", "--allocate", "self", "--snr", "9")
 
+    def test_window(self):
+        """A Mistral is run as it is: with its window."""
+        config = make_config(self.SHAPE, model_type="mistral", sliding_window=9)
+        run = run_vcllm("compress", self.make("m", config, make_weights(config, 5)), "-o", self.folder / "out", "--json")
+        self.assertEqual((run.returncode, run.stderr), (OK, ""))
+        self.assertEqual(json.loads(run.stdout)["allocate"]["how"], "self")
+
     def test_no_numbers(self):
         """A model whose predictions are NaN is compressed all the same."""
         config, weights = self.sample(self.SHAPE)

@@ -49,10 +49,11 @@ class Rotate(ModelCase):
         self.succeed("rotate", model, "-o", out, "-q", *args)
         return out
 
-    def check(self, model, reference, weights, *args):
-        """Rotates, and compares what both predict; the rotated weights."""
+    def check(self, model, reference, weights, *args, before=None):
+        """Rotates, and compares what both predict; the rotated weights.  before: what config.json means."""
         out = self.rotate(model, *args)
         config, after = (json.loads((f / "config.json").read_text()) for f in (model, out))
+        config = before or config
         tokens = np.random.default_rng(3).integers(0, config["vocab_size"], 30)
         made = load(out)
         want, got = reference(config, weights, tokens), reference(after, made, tokens)
@@ -75,6 +76,34 @@ class Rotate(ModelCase):
             self.assertFalse(after["tie_word_embeddings"])
             self.assertEqual(set(made) - set(weights), {"lm_head.weight"} if config["tie_word_embeddings"] else set())
             self.assertEqual([made[n].shape for n in weights], [weights[n].shape for n in weights])
+
+    def test_mistral(self):
+        """With a window, and the positions' base where transformers 5 writes it."""
+        config, weights = self.sample(SHAPES[1], model_type="mistral", sliding_window=7)
+        model = self.make("m", {**config, "rope_theta": None, "rope_parameters": {"rope_theta": config["rope_theta"]}}, weights)
+        out = self.rotate(model)
+        after = json.loads((out / "config.json").read_text())
+        self.assertEqual((after["sliding_window"], after["rope_parameters"]), (7, {"rope_theta": config["rope_theta"]}))
+        _, file = self.tokens(config["vocab_size"], 81)
+        self.assertLess(self.eval(out, "--tokens", file, "--baseline", model)["kl"]["mean"], 1e-9)
+
+    def test_stored_head(self):
+        """Said to be the embedding and stored as another matrix: it is the one that is turned."""
+        config, weights = self.sample(SHAPES[3])
+        for name, head, used in (("other", np.flip(weights["model.embed_tokens.weight"], 0).copy(), False),
+                                 ("same", weights["model.embed_tokens.weight"], True)):
+            stored = {**weights, "lm_head.weight": head}
+            model = self.make(name, config, stored)
+            made, after = self.check(model, logits, stored, before={**config, "tie_word_embeddings": used})
+            self.assertFalse(after["tie_word_embeddings"])
+            self.assertEqual(set(made), set(stored))
+            run = self.succeed("rotate", model, "-o", self.folder / "again", "-f")
+            self.assertEqual("the stored head is used" in run.stderr, not used)
+        gpt2, weights = make_gpt2(np.random.default_rng(4), "")
+        weights["lm_head.weight"] = np.flip(weights["wte.weight"], 0).copy()
+        made, _ = self.check(self.make("gpt2", gpt2, weights), gpt2_logits, weights,
+                             before={**gpt2, "tie_word_embeddings": False})
+        self.assertEqual(set(made), {n if n == "lm_head.weight" else "transformer." + n for n in weights})
 
     def test_gpt2(self):
         for number, (prefix, width) in enumerate((("transformer.", 24), ("", 35))):

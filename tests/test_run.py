@@ -2,7 +2,8 @@
 """test_run.py - the runtime: `vcllm eval` and `vcllm run` against a forward pass written here in numpy, in f64.
 
 Faults it would catch: heads grouped wrongly, a rotation by a wrong angle or at a wrong position, a window that counts
-other predictions than it should, a cache that decodes otherwise than a prompt is read, figures that depend on threads or
+other predictions than it should, a cache that decodes otherwise than a prompt is read, a query that sees a key outside its
+window, a stored head that is passed over for the embedding, tensors left out without a word, figures that depend on threads or
 CPU level, broken or unsupported models that are run all the same.
 """
 import json
@@ -104,13 +105,14 @@ def attention(x, c, w, name):
     n, d, heads = len(x), c["head_dim"], c["num_attention_heads"]
     q, k, v = ((x @ w[f"{name}self_attn.{m}_proj.weight"].T).reshape(n, -1, d) for m in "qkv")
     q, k = (rope(x, c["rope_theta"], c.get("rope_scaling")) for x in (q, k))
-    mixed = np.zeros((n, heads, d))
+    mixed, window = np.zeros((n, heads, d)), c.get("sliding_window") or n
     for h in range(heads):
         shared = h * c["num_key_value_heads"] // heads
         for i in range(n):
-            score = k[:i + 1, shared] @ q[i, h] / math.sqrt(d)
+            seen = slice(max(0, i + 1 - window), i + 1)
+            score = k[seen, shared] @ q[i, h] / math.sqrt(d)
             share = np.exp(score - score.max())
-            mixed[i, h] = share @ v[:i + 1, shared] / share.sum()
+            mixed[i, h] = share @ v[seen, shared] / share.sum()
     return mixed.reshape(n, -1) @ w[name + "self_attn.o_proj.weight"].T
 
 
@@ -197,6 +199,12 @@ def attend(q, k, v):
     return np.einsum("hij,jhd->ihd", share / share.sum(axis=2, keepdims=True), v).reshape(len(q), -1)
 
 
+def gelu(x, name):
+    if name in ("gelu", "gelu_python"):
+        return x * 0.5 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+    return x * 0.5 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x ** 3)))
+
+
 def gpt2_logits(config, weights, tokens):
     c, w, n = config, {k.removeprefix("transformer."): a.astype("f8") for k, a in weights.items()}, len(tokens)
     x = w["wte.weight"][tokens] + w["wpe.weight"][:n]
@@ -206,7 +214,7 @@ def gpt2_logits(config, weights, tokens):
         parts = np.split(linear(layer_norm(x, w, f"h.{i}.ln_1", 1e-5), "attn.c_attn"), 3, axis=1)
         x = x + linear(attend(*(p.reshape(n, c["n_head"], -1) for p in parts)), "attn.c_proj")
         h = linear(layer_norm(x, w, f"h.{i}.ln_2", 1e-5), "mlp.c_fc")
-        x = x + linear(h * 0.5 * (1 + np.tanh(math.sqrt(2 / math.pi) * (h + 0.044715 * h ** 3))), "mlp.c_proj")
+        x = x + linear(gelu(h, c["activation_function"]), "mlp.c_proj")
     return layer_norm(x, w, "ln_f", 1e-5) @ w["wte.weight" if c.get("tie_word_embeddings", True) else "lm_head.weight"].T
 
 
@@ -215,7 +223,7 @@ def neox_logits(config, weights, tokens):
     heads = c["num_attention_heads"]
     turned = int(c["hidden_size"] // heads * c["rotary_pct"])
     def rotate(x):
-        return np.concatenate([rope(x[..., :turned], c["rotary_emb_base"]), x[..., turned:]], axis=2)
+        return np.concatenate([rope(x[..., :turned], c["rotary_emb_base"], c.get("rope_scaling")), x[..., turned:]], axis=2)
     x = w["embed_in.weight"][tokens]
     for i in range(c["num_hidden_layers"]):
         def linear(x, name):
@@ -225,7 +233,7 @@ def neox_logits(config, weights, tokens):
         added = linear(attend(rotate(q), rotate(k), v), "attention.dense")
         h = layer_norm(x if c.get("use_parallel_residual", True) else x + added, w, f"layers.{i}.post_attention_layernorm", 1e-5)
         h = linear(h, "mlp.dense_h_to_4h")
-        x = x + added + linear(h * 0.5 * (1 + np.vectorize(math.erf)(h / math.sqrt(2))), "mlp.dense_4h_to_h")
+        x = x + added + linear(gelu(h, c["hidden_act"]), "mlp.dense_4h_to_h")
     return layer_norm(x, w, "final_layer_norm", 1e-5) @ w["embed_out.weight"].T
 
 
@@ -248,6 +256,10 @@ class ModelCase(Case):
     def tokens(self, vocab, count, seed=7):
         tokens = np.random.default_rng(seed).integers(0, vocab, count)
         return tokens, self.write("text.u16", tokens.astype("<u2").tobytes())
+
+    def logits(self, model, tokens):
+        run = subprocess.run([PROBE, "logits", model], input=tokens.astype("<u4").tobytes(), capture_output=True, check=True)
+        return np.frombuffer(run.stdout, "<f4").reshape(len(tokens), -1)
 
     def eval(self, *args):
         return json.loads(self.succeed("eval", *args, "--json").stdout)
@@ -296,6 +308,37 @@ class Forward(ModelCase):
             seen.append(want)
         self.assertTrue(min(abs(a - b) for a in seen for b in seen if a != b) > 1e-3, seen)
 
+    def test_window(self):
+        """Windows of one position, within sixteen lanes and beyond them, over the border of a batch of 256, and none."""
+        windows = {"sliding_window": 1}, {"sliding_window": 5}, {"sliding_window": 40, "model_type": "mistral"}, {}
+        tokens, file = self.tokens(300, 271)
+        seen = []
+        for number, more in enumerate(windows):
+            config, weights = self.sample(SHAPES[1], 270, **more)
+            model = self.make(str(number), config, weights)
+            got = self.eval(model, "--tokens", file)["nll"]["mean"]
+            (logs, at), = window_logs(config, weights, tokens, 270, 270)
+            self.assertAlmostEqual(got, -np.mean(logs[np.arange(270), at]), delta=2e-5)
+            seen.append(got)
+        self.assertEqual(len({round(nll, 3) for nll in seen}), len(windows), seen)
+
+    def test_no_window(self):
+        """As long as the context, null, not used, or absent; of a Mistral absent is 4096."""
+        plain, weights = self.sample(SHAPES[1], 270)
+        _, file = self.tokens(300, 271)
+        want = self.eval(self.make("plain", plain, weights), "--tokens", file)["nll"]
+        for number, more in enumerate(({"sliding_window": None, "model_type": "mistral"}, {"sliding_window": 270},
+                                       {"sliding_window": 5, "use_sliding_window": False}, {"model_type": "mistral"},
+                                       {"sliding_window": 999, "layer_types": ["full_attention", "sliding_attention"]})):
+            with self.subTest(more=more):
+                model = self.make(str(number), {**plain, **more}, weights)
+                self.assertEqual(self.eval(model, "--tokens", file)["nll"], want)
+        config = {**plain, "model_type": "mistral", "max_position_embeddings": 4098}
+        tokens = np.random.default_rng(1).integers(0, 300, 4098)
+        logits = [self.logits(self.make(f"long{number}", {**config, **more}, weights), tokens)[-1]
+                  for number, more in enumerate(({}, {"sliding_window": 4096}, {"sliding_window": None}))]
+        self.assertTrue(np.array_equal(logits[0], logits[1]) and not np.array_equal(logits[0], logits[2]))
+
     def test_baseline(self):
         config, base = self.sample(SHAPES[1])
         noise = np.random.default_rng(3)
@@ -326,7 +369,7 @@ class Forward(ModelCase):
         self.assertAlmostEqual(got["nll"]["mean"], np.concatenate(windows).mean(), delta=2e-5)
 
     def test_same_for_threads_and_cpus(self):
-        config, weights = self.sample(SHAPES[2], 300)
+        config, weights = self.sample(SHAPES[2], 300, sliding_window=90)
         model = self.make("m", config, {n: cut_bf16(a) for n, a in weights.items()}, "BF16")
         _, file = self.tokens(97, 700)
         seen = set()
@@ -350,6 +393,120 @@ class Forward(ModelCase):
         self.assertNotEqual(nll["plain"], nll["coded"])
 
 
+class StoredHead(ModelCase):
+    """tie_word_embeddings is true, and a head is stored: it counts if it is another matrix than the embedding."""
+
+    NOTE = "the stored head is used"
+
+    def tied(self, shape=SHAPES[1]):
+        """Configuration, weights with another head, a file of tokens and what the stored head predicts of it."""
+        config, weights = self.sample(shape)
+        head = weights["model.embed_tokens.weight"].copy()
+        head[-1, -1] += 1
+        weights["lm_head.weight"] = head
+        tokens, file = self.tokens(config["vocab_size"], 81)
+        logs = window_logs({**config, "tie_word_embeddings": False}, weights, tokens, 40, 40)
+        return config, weights, file, -np.concatenate([l[np.arange(len(t)), t] for l, t in logs]).mean()
+
+    def notes(self, *args):
+        return run_vcllm("eval", *args).stderr.count(self.NOTE)
+
+    def test_other(self):
+        config, weights, file, want = self.tied()
+        model = self.make("m", config, weights)
+        self.assertAlmostEqual(self.eval(model, "--tokens", file)["nll"]["mean"], want, delta=2e-5)
+        self.assertEqual([self.notes(model, "--tokens", file, *more) for more in ((), ("-q",))], [1, 0])
+        untied = self.make("untied", {**config, "tie_word_embeddings": False}, weights)
+        both = run_vcllm("eval", model, "--tokens", file, "--baseline", untied, "--json")
+        self.assertEqual((json.loads(both.stdout)["kl"]["mean"], both.stderr.count(self.NOTE)), (0, 1))
+
+    def test_families(self):
+        for number, (make, embedding, head) in enumerate(((make_gpt2, "transformer.wte.weight", "lm_head.weight"),
+                                                          (make_neox, "gpt_neox.embed_in.weight", "embed_out.weight"))):
+            config, weights = make(np.random.default_rng(2))
+            _, file = self.tokens(70, 81)
+            weights[head] = np.flip(weights[embedding], 0).copy()
+            models = [self.make(f"{number}{tied}", {**config, "tie_word_embeddings": tied}, weights) for tied in (True, False)]
+            nll = [self.eval(model, "--tokens", file)["nll"] for model in models]
+            self.assertEqual(nll[0], nll[1])
+            self.assertEqual([self.notes(model, "--tokens", file) for model in models], [1, 0])
+
+    def test_same(self):
+        """In one file, in a second one of another dtype, compressed as an alias and as two frames."""
+        config, weights, file, _ = self.tied((2, 64, 4, 2, 16, 96, 100, True))
+        weights = {n: cut_bf16(a) for n, a in weights.items()}
+        del weights["lm_head.weight"]
+        head = {"lm_head.weight": weights["model.embed_tokens.weight"]}
+        want = self.eval(self.make("none", config, weights), "--tokens", file)["nll"]
+        self.make("one", config, weights | head)
+        for name, dtype in ("f32", "F32"), ("bf16", "BF16"):
+            (self.make(name, config, weights) / "second.safetensors").write_bytes(safetensors(head, dtype))
+        for name in ("one", "f32", "bf16"):
+            self.succeed("compress", self.folder / name, "-o", self.folder / (name + "-small"), "--lossless")
+        for name in ("one", "f32", "bf16", "one-small", "f32-small", "bf16-small"):
+            with self.subTest(name=name):
+                self.assertEqual(self.eval(self.folder / name, "--tokens", file)["nll"], want)
+                self.assertEqual(self.notes(self.folder / name, "--tokens", file), 0)
+
+    def test_compressed(self):
+        """Other frames with other values."""
+        config, weights, file, _ = self.tied((2, 64, 4, 2, 16, 96, 100, True))
+        self.succeed("compress", self.make("m", config, weights), "-o", self.folder / "small", "--bits", 4)
+        self.succeed("decompress", self.folder / "small", "-o", self.folder / "back")
+        small, back = self.folder / "small", self.folder / "back"
+        self.assertLess(self.eval(small, "--tokens", file, "--baseline", back)["kl"]["mean"], 1e-9)
+        self.assertEqual([self.notes(model, "--tokens", file) for model in (small, back)], [1, 1])
+
+    def test_refused(self):
+        config, weights, file, _ = self.tied()
+        weights["lm_head.weight"] = weights["lm_head.weight"][1:]
+        self.refuse(FAILED, "tensor 'lm_head.weight' has the shape", "eval", self.make("m", config, weights), "--tokens", file)
+
+
+class NotRead(ModelCase):
+    """Tensors of the file that the network has no place for, by name; buffers have no weights in them."""
+
+    def check(self, words, config, weights, more):
+        number = len(list(self.folder.iterdir()))
+        model = self.make(f"m{number}", config, {**weights, **more}, tokenizer=make_tokenizer())
+        _, file = self.tokens(50, 100)
+        for args in (("eval", model, "--tokens", file), ("run", model, "-p", "a", "--tokens", 1),
+                     ("compress", model, "-o", self.folder / f"out{number}", "--allocate", "self")):
+            run = run_vcllm(*args)
+            self.assertEqual((run.returncode, run.stderr.count("not read")), (OK, bool(words)), f"{args}\n{run.stderr}")
+            self.assertIn(f"{model}: {words}\n" if words else "", run.stderr)
+        self.assertNotIn("not read", run_vcllm("eval", model, "--tokens", file, "-q").stderr)
+        rotated = run_vcllm("rotate", model, "-o", self.folder / f"turned{number}")
+        self.assertEqual(rotated.returncode, FAILED if words else OK, rotated.stderr)
+        self.assertIn(f"has tensors that are not read ({words.split(': ')[1]}): what they do" if words else "", rotated.stderr)
+        self.assertEqual((self.folder / f"turned{number}").exists(), not words)
+
+    def test_named(self):
+        config, weights = self.sample((2, 32, 2, 2, 16, 40, 262, False))
+        name = "model.layers.{}.self_attn.{}".format
+        biases = {name(i, f"{m}_proj.bias"): np.full(32, 2.0, "f4") for i in (0, 1) for m in "qkv"}
+        self.check(f"6 tensors are not read: {name(0, 'q_proj.bias')}, {name(0, 'k_proj.bias')}, {name(0, 'v_proj.bias')}, ...",
+                   config, weights, biases)
+        norms = {name(0, f"{m}_norm.weight"): np.ones(16, "f4") for m in "qk"}
+        self.check(f"2 tensors are not read: {name(0, 'q_norm.weight')}, {name(0, 'k_norm.weight')}", config, weights, norms)
+        self.check(f"1 tensor is not read: {name(2, 'o_proj.weight')}", config, weights,
+                   {name(2, "o_proj.weight"): np.ones((4, 4), "f4")})
+
+    def test_buffers(self):
+        config, weights = self.sample((2, 32, 2, 2, 16, 40, 262, False))
+        rates = np.ones(8, "f4")
+        self.check("", config, weights, {"model.layers.1.self_attn.rotary_emb.inv_freq": rates,
+                                         "model.rotary_emb.inv_freq": rates})
+        mask, rng = np.ones((1, 1, 8, 8), "f4"), np.random.default_rng(3)
+        for prefix in ("transformer.", ""):
+            self.check("", *make_gpt2(rng, prefix, vocab=262),
+                       {prefix + "h.0.attn.bias": mask, prefix + "h.1.attn.masked_bias": rates})
+        layer = "gpt_neox.layers.1.attention."
+        self.check("", *make_neox(rng, vocab=262),
+                   {layer + "bias": mask, layer + "masked_bias": rates, layer + "rotary_emb.inv_freq": rates})
+        self.check(f"1 tensor is not read: {layer}bias", config, weights, {layer + "bias": mask})
+
+
 class Families(ModelCase):
     def check(self, name, reference, config, weights):
         tokens, file = self.tokens(config["vocab_size"], 61)
@@ -369,17 +526,40 @@ class Families(ModelCase):
         self.check("a", neox_logits, *make_neox(rng))
         self.check("b", neox_logits, *make_neox(rng, width=64, heads=2, ffn=50, use_parallel_residual=False))
 
+    def test_gelu(self):
+        """By erf or tanh, whatever the family has by default."""
+        rng = np.random.default_rng(8)
+        self.check("a", gpt2_logits, *make_gpt2(rng, activation_function="gelu"))
+        self.check("b", neox_logits, *make_neox(rng, hidden_act="gelu_new"))
+        self.check("c", neox_logits, *make_neox(rng, hidden_act="gelu_pytorch_tanh"))
+        self.check("d", neox_logits, *make_neox(rng, hidden_act="gelu_python"))
+
+    def test_neox_of_transformers_5(self):
+        """rope_parameters in place of rotary_pct and rotary_emb_base, with and without scaling: the same numbers."""
+        config, weights = make_neox(np.random.default_rng(9))
+        tokens, file = self.tokens(70, 61)
+        linear = {"rope_type": "linear", "factor": 2.5}
+        for number, scaling in enumerate((None, linear, {**LLAMA3, "original_max_position_embeddings": 16})):
+            old = {**config, "rope_scaling": scaling}
+            new = {k: v for k, v in config.items() if not k.startswith("rotary")}
+            new["rope_parameters"] = {"rope_type": "default", **(scaling or {}), "rope_theta": config["rotary_emb_base"],
+                                      "partial_rotary_factor": config["rotary_pct"]}
+            self.check(f"old{number}", neox_logits, old, weights)
+            models = [self.make(f"{n}{number}-again", c, weights) for n, c in (("old", old), ("new", new))]
+            self.assertEqual(*(self.eval(model, "--tokens", file)["nll"] for model in models))
+
     def test_refused(self):
         rng = np.random.default_rng(7)
         _, file = self.tokens(70, 100)
         cases = [(make_gpt2, "n_head", 5), (make_gpt2, "activation_function", "relu"), (make_gpt2, "scale_attn_weights", False),
                  (make_gpt2, "scale_attn_by_inverse_layer_idx", True), (make_neox, "rotary_pct", 0.3),
-                 (make_neox, "hidden_act", "gelu_new"), (make_neox, "attention_bias", False)]
+                 (make_neox, "hidden_act", "relu"), (make_neox, "attention_bias", False),
+                 (make_neox, "rope_scaling", {"type": "dynamic"}), (make_neox, "rope_parameters", {"partial_rotary_factor": 0.3})]
         for number, (make, name, value) in enumerate(cases):
             with self.subTest(name=name):
                 config, weights = make(rng)
                 model = self.make(f"m{number}", {**config, name: value}, weights)
-                self.refuse(FAILED, f"field '{name}'", "eval", model, "--tokens", file)
+                self.refuse(FAILED, f"field '{name}", "eval", model, "--tokens", file)
 
 
 # ---- text ------------------------------------------------------------------------------------------------------------
@@ -443,7 +623,10 @@ class Text(ModelCase):
         return run.stdout
 
     def test_greedy(self):
-        config, weights, model = self.text_model()
+        for name, more in ("all", {}), ("window", {"sliding_window": 7}):
+            self.check_greedy(*self.text_model(name, **more))
+
+    def check_greedy(self, config, weights, model):
         prompt, spelt = [258, ord("x")], b""
         vocab = {i: w for w, i in make_tokenizer(MERGES)["model"]["vocab"].items()}
         back = {letter: b for b, letter in alphabet().items()}
@@ -467,6 +650,44 @@ class Text(ModelCase):
         self.assertIn("generated: 10 tokens", run.stderr)
         self.refuse(USAGE, "the prompt has 60 tokens; the model's context is 60", "run", model, "-p", "x" * 60)
 
+    def test_missing_bytes(self):
+        """A vocabulary without rare bytes: what has none is left out, its neighbours merge, and one note says so."""
+        letters = alphabet()
+        tokenizer = make_tokenizer(MERGES)
+        for byte in (0xC0, 0xC3, *range(0xF1, 0x100)):
+            del tokenizer["model"]["vocab"][letters[byte]]
+        self.encoded("the t\u00e9h\U00050000e\u00e9",
+                     [257, ord(" "), ord("t"), 0xA9, ord("h"), 0x90, 0x80, 0x80, ord("e"), 0xA9], tokenizer)
+        del tokenizer["model"]["vocab"][letters[0xA9]]
+        self.encoded("the t\u00e9h\u00e9e", [257, 258], tokenizer)
+        _, _, model = self.text_model("m", tokenizer=tokenizer)
+        question = {"context": "t\u00e9", "choices": [" a\u00e9", " b"], "answer": 1}
+        for lost, args in ((0, ("run", model, "-p", "the", "--tokens", 1)),
+                           (4, ("run", model, "-p", "t\u00e9h\u00e9e", "--tokens", 1)),
+                           (4, ("eval", model, "--text", self.write("t.txt", "t\u00e9h\u00e9ex".encode()))),
+                           (8, ("eval", model, "--choices", self.write("q.jsonl", json.dumps(question).encode())))):
+            run = run_vcllm(*args)
+            self.assertEqual(run.returncode, OK, run.stderr)
+            note = f"m/tokenizer.json: has no token for {lost} bytes of the text: left out\n"
+            self.assertEqual(run.stderr.count(note), bool(lost), run.stderr)
+        self.refuse(USAGE, "the prompt is empty", "run", model, "-p", "\u00e9")
+
+    def test_beyond_the_vocabulary(self):
+        """An added token that the model does not have is named, and no hindrance to a text without it."""
+        tokenizer = make_tokenizer(MERGES, ["<end>"])
+        more = [{"id": i, "content": t, "special": True, "normalized": i % 2 == 0}
+                for i, t in ((262, "<pad>"), (263, "<mask>"), (4000000000, "<x>"), (264, "<y>"))]
+        tokenizer["added_tokens"] = more[:1] + tokenizer["added_tokens"] + more[1:]
+        _, _, model = self.text_model("m", tokenizer=tokenizer)
+        run = run_vcllm("run", model, "-p", "the pad <pa", "--tokens", 1)
+        self.assertEqual(run.returncode, OK, run.stderr)
+        self.assertIn("m/tokenizer.json: added tokens beyond the model's vocabulary of 262 are ignored: "
+                      "<pad>, <mask>, <x>, ...\n", run.stderr)
+        for token, number in (("<pad>", 262), ("<mask>", 263)):
+            words = f"has the added token '{token}', number {number}, beyond the model's vocabulary of 262"
+            self.refuse(FAILED, f"the prompt {words}", "run", model, "-p", f"the {token} x")
+            self.refuse(FAILED, f"t.txt: {words}", "eval", model, "--text", self.write("t.txt", f"the{token}".encode()))
+
     def test_broken_tokenizers(self):
         good = make_tokenizer(MERGES, ["<end>"])
         cases = [("decoder", {"pre_tokenizer": None}), ("normalizer", {"normalizer": {"type": "Lowercase"}}),
@@ -476,7 +697,6 @@ class Text(ModelCase):
                  ("model.vocab", {"model": {**good["model"], "vocab": None}}),
                  ("merges[0]", {"model": {**good["model"], "merges": ["q z"]}}),
                  ("merges[1] is there twice", {"model": {**good["model"], "merges": ["t h", "t h"]}}),
-                 ("byte 0x41", {"model": {**good["model"], "vocab": {w: i for w, i in good["model"]["vocab"].items() if w != "A"}}}),
                  ("two tokens", {"model": {**good["model"], "vocab": {**good["model"]["vocab"], "zz": 65}}}),
                  ("below the model's vocabulary", {"model": {**good["model"], "vocab": {**good["model"]["vocab"], "zz": 999}}}),
                  ("added_tokens.id", {"added_tokens": [{"id": -1, "content": "x"}]}),
@@ -580,10 +800,12 @@ class Refused(ModelCase):
                  ("rope_scaling.original_max_position_embeddings", llama3), ("rope_scaling", "linear"),
                  ("rope_scaling.high_freq_factor", {**llama3, "original_max_position_embeddings": 64}),
                  ("hidden_act", "gelu"), ("attention_bias", True),
-                 ("mlp_bias", True), ("model_type", "t5"), ("sliding_window", 16), ("hidden_size", 0), ("hidden_size", "16"),
+                 ("mlp_bias", True), ("model_type", "t5"), ("sliding_window", 0), ("hidden_size", 0), ("hidden_size", "16"),
                  ("num_key_value_heads", 3), ("head_dim", 7), ("vocab_size", None), ("intermediate_size", 1 << 40),
                  ("rms_norm_eps", -1), ("tie_word_embeddings", 1), ("quantization_config", {"bits": 4}),
-                 ("rope_parameters.rope_type", {"rope_type": "yarn"})]
+                 ("rope_parameters.rope_type", {"rope_type": "yarn"}), ("partial_rotary_factor", 0.5),
+                 ("rope_parameters.partial_rotary_factor", {"partial_rotary_factor": 0.5}),
+                 ("rope_parameters.full_attention", {"full_attention": {"rope_type": "default", "rope_theta": 5000.0}})]
         _, file = self.tokens(50, 100)
         for number, (name, value) in enumerate(cases):
             with self.subTest(name=name, value=value):
@@ -592,13 +814,24 @@ class Refused(ModelCase):
         both = self.make("both", {**config, "rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": {}}, weights)
         self.refuse(FAILED, "field 'rope_parameters' is there beside rope_scaling", "eval", both, "--tokens", file)
 
+        mixed = {"sliding_window": 16, "layer_types": ["full_attention"]}
+        self.refuse(FAILED, "field 'layer_types'", "eval", self.make("mixed", {**config, **mixed}, weights), "--tokens", file)
+
     def test_accepted(self):
-        config, weights = self.sample(rope_scaling={"rope_type": "default"}, sliding_window=None)
+        """What changes nothing."""
+        config, weights = self.sample()
         _, file = self.tokens(50, 100)
-        self.eval(self.make("a", config, weights), "--tokens", file)
+        want = self.eval(self.make("plain", config, weights), "--tokens", file)["nll"]
         theta = config.pop("rope_theta")
-        self.eval(self.make("b", {**config, "rope_parameters": {"rope_type": "default", "rope_theta": theta}}, weights),
-                  "--tokens", file)
+        parameters = {"rope_type": "default", "rope_theta": theta, "partial_rotary_factor": 1.0}
+        for number, more in enumerate(({"rope_theta": theta, "rope_scaling": {"rope_type": "default"}},
+                                       {"rope_theta": theta, "partial_rotary_factor": 1, "hidden_act": "swish"},
+                                       {"rope_theta": theta, "attention_bias": False, "mlp_bias": None, "rope_scaling": None,
+                                        "quantization_config": None, "hidden_act": None, "num_key_value_heads": None},
+                                       {"rope_parameters": parameters})):
+            with self.subTest(more=more):
+                model = self.make(str(number), {**config, **more}, weights)
+                self.assertEqual(self.eval(model, "--tokens", file)["nll"], want)
 
     def test_tensors(self):
         config, weights = self.sample()

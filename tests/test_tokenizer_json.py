@@ -55,6 +55,10 @@ def make(fallback=True, pairs=False, tokens=(), **more):
     return parts
 
 
+def without(*words):
+    return {w: i for w, i in make()["model"]["vocab"].items() if w not in words}
+
+
 def metaspace(scheme, **more):
     return {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": False, **more}
 
@@ -118,6 +122,14 @@ class Encoding(TokenizerCase):
     def test_unknown(self):
         self.check([(make(fallback=False), "a\u20ac\u00e9b\u00e9", "_a", "<unk>", "b", "<unk>"),
                     (make(fallback=False, fuse_unk=False), "a\u20ac\u00e9b", "_a", "<unk>", "<unk>", "b")])
+
+    def test_left_out(self):
+        """Without unk_token; a character falls back to its bytes only if all of them have a token."""
+        self.check([(make(fallback=False, unk_token=None), "a\u20ac\u00e9b", "_a", "b"),
+                    (make(fallback=False, unk_token=None), "l\u20aco\u00e9w", "_", "low"),
+                    (make(vocab=without("<0xA9>")), "\u00e8l\u00e9\u00e9o", "_", "<0xC3>", "<0xA8>", "l", "<unk>", "o"),
+                    (make(vocab=without("<0xA9>"), fuse_unk=False), "\u00e9\u00e9", "_", "<unk>", "<unk>"),
+                    (make(vocab=without("<0xA9>"), unk_token=None), "l\u00e9\u00e9o", "_", "lo")])
 
     def test_white_space_around_added(self):
         tokenizer = make(tokens=STRIPPED)
@@ -237,7 +249,6 @@ class Printing(TokenizerCase):
 
 class Refused(TokenizerCase):
     def test_by_name(self):
-        model = make()["model"]
         cases = [("normalizer.type' is \"Lowercase\"", {"normalizer": {"type": "Lowercase"}}),
                  ("normalizer.pattern' is {\"Regex\":\" \"}", {"normalizer": {**REPLACE, "pattern": {"Regex": " "}}}),
                  ("normalizer.pattern' is no text", {"normalizer": {**REPLACE, "pattern": {"String": ""}}}),
@@ -259,10 +270,9 @@ class Refused(TokenizerCase):
                  ("decoder.type' is \"WordPiece\"", {"decoder": {"type": "WordPiece"}}),
                  ("decoder.type' is \"Strip\"", {"decoder": {"type": "Strip", "content": " ", "start": 1, "stop": 0}}),
                  ("post_processor.type' is \"BertProcessing\"", {"post_processor": {"type": "BertProcessing"}}),
-                 ("no token for the byte 0x41", {"vocab": {w: i for w, i in model["vocab"].items() if w != "<0x41>"}}),
                  ("model.dropout' is 0.1", {"dropout": 0.1}),
-                 ("model.unk_token' is no token of model.vocab", {"byte_fallback": False, "unk_token": None}),
                  ("model.unk_token' is no token of model.vocab", {"byte_fallback": False, "unk_token": "<none>"}),
+                 ("model.unk_token' is no token of model.vocab", {"vocab": without("<0x41>"), "unk_token": "<none>"}),
                  ("merges[0] is no pair", {"merges": ["a b c"]}),
                  ("added_tokens.single_word' is true", {"added_tokens": [added(0, "<unk>", single_word=True)]}),
                  ("added_tokens.id' is not the token's number", {"added_tokens": [added(1, "<unk>")]}),
@@ -290,8 +300,29 @@ class Compared(TokenizerCase):
         normalizer = rng.choice([None, LLAMA, REPLACE, PREPEND, *map(form, Normalizing.FORMS), form("NFC", REPLACE)])
         schemes = ["always", "never"] + ["first"] * (normalizer is None)
         pre_tokenizer = rng.choice([None, metaspace(rng.choice(schemes), split=rng.random() < 0.5)])
-        return make(rng.random() < 0.5, rng.random() < 0.5, chosen, normalizer=normalizer, pre_tokenizer=pre_tokenizer,
-                    post_processor=rng.choice([None, START]), ignore_merges=rng.random() < 0.3, fuse_unk=rng.random() < 0.5)
+        made = make(rng.random() < 0.5, rng.random() < 0.5, chosen, normalizer=normalizer, pre_tokenizer=pre_tokenizer,
+                    post_processor=rng.choice([None, START]), ignore_merges=rng.random() < 0.3, fuse_unk=rng.random() < 0.5,
+                    unk_token=rng.choice(["<unk>", None]))
+        gone = [f"<0x{byte:02X}>" for byte in rng.choice([(), (), (0xA9, 0x82), (0xC2, 0xF0)])]
+        made["model"]["vocab"] = {"gone" + w if w in gone else w: i for w, i in made["model"]["vocab"].items()}
+        if gone:
+            made["model"]["unk_token"] = None    # tokenizers puts it behind the bytes of what follows
+        return made
+
+    def random_bytes(self, rng):
+        """Words of bytes, some of which have no letter."""
+        letters = {b: chr(b) if 33 <= b <= 126 or b >= 161 and b != 173 else None for b in range(256)}
+        others = [b for b in letters if not letters[b]]
+        letters |= {b: chr(256 + i) for i, b in enumerate(others)}
+        gone = rng.choice([(), (0xC0, 0xC1, *range(0xF1, 256)), (0xC3, 0xA9, 0xF0, 0x82), others])
+        vocab = {f"gone{b}" if b in gone else letter: b for b, letter in letters.items()}
+        merges = [m for m in ("t h", "th e", "l o", "lo w", "i n") if all(p in vocab or len(p) > 1 for p in m.split())]
+        vocab |= {word: 256 + i for i, word in enumerate([m.replace(" ", "") for m in merges] + ["<unk>"])}
+        chosen = [added(len(vocab) + i, t) for i, t in enumerate(("<s>", "</s>", "<a>")[:rng.randrange(4)])]
+        return make(vocab=vocab, merges=merges, normalizer=None, post_processor=None, byte_fallback=False, added_tokens=chosen,
+                    pre_tokenizer={"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
+                    decoder={"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+                    ignore_merges=rng.random() < 0.3, fuse_unk=rng.random() < 0.5, unk_token=rng.choice(["<unk>", None]))
 
     def test_tokenizers(self):
         try:
@@ -299,8 +330,8 @@ class Compared(TokenizerCase):
         except ImportError:
             self.skipTest("the Python package tokenizers is not installed")
         rng = random.Random(11)
-        for _ in range(40):
-            tokenizer = self.random_tokenizer(rng)
+        for number in range(60):
+            tokenizer = self.random_bytes(rng) if number % 3 == 0 else self.random_tokenizer(rng)
             texts = ["".join(rng.choices(self.BITS, k=rng.randrange(1, 12))) for _ in range(40)]
             found = self.tokens(tokenizer, texts)
             reference = tokenizers.Tokenizer.from_file(str(self.folder / "tokenizer.json"))
