@@ -211,7 +211,7 @@ static const char *params_fault(const struct vcl_tensor *tensor, const struct vc
     if (p->goal == VCL_GOAL_ERROR && !(p->target > 0 && p->target <= DBL_MAX))
         return "params.target must be an error above 0 and finite";
     if (p->goal == VCL_GOAL_ERROR && (p->codec != VCL_CODEC_TENSOR || p->feedback))
-        return "a largest error can be asked of the tensor codec alone, and not with feedback";
+        return "params.target as a largest error is for the tensor codec alone, and not with feedback";
     if (p->objective != VCL_OBJECTIVE_MODEL && p->objective != VCL_OBJECTIVE_MSE)
         return "params.objective is none of vcl_objective";
     if (p->disable > 2 * VCL_STAGE_CENTROIDS - 1)

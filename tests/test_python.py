@@ -7,6 +7,7 @@ that is used after it was freed, a package that fails without numpy.
 
 VCLLM_LIBRARY names libvcllm.so; without it the package's own search finds it.
 """
+import copy
 import itertools
 import math
 import os
@@ -212,6 +213,13 @@ class Files(unittest.TestCase):
                 call()
         self.assertTrue(np.isfinite(array).all())
 
+    def test_copies(self):
+        """Fault: a copy of a model, by which its memory is freed a second time."""
+        path, *_ = self.compressed()
+        with vcllm.open(path) as model:
+            for copied in (copy.copy, copy.deepcopy, pickle.dumps):
+                self.assertRaisesRegex(TypeError, "Model", copied, model)
+
     def test_hash_taken_away(self):
         """Fault: a file whose vcllm.hash was lost with its metadata, taken for a plain one: frames come as numbers."""
         path, *_ = self.compressed()
@@ -264,7 +272,7 @@ with vcllm.open(sys.argv[1]) as model:
     for _ in range(10):
         try:
             signal.setitimer(signal.ITIMER_REAL, 0.005)
-            while True:
+            for _ in range(1000):
                 model["long"]
         except KeyboardInterrupt:
             print("interrupted")
@@ -333,6 +341,10 @@ class Frames(unittest.TestCase):
                 call()
             self.assertLess(caught.exception.status, 0)
             self.assertTrue(caught.exception.message)
+        with self.assertRaisesRegex(vcllm.ArgumentError, "max_error"):
+            vcllm.encode(array, codec="h265", max_error=0.1)
+        with self.assertRaisesRegex(vcllm.Error, "shape"):      # numpy's limit is below the format's
+            vcllm.decode(refenc.exact("F64", (2 ** 62, 2 ** 62, 0), b""))
         self.assertRaises(TypeError, vcllm.encode, array, qp=3)
         self.assertRaises(vcllm.Error, vcllm.encode, array, objective="best")
 
@@ -507,7 +519,8 @@ class Layout(unittest.TestCase):
     def test_constants(self):
         """Numbers this package repeats from vcllm.h."""
         header = (ROOT / "include" / "vcllm.h").read_text()
-        for name, value in (("ARGUMENT", errors.E_ARGUMENT), ("IO", errors.E_IO), ("CODEC", errors.E_CODEC)):
+        for name, value in (("ARGUMENT", errors.E_ARGUMENT), ("IO", errors.E_IO), ("LIMIT", errors.E_LIMIT),
+                            ("CODEC", errors.E_CODEC)):
             self.assertEqual(int(re.search(rf"VCL_E_{name} = (-\d+)", header)[1]), value)
         self.assertEqual([bindings.lib.vcl_dtype_name(i).decode() for i in range(22)], refdec.NAMES)
         self.assertEqual([bindings.lib.vcl_codec_name(i).decode() for i in range(6)],

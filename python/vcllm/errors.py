@@ -1,6 +1,6 @@
 """errors.py - what a failed call raises."""
 
-OK, E_ARGUMENT, E_IO, E_CODEC = 0, -1, -11, -30     # enum vcl_status
+OK, E_ARGUMENT, E_IO, E_LIMIT, E_CODEC = 0, -1, -11, -24, -30     # enum vcl_status
 
 
 class Error(Exception):

@@ -89,6 +89,9 @@ class Model(collections.abc.Mapping):
         if hasattr(self, "_context"):
             self.close()
 
+    def __reduce__(self):
+        raise TypeError("a Model cannot be copied or pickled: open its file again")
+
     def __len__(self):
         return len(self._names())
 
@@ -177,6 +180,6 @@ class Model(collections.abc.Mapping):
                                 ctypes.byref(sink))
         if status and handle.error.status:
             check_file(status, handle.error)
-        if status in (OK, E_IO) and sum(written) < len(values):
-            raise KeyboardInterrupt     # raised in write by a signal's handler; ctypes prints it and goes on
+        if status == E_IO or (status == OK and sum(written) < len(values)):
+            raise KeyboardInterrupt     # by a signal's handler in write; ctypes prints it and returns anything
         self._context.check(status, f"{self._path}: tensor '{name}': ")

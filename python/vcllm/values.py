@@ -9,7 +9,7 @@ import math
 
 from .arguments import as_view, integer, text, wrong_value
 from .bindings import TensorStruct, lib
-from .errors import E_ARGUMENT, failure
+from .errors import E_ARGUMENT, E_LIMIT, failure
 
 try:
     import numpy
@@ -68,7 +68,10 @@ def present(buffer, dtype, shape, raw):
         buffer, dtype = widen(buffer, dtype), "F32"
     name, letter = KINDS.get(dtype, ("uint8", None))
     if numpy is not None:
-        return numpy.frombuffer(buffer, name).reshape((-1,) if dtype in PACKED else shape)
+        try:
+            return numpy.frombuffer(buffer, name).reshape((-1,) if dtype in PACKED else shape)
+        except ValueError:      # empty, with dimensions whose product overflows
+            raise failure(E_LIMIT, f"no array of numpy has the shape {list(shape)}") from None
     view = memoryview(buffer)
     if letter and math.prod(shape) > 0 and shape:
         view = view.cast(letter, shape)
