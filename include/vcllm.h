@@ -241,12 +241,12 @@ struct vcl_params {
      * columns: how many the caller takes the coded matrix to have; checked.  col_weight: what a squared error
      * in each column costs, above 0 and finite; only ratios count.  The columns' steps become proportional to
      * 1 / sqrt(weight), in quarter octaves, 2^-16 to 2^16 around their geometric mean.  feedback: columns x
-     * columns, row-major, of which only feedback[c][c'] with c' < c is read: before column c is coded, the
-     * sum over c' < c of feedback[c][c'] times the error (value - decoded value) of column c' is added to its
-     * values.  With the second moments H of what multiplies the columns factored as H = (I + U) D (I + U)^T,
-     * U strictly upper triangular and D diagonal, feedback[c][c'] = U[c'][c] and col_weight = diag(D) make
-     * the squared errors of the quantiser sum up to the error of the product (LDLQ: Chee et al., QuIP, arXiv
-     * 2307.13304).  Not across tiles (vcl_info's tile_cols); not with `rotate`. */
+     * columns, row-major, of which only feedback[c][c'] with c' < c is read, -2^32 to 2^32: before column c
+     * is coded, the sum over c' < c of feedback[c][c'] times the error (value - decoded value) of column c'
+     * is added to its values.  With the second moments H of what multiplies the columns factored as H = (I +
+     * U) D (I + U)^T, U strictly upper triangular and D diagonal, feedback[c][c'] = U[c'][c] and col_weight =
+     * diag(D) make the squared errors of the quantiser sum up to the error of the product (LDLQ: Chee et al.,
+     * QuIP, arXiv 2307.13304).  Not across tiles (vcl_info's tile_cols); not with `rotate`. */
     uint64_t columns;
     const float *col_weight, *feedback;
     const char *encoder; /* libavcodec's name, e.g. "hevc_nvenc"; NULL = the first that works */

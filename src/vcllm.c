@@ -161,6 +161,19 @@ enum vcl_status vcl_coded_shape(const struct vcl_tensor *tensor, int transpose, 
     return VCL_OK;
 }
 
+/* 2^32.  Errors stay below 2^16 half-steps, columns' steps within 2^16 of the frame's either way, columns of
+ * a tile below 2^16: sums stay below 2^96, in which no f32 overflows. */
+#define FEEDBACK_MAX 4294967296.f
+
+static int feedback_is_bounded(const float *feedback, uint64_t cols)
+{
+    for (uint64_t c = 1; c < cols; c++)
+        for (uint64_t k = 0; k < c; k++)
+            if (!(fabsf(feedback[c * cols + k]) <= FEEDBACK_MAX))
+                return 0;
+    return 1;
+}
+
 static const char *weights_fault(const struct vcl_tensor *tensor, const struct vcl_params *p)
 {
     uint64_t cols;
@@ -173,6 +186,8 @@ static const char *weights_fault(const struct vcl_tensor *tensor, const struct v
     for (uint64_t c = 0; p->col_weight && c < cols; c++)
         if (!(p->col_weight[c] > 0 && p->col_weight[c] <= FLT_MAX))
             return "params.col_weight must be above 0 and finite";
+    if (p->feedback && !feedback_is_bounded(p->feedback, cols))
+        return "params.feedback must be finite and at most 2^32 in magnitude";
     return NULL;
 }
 
@@ -196,7 +211,7 @@ static const char *params_fault(const struct vcl_tensor *tensor, const struct vc
     if (p->goal == VCL_GOAL_ERROR && !(p->target > 0 && p->target <= DBL_MAX))
         return "params.target must be an error above 0 and finite";
     if (p->goal == VCL_GOAL_ERROR && (p->codec != VCL_CODEC_TENSOR || p->feedback))
-        return "a largest error can be asked of the tensor codec alone, and not with feedback";
+        return "params.target as a largest error is for the tensor codec alone, and not with feedback";
     if (p->objective != VCL_OBJECTIVE_MODEL && p->objective != VCL_OBJECTIVE_MSE)
         return "params.objective is none of vcl_objective";
     if (p->disable > 2 * VCL_STAGE_CENTROIDS - 1)
@@ -218,7 +233,7 @@ enum vcl_status vcl_encode(struct vcl_context *ctx, const struct vcl_tensor *ten
     if (!ctx)
         return VCL_E_ARGUMENT;
     ctx->message[0] = 0;
-    if (!tensor || !source || !params || !sink)
+    if (!tensor || !source || !source->read || !params || !sink || !sink->write)
         return fail(ctx, VCL_E_ARGUMENT, "a NULL argument");
     enum vcl_status status = vcl_tensor_size(tensor, NULL, NULL);
     if (status || vcl_bound(tensor) == 0)
@@ -405,7 +420,7 @@ enum vcl_status vcl_decode(struct vcl_context *ctx, const struct vcl_source *sou
     if (!ctx)
         return VCL_E_ARGUMENT;
     ctx->message[0] = 0;
-    if (!source)
+    if (!source || !source->read || (sink && !sink->write))
         return fail(ctx, VCL_E_ARGUMENT, "a NULL argument");
     enum vcl_status status = read_header(ctx, source, bytes, &frame, &header);
     if (!status)

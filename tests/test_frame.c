@@ -533,6 +533,38 @@ static void arguments_are_checked(void **unused)
     assert_int_equal(vcl_decode_buffer(ctx, frame, bytes, x, sizeof x - 1), VCL_E_SPACE);
 }
 
+/* Fault: weights of columns or feedback of errors that are no numbers or overflow, and are taken for good. */
+static void weights_are_checked(void **unused)
+{
+    (void)unused;
+    enum { COLUMNS = 64 };
+    static const float wrong[] = { NAN, INFINITY, -INFINITY, 1e38f, -1e38f, 4294967808.f };
+    static float x[64 * COLUMNS], weight[COLUMNS], feedback[COLUMNS * COLUMNS];
+    static uint8_t frame[64 * COLUMNS * 4 + 1000];
+    const struct vcl_tensor tensor = matrix(VCL_DTYPE_F32, 64, COLUMNS);
+    struct vcl_params params = params_of(VCL_CODEC_TENSOR, VCL_GOAL_BITS, 8);
+    size_t bytes = sizeof frame;
+    random_fill(x, 64 * COLUMNS, 8, random_normal);
+    for (int c = 0; c < COLUMNS; c++)
+        weight[c] = 1;
+    params.columns = COLUMNS;
+    params.col_weight = weight;
+    params.feedback = feedback;
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        feedback[COLUMNS * COLUMNS - 2] = wrong[i]; /* the last that is read */
+        assert_int_equal(vcl_encode_buffer(ctx, &tensor, x, &params, frame, &bytes, NULL), VCL_E_ARGUMENT);
+        assert_non_null(strstr(vcl_context_message(ctx), "feedback"));
+        feedback[COLUMNS * COLUMNS - 2] = 0;
+        feedback[COLUMNS * COLUMNS - 1] = wrong[i]; /* never read */
+        bytes = sizeof frame;
+        assert_int_equal(vcl_encode_buffer(ctx, &tensor, x, &params, frame, &bytes, NULL), VCL_OK);
+        weight[COLUMNS - 1] = i < 3 ? wrong[i] : (float)i - 5;
+        assert_int_equal(vcl_encode_buffer(ctx, &tensor, x, &params, frame, &bytes, NULL), VCL_E_ARGUMENT);
+        assert_non_null(strstr(vcl_context_message(ctx), "col_weight"));
+        weight[COLUMNS - 1] = 1;
+    }
+}
+
 /* A module folder without a module is a missing codec, said so. */
 static void missing_module(void **unused)
 {
@@ -818,6 +850,22 @@ static void sources_and_sinks_may_fail(void **unused)
     free(to.bytes);
 }
 
+/* Fault: a source or sink that has no function is called. */
+static void sources_and_sinks_are_checked(void **unused)
+{
+    (void)unused;
+    uint8_t x[100], frame[200];
+    const struct vcl_tensor tensor = matrix(VCL_DTYPE_U8, 10, 10);
+    const struct vcl_params params = params_of(VCL_CODEC_EXACT, VCL_GOAL_BITS, 1);
+    struct shaky bytes = { -1, frame, sizeof frame };
+    const struct vcl_source source = { .user = &bytes, .read = shaky_read }, no_source = { .base = x };
+    const struct vcl_sink sink = { .user = &bytes, .write = shaky_write }, no_sink = { .base = frame };
+    assert_int_equal(vcl_encode(ctx, &tensor, &no_source, &params, &sink, NULL), VCL_E_ARGUMENT);
+    assert_int_equal(vcl_encode(ctx, &tensor, &source, &params, &no_sink, NULL), VCL_E_ARGUMENT);
+    assert_int_equal(vcl_decode(ctx, &no_source, 100, 0, 1, NULL, &sink), VCL_E_ARGUMENT);
+    assert_int_equal(vcl_decode(ctx, &source, 100, 0, 1, NULL, &no_sink), VCL_E_ARGUMENT);
+}
+
 /* Fault: rows of F4 that begin in the middle of a byte, decoded from a byte too early. */
 static void half_bytes_are_refused(void **unused)
 {
@@ -853,12 +901,14 @@ int main(void)
         cmocka_unit_test(failed_searches_fall_back),
         cmocka_unit_test(aliases),
         cmocka_unit_test(arguments_are_checked),
+        cmocka_unit_test(weights_are_checked),
         cmocka_unit_test(missing_module),
         cmocka_unit_test(allocations_may_fail),
         cmocka_unit_test(cancelling),
         cmocka_unit_test(threads_do_not_change_the_bytes),
         cmocka_unit_test(contexts_are_independent),
         cmocka_unit_test(sources_and_sinks_may_fail),
+        cmocka_unit_test(sources_and_sinks_are_checked),
         cmocka_unit_test(half_bytes_are_refused),
     };
     return cmocka_run_group_tests(tests, open_context, close_context);

@@ -2,14 +2,17 @@
 """test_python.py - the Python package on libvcllm.
 
 Faults it would catch: a struct that is laid out otherwise than in C, a dtype that comes out as another, rows that are
-not those asked for, an error that becomes a crash or an empty message, a package that fails without numpy.
+not those asked for, an error that becomes a crash or an empty message, an argument that C takes for another, memory
+that is used after it was freed, a package that fails without numpy.
 
 VCLLM_LIBRARY names libvcllm.so; without it the package's own search finds it.
 """
+import copy
 import itertools
 import math
 import os
 import pathlib
+import pickle
 import re
 import struct
 import subprocess
@@ -26,7 +29,7 @@ sys.path.insert(0, str(ROOT / "python"))
 import refdec
 import refenc
 import vcllm
-from vcllm import bindings, frames
+from vcllm import bindings, errors, frames
 
 SEED = 77
 
@@ -90,7 +93,7 @@ class Files(unittest.TestCase):
             for name, begin, end in (("weight", -1, 3), ("weight", 5, 4), ("weight", 0, 301), ("scalar", 0, 1)):
                 with self.assertRaises(vcllm.Error) as caught:
                     model.rows(name, begin, end)
-                self.assertEqual(caught.exception.status, bindings.E_ARGUMENT)
+                self.assertEqual(caught.exception.status, errors.E_ARGUMENT)
 
     def test_info(self):
         path, *_ = self.compressed()
@@ -163,6 +166,118 @@ class Files(unittest.TestCase):
                 thread.join()
             self.assertEqual(wrong, [])
 
+    def test_close_while_used(self):
+        """Fault: memory of a model that another thread closes is read."""
+        path, weight, *_ = self.compressed()
+        plain = self.folder / "plain" / "plain.safetensors"
+        plain.parent.mkdir()
+        plain.write_bytes(refenc.plain([("weight", "F32", (300, 200), weight.tobytes())]))
+        calls = (lambda model: model.info("weight")["shape"], lambda model: model["weight"].shape,
+                 lambda model: (300, len(model.rows("weight", 0, 200))), lambda model: "weight" in model and (300, 200))
+        for turn in range(30):
+            model, ready, wrong = vcllm.open(path if turn % 2 else plain), threading.Barrier(9), []
+
+            def work(call):
+                ready.wait()
+                try:
+                    while True:
+                        if call(model) != (300, 200):
+                            wrong.append("another shape")
+                            return
+                except ValueError as error:
+                    if "closed" not in str(error):
+                        wrong.append(error)
+                except BaseException as error:
+                    wrong.append(error)
+
+            threads = [threading.Thread(target=work, args=(call,)) for call in calls * 2]
+            for thread in threads:
+                thread.start()
+            ready.wait()
+            model.close()
+            for thread in threads:
+                thread.join()
+            self.assertEqual(wrong, [], turn)
+
+    def test_closed(self):
+        """Fault: a closed model that seems empty."""
+        path, *_ = self.compressed()
+        model = vcllm.open(path)
+        array = model["weight"]
+        model.close()
+        model.close()
+        for call in (lambda: model["weight"], lambda: model.read("weight"), lambda: model.rows("weight", 0, 1),
+                     lambda: model.info("weight"), lambda: len(model), lambda: list(model), lambda: "weight" in model,
+                     lambda: model.get("weight"), lambda: list(model.items())):
+            with self.assertRaisesRegex(ValueError, "compressed.safetensors: closed"):
+                call()
+        self.assertTrue(np.isfinite(array).all())
+
+    def test_copies(self):
+        """Fault: a copy of a model, by which its memory is freed a second time."""
+        path, *_ = self.compressed()
+        with vcllm.open(path) as model:
+            for copied in (copy.copy, copy.deepcopy, pickle.dumps):
+                self.assertRaisesRegex(TypeError, "Model", copied, model)
+
+    def test_hash_taken_away(self):
+        """Fault: a file whose vcllm.hash was lost with its metadata, taken for a plain one: frames come as numbers."""
+        path, *_ = self.compressed()
+        frames = refdec.Compressed(path).frames
+        path.write_bytes(refenc.plain([(name, "U8", (len(frame.data),), frame.data)
+                                       for name, frame in frames.items()]))
+        with self.assertRaises(vcllm.Error) as caught:
+            vcllm.open(path)
+        self.assertEqual(caught.exception.status, -22)
+        self.assertIn(str(path), str(caught.exception))
+        path.write_bytes(refenc.plain([("bytes", "U8", (40,), bytes(40))]))
+        with vcllm.open(path) as model:
+            self.assertEqual(model["bytes"].shape, (40,))
+
+    def test_interrupted(self):
+        """Fault: Ctrl-C while a tensor is decoded becomes an error of the file, or values that were never written."""
+        path = self.folder / "long.safetensors"
+        path.write_bytes(refenc.container([("long", vcllm.encode(normal((4096, 1024)), codec="exact"))]))
+        run = subprocess.run([sys.executable, "-c", INTERRUPTED, str(path)], capture_output=True, text=True,
+                             env={**os.environ, "PYTHONPATH": str(ROOT / "python")})
+        self.assertEqual(run.stdout, 10 * "interrupted\n", run.stderr)
+
+    def test_bad_arguments(self):
+        path, *_ = self.compressed()
+        for error, name, call in (
+                (TypeError, "path", lambda: vcllm.open(5)), (ValueError, "path", lambda: vcllm.open(f"{path}\0x")),
+                (ValueError, "path", lambda: vcllm.open(os.fsencode(path) + b"\0")),
+                (TypeError, "threads", lambda: vcllm.open(path, threads=1.5)),
+                (ValueError, "threads", lambda: vcllm.open(path, threads=-1)),
+                (ValueError, "threads", lambda: vcllm.open(path, threads=2 ** 32 + 1))):
+            with self.assertRaisesRegex(error, name):
+                call()
+        with vcllm.open(os.fsencode(path)) as model:
+            for error, name, call in (
+                    (TypeError, "begin", lambda: model.rows("weight", 0.0, 2)),
+                    (TypeError, "begin", lambda: model.rows("weight", False, 2)),
+                    (TypeError, "end", lambda: model.rows("weight", 3, None)),
+                    (ValueError, "end", lambda: model.rows("weight", 0, 2 ** 64 + 2)),
+                    (TypeError, "raw", lambda: model.read("bf16", raw="no")),
+                    (ValueError, "raw", lambda: model.rows("bf16", 0, 1, raw=2))):
+                with self.assertRaisesRegex(error, name):
+                    call()
+            self.assertEqual(model.rows("weight", np.int8(1), np.uint64(3)).shape, (2, 200))
+
+
+INTERRUPTED = """
+import signal, sys, vcllm
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+with vcllm.open(sys.argv[1]) as model:
+    for _ in range(10):
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.005)
+            for _ in range(1000):
+                model["long"]
+        except KeyboardInterrupt:
+            print("interrupted")
+"""
+
 
 class Frames(unittest.TestCase):
     def test_round_trip(self):
@@ -226,8 +341,93 @@ class Frames(unittest.TestCase):
                 call()
             self.assertLess(caught.exception.status, 0)
             self.assertTrue(caught.exception.message)
+        with self.assertRaisesRegex(vcllm.ArgumentError, "max_error"):
+            vcllm.encode(array, codec="h265", max_error=0.1)
+        with self.assertRaisesRegex(vcllm.Error, "shape"):      # numpy's limit is below the format's
+            vcllm.decode(refenc.exact("F64", (2 ** 62, 2 ** 62, 0), b""))
         self.assertRaises(TypeError, vcllm.encode, array, qp=3)
         self.assertRaises(vcllm.Error, vcllm.encode, array, objective="best")
+
+    def test_settings_are_checked(self):
+        """Faults: an integer that wraps, text that is cut at a NUL, a number taken for an address, a setting lost."""
+        array = normal((64, 64))
+        whole = ("effort", "seed", "depth", "chroma", "disable", "threads")
+        flags = ("rotate", "row_scales", "transpose")
+        wrong = [(ValueError, name, value) for name in whole for value in (2 ** 32 + 8, -2 ** 32 + 8, 2 ** 200)]
+        wrong += [(TypeError, name, value) for name in whole for value in (8.0, True, np.bool_(True), "8", b"8")]
+        wrong += [(TypeError, name, value) for name in flags for value in (1.0, "", [])]
+        wrong += [(ValueError, name, value) for name in flags for value in (2, -1)]
+        wrong += [(ValueError, name, value) for name in ("seed", "disable", "threads") for value in (-1, 2 ** 32)]
+        wrong += [(TypeError, name, value) for name in ("encoder", "decoder") for value in (5, 2 ** 70, b"libx265")]
+        wrong += [(TypeError, name, value) for name in ("codec", "objective", "dtype") for value in (5, b"mse", [])]
+        wrong += [(ValueError, "codec", "tensor\0x"), (ValueError, "objective", "mse\0"), (ValueError, "dtype", "F3"),
+                  (ValueError, "dtype", "F32\0"), (ValueError, "encoder", "x\0y"), (ValueError, "decoder", "\ud800")]
+        wrong += [(TypeError, name, value) for name in frames.GOALS for value in ("3", True, 3j, [3])]
+        wrong += [(ValueError, name, value) for name in frames.GOALS for value in (math.nan, math.inf, 10 ** 400)]
+        wrong += [(ValueError, "bits", -1), (ValueError, "snr", 201), (ValueError, "max_error", 0)]
+        wrong += [(TypeError, "qp", 3), (TypeError, "keep", ()), (TypeError, "columns", 64), (TypeError, "size", 8)]
+        for error, name, value in wrong:
+            with self.assertRaisesRegex(error, rf"\b{name}\b", msg=f"{name} {value!r}"):
+                vcllm.encode(array, **{"codec": "tensor", name: value})
+        frame = vcllm.encode(array, bits=np.float32(4), effort=np.int64(3), rotate=np.bool_(True), disable=1,
+                             encoder=None, transpose=1, seed=2 ** 32 - 1)
+        header = refdec.Frame(frame)
+        self.assertEqual((header.seed, header.flags & 33), (2 ** 32 - 1, 33))
+
+    def test_weights_are_checked(self):
+        """Faults: memory read beyond arrays whose shapes disagree; float64 or strided values taken for float32."""
+        array, weight, feedback = normal((32, 8192)), np.ones(8192, "float32"), np.zeros((64, 64), "float32")
+        small = normal((64, 64))
+        one = np.zeros((1, 1), "float32")
+        for settings in ({"col_weight": weight, "feedback": one}, {"feedback": one, "col_weight": weight},
+                         {"feedback": one}, {"col_weight": weight[:1]}, {"col_weight": weight[:0], "feedback": one},
+                         {"col_weight": weight[:0]}, {"feedback": feedback}):
+            with self.assertRaisesRegex(ValueError, "columns"):
+                vcllm.encode(array, **settings)
+        self.assertTrue(vcllm.encode(small, feedback=feedback, col_weight=weight[:64]))
+        for name, values in (("feedback", feedback), ("col_weight", weight[:64])):
+            for value in (values.astype("float64"), values.astype(">f4"), values.view("int32"), values[::2],
+                          values[None], values[0], values.sum(), normal((64, 64)).T, bytes(values.nbytes)):
+                with self.assertRaisesRegex(ValueError, name):
+                    vcllm.encode(small, **{name: value})
+            for value in (5, 2 ** 40, "text", values.tolist()):
+                with self.assertRaisesRegex(TypeError, name):
+                    vcllm.encode(small, **{name: value})
+            for value in (math.nan, math.inf, -1e38):
+                values.flat[-2] = value
+                with self.assertRaisesRegex(vcllm.ArgumentError, name):
+                    vcllm.encode(small, **{name: values})
+
+    def test_arrays_are_checked(self):
+        """Faults: addresses of objects or floats' bits coded as integers; bytes(n) decoded for a number n."""
+        for array in (np.array([None, 1]), np.array(["text"]), None, "text", np.zeros(2, "datetime64[s]"), object()):
+            for dtype in (None, "U64"):
+                with self.assertRaisesRegex(ValueError, "array"):
+                    vcllm.encode(array, codec="exact", dtype=dtype)
+        for dtype, array in (("I32", normal(4)), ("BF16", normal(4, "float16")), ("F32", np.zeros(3, "int32"))):
+            with self.assertRaisesRegex(ValueError, dtype):
+                vcllm.encode(array, codec="exact", dtype=dtype)
+        memory = memoryview(bytes(8)).cast("f")
+        for data, dtype, shape in ((memory, "F32", (-2,)), (memory, "F32", (2 ** 64 + 2,)), (memory, "F32", (3,)),
+                                   (memory, "F33", (2,)), (memory, "F32", (1,) * 16 + (2,))):
+            with self.assertRaises(ValueError):
+                vcllm.encode(vcllm.Tensor(data, dtype, shape), codec="exact")
+        for data, dtype, shape in (([1.0, 2.0], "F32", (2,)), (memory, 17, (2,)), (memory, "F32", (2.0,))):
+            with self.assertRaises(TypeError):
+                vcllm.encode(vcllm.Tensor(data, dtype, shape), codec="exact")
+        for frame in (5, "text", [86, 67, 76, 70], None):
+            with self.assertRaisesRegex(TypeError, "frame"):
+                vcllm.decode(frame)
+        frame = vcllm.encode(np.arange(5), codec="exact")
+        np.testing.assert_array_equal(vcllm.decode(np.frombuffer(frame, "uint8")), np.arange(5))
+        self.assertRaisesRegex(TypeError, "raw", vcllm.decode, frame, raw="yes")
+        self.assertRaisesRegex(ValueError, "threads", vcllm.decode, frame, threads=-1)
+
+    def test_errors_travel(self):
+        """Fault: an error that another process cannot send, which pickle makes of its arguments."""
+        for error in (errors.failure(errors.E_CODEC, "no codec"), errors.failure(errors.E_ARGUMENT, "no number")):
+            again = pickle.loads(pickle.dumps(error))
+            self.assertEqual((type(again), again.status, str(again)), (type(error), error.status, str(error)))
 
     def test_faults_are_told(self):
         """The library's own words on a frame that is none, not only the phrase of the status."""
@@ -243,7 +443,7 @@ class Frames(unittest.TestCase):
 WITHOUT_NUMPY = """
 import sys
 sys.modules["numpy"] = None
-import array, vcllm
+import array, ctypes, vcllm
 from vcllm import values
 assert values.numpy is None
 numbers = memoryview(array.array("f", [1, 2, 3, 4, 5, 6])).cast("B").cast("f", (2, 3))
@@ -251,6 +451,15 @@ frame = vcllm.encode(numbers, codec="exact")
 back = vcllm.decode(frame)
 assert (back.dtype, back.shape, back.data.tolist()) == ("F32", (2, 3), [[1, 2, 3], [4, 5, 6]]), back
 assert vcllm.encode(back, codec="exact") == frame
+longs = vcllm.decode(vcllm.encode(array.array("l", [1, -2]), codec="exact"))
+assert longs.data.tolist() == [1, -2], longs
+for wrong, dtype, error in (((ctypes.c_float.__ctype_be__ * 2)(1, 2), None, ValueError), (numbers, "I32", ValueError),
+                            ([1.0, 2.0], None, TypeError), (b"ab", 5, TypeError)):
+    try:
+        vcllm.encode(wrong, codec="exact", dtype=dtype)
+        raise AssertionError(wrong)
+    except error:
+        pass
 bf16 = vcllm.encode(array.array("H", [0x3F80, 0xC000]), codec="exact", dtype="BF16")
 assert vcllm.decode(bf16).data.tolist() == [1.0, -2.0]
 assert vcllm.decode(bf16, raw=True).data.tolist() == [0x3F80, 0xC000]
@@ -310,12 +519,16 @@ class Layout(unittest.TestCase):
     def test_constants(self):
         """Numbers this package repeats from vcllm.h."""
         header = (ROOT / "include" / "vcllm.h").read_text()
-        for name, value in (("ARGUMENT", bindings.E_ARGUMENT), ("CODEC", bindings.E_CODEC)):
+        for name, value in (("ARGUMENT", errors.E_ARGUMENT), ("IO", errors.E_IO), ("LIMIT", errors.E_LIMIT),
+                            ("CODEC", errors.E_CODEC)):
             self.assertEqual(int(re.search(rf"VCL_E_{name} = (-\d+)", header)[1]), value)
         self.assertEqual([bindings.lib.vcl_dtype_name(i).decode() for i in range(22)], refdec.NAMES)
         self.assertEqual([bindings.lib.vcl_codec_name(i).decode() for i in range(6)],
                          ["alias", "exact", "h264", "h265", "tensor", "lossless"])
         self.assertIsNone(bindings.lib.vcl_codec_name(6))
+        goals = re.search(r"enum vcl_goal \{(.*?)\};", header, re.S)[1]
+        self.assertEqual(re.findall(r"VCL_GOAL_(\w+)", goals), ["BITS", "SNR", "ERROR"])
+        self.assertEqual(frames.GOALS, ("bits", "snr", "max_error"))
         objectives = re.search(r"enum vcl_objective \{(.*?)\};", header, re.S)[1]
         self.assertEqual([name.lower() for name in re.findall(r"VCL_OBJECTIVE_(\w+)", objectives)],
                          list(frames.OBJECTIVES))

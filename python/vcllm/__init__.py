@@ -11,10 +11,13 @@
 
 numpy is used where it can be imported; without it, tensors come as vcllm.Tensor, a memoryview with dtype and shape.
 The work is done by libvcllm, outside the interpreter's lock.
+
+What fails raises vcllm.Error; an argument of a wrong type TypeError, one of a wrong value vcllm.ArgumentError, which is
+an Error and a ValueError.
 """
+from .errors import ArgumentError, Error
 from .frames import decode, encode
-from .bindings import Error
 from .reader import Model, open
 from .values import Tensor
 
-__all__ = ["Error", "Model", "Tensor", "decode", "encode", "open"]
+__all__ = ["ArgumentError", "Error", "Model", "Tensor", "decode", "encode", "open"]

@@ -11,18 +11,10 @@ import pathlib
 from ctypes import (CFUNCTYPE, POINTER, Structure, byref, c_char, c_char_p, c_double, c_int, c_size_t, c_uint, c_uint32,
                     c_uint64, c_void_p)
 
-E_ARGUMENT, E_CODEC = -1, -30
+from .arguments import integer
+from .errors import E_CODEC, Error, failure
+
 ALL = 2 ** 64 - 1       # vcl_decode's count for "to the end"
-
-
-class Error(Exception):
-    """A call of the library failed: status is its enum vcl_status, message says why."""
-
-    def __init__(self, status, message):
-        super().__init__(message)
-        self.status = status
-        self.message = message
-
 
 # ---- structs -----------------------------------------------------------------------------------------------------
 
@@ -142,7 +134,7 @@ lib = load_library()
 def check_file(status, error):
     """Raises what a call that fills a vcl_error reported."""
     if status:
-        raise Error(status, error.text.decode("utf-8", "replace") or lib.vcl_status_text(status).decode())
+        raise failure(status, error.text.decode("utf-8", "replace") or lib.vcl_status_text(status).decode())
 
 
 class Context:
@@ -151,15 +143,18 @@ class Context:
     def __init__(self, threads=1):
         options, self.pointer = OptionsStruct(), c_void_p()
         lib.vcl_options_init(byref(options))
-        options.threads = threads
+        options.threads = integer("threads", threads, c_uint)
         self.check(lib.vcl_context_create(byref(options), byref(self.pointer)))
 
-    def check(self, status, prefix="", fault=None):
-        """Raises what a call on this context reported; fault: the words of a call without a context."""
+    def check(self, status, prefix="", fault=None, names=None):
+        """Raises what a call on this context reported.  fault: the words of a call without a context; names: what is
+        called otherwise in Python."""
         if status:
             words = fault or (lib.vcl_context_message(self.pointer) if self.pointer else b"")
             words = words.decode("utf-8", "replace") or lib.vcl_status_text(status).decode()
-            raise Error(status, prefix + words)
+            for theirs, ours in (names or {}).items():
+                words = words.replace(theirs, ours)
+            raise failure(status, prefix + words)
 
     def close(self):
         lib.vcl_context_destroy(self.pointer)

@@ -1,75 +1,101 @@
 """frames.py - arrays to frames and back, in memory."""
 import ctypes
 
-from .bindings import E_ARGUMENT, Context, Error, InfoStruct, ParamsStruct, lib
+from .arguments import as_view, flag, integer, real, text, wrong_value
+from .bindings import Context, InfoStruct, ParamsStruct, lib
 from .values import describe, dtype_name, pointer, present, shape_of
 
-GOAL_BITS, GOAL_SNR, GOAL_ERROR = range(3)
+GOALS = ("bits", "snr", "max_error")    # enum vcl_goal
 OBJECTIVES = {"model": 0, "mse": 1}
-SETTINGS = ("effort", "objective", "rotate", "seed", "row_scales", "depth", "chroma", "disable", "transpose", "encoder",
-            "decoder")
-WEIGHTS = ("col_weight", "feedback")
+INTEGERS = ("effort", "seed", "depth", "chroma", "disable")
+FLAGS = ("rotate", "row_scales", "transpose")
+TEXTS = ("encoder", "decoder")
+WEIGHTS = {"col_weight": 1, "feedback": 2}      # dimensions
+SETTINGS = (*INTEGERS, *FLAGS, *TEXTS, *WEIGHTS, "objective")
 
 
 def set_weights(params, name, value):
-    view = memoryview(value)
-    columns = view.shape[0]
-    if view.format != "f" or not view.c_contiguous or view.shape != ((columns,) if name == "col_weight" else (columns,) * 2):
-        raise Error(E_ARGUMENT, f"{name} must be contiguous float32, one value a column or one a pair of columns")
-    params.columns = columns
-    params.keep = getattr(params, "keep", ()) + (bytearray(view),)
-    setattr(params, name, ctypes.addressof((ctypes.c_char * view.nbytes).from_buffer(params.keep[-1])))
+    """A copy of the values, as they stay when the caller's change; params keeps it alive."""
+    values = as_view(name, value, "an array of float32")
+    if values.format.lstrip("@=<") != "f" or not values.c_contiguous:
+        raise wrong_value(f"{name} must be contiguous float32")
+    if values.ndim != WEIGHTS[name] or len(set(values.shape)) != 1:
+        raise wrong_value(f"{name} must have one value a {'pair of columns' if name == 'feedback' else 'column'}, "
+                          f"not the shape {list(values.shape)}")
+    if params.keep and params.columns != values.shape[0]:
+        raise wrong_value("col_weight and feedback must be of as many columns")
+    params.columns = values.shape[0]
+    address, params.keep[name] = pointer(bytearray(values))
+    setattr(params, name, address)
+
+
+def set_setting(params, name, value):
+    if name in WEIGHTS:
+        set_weights(params, name, value)
+    elif name in INTEGERS:
+        setattr(params, name, integer(name, value, dict(ParamsStruct._fields_)[name]))
+    elif name in FLAGS:
+        setattr(params, name, flag(name, value))
+    elif name in TEXTS:
+        setattr(params, name, text(name, value))
+    elif text(name, value).decode() in OBJECTIVES:
+        params.objective = OBJECTIVES[value]
+    else:
+        raise wrong_value(f"objective '{value}' is neither 'model' nor 'mse'")
+
+
+def set_goal(params, *targets):
+    """The one of GOALS whose target is not None; without one it stays the default."""
+    given = [goal for goal, target in enumerate(targets) if target is not None]
+    if len(given) > 1:
+        raise wrong_value("bits, snr and max_error exclude each other")
+    for goal in given:
+        params.goal, params.target = goal, real(GOALS[goal], targets[goal])
 
 
 def make_params(codec, bits, snr, max_error, settings):
     params = ParamsStruct()
+    params.keep = {}
     lib.vcl_params_init(ctypes.byref(params))
-    params.codec = lib.vcl_codec_parse(codec.encode())
+    params.codec = lib.vcl_codec_parse(text("codec", codec))
     if lib.vcl_codec_name(params.codec) is None or codec == "alias":
-        raise Error(E_ARGUMENT, f"no codec '{codec}'")
-    if sum(goal is not None for goal in (bits, snr, max_error)) > 1:
-        raise Error(E_ARGUMENT, "bits, snr and max_error exclude each other")
-    if snr is not None:
-        params.goal, params.target = GOAL_SNR, snr
-    elif max_error is not None:
-        params.goal, params.target = GOAL_ERROR, max_error
-    elif bits is not None:
-        params.goal, params.target = GOAL_BITS, bits
+        raise wrong_value(f"no codec '{codec}'")
+    set_goal(params, bits, snr, max_error)
     for name, value in settings.items():
-        if name in WEIGHTS:
-            set_weights(params, name, value)
-            continue
         if name not in SETTINGS:
             raise TypeError(f"encode() has no setting '{name}'")
-        if name == "objective":
-            if value not in OBJECTIVES:
-                raise Error(E_ARGUMENT, f"objective '{value}' is neither 'model' nor 'mse'")
-            value = OBJECTIVES[value]
-        setattr(params, name, value.encode() if isinstance(value, str) else value)
+        if value is not None:
+            set_setting(params, name, value)
     return params
 
 
 def encode(array, codec="tensor", bits=None, snr=None, max_error=None, dtype=None, threads=1, **settings):
     """The frame of an array, as bytes.
 
-    bits: most bits per value (the default, 2.9), or snr: least dB, or max_error: largest error.  dtype: safetensors' name where the array's own
-    does not tell (dtype="BF16" for uint16).  settings: those of struct vcl_params: effort, objective ("model" or
-    "mse"), rotate, seed, row_scales, depth, chroma, disable, transpose, encoder, decoder; col_weight and feedback as
-    arrays (include/vcllm.h says what they are)."""
+    codec: "tensor", "h265", "h264", "lossless" or "exact".  bits: most bits per value (the default, 2.9), or snr: least
+    dB, or max_error: largest error (tensor codec).  dtype: safetensors' name where the array's own does not tell
+    (dtype="BF16" for uint16).  threads: 0 is one per CPU.  settings: those of struct vcl_params: effort, objective
+    ("model" or "mse"), rotate, seed, row_scales, depth, chroma, disable, transpose, encoder, decoder; col_weight and
+    feedback as contiguous arrays of float32 (include/vcllm.h says what they are).  None is the default.
+
+    TypeError for an argument of a wrong type, ArgumentError (an Error and a ValueError) for a wrong value."""
     params = make_params(codec, bits, snr, max_error, settings)
     data, tensor = describe(array, dtype)
     frame = bytearray(lib.vcl_bound(ctypes.byref(tensor)))
     size = ctypes.c_size_t(len(frame))
     target, keep = pointer(frame)
     with Context(threads) as context:
-        context.check(lib.vcl_encode_buffer(context.pointer, ctypes.byref(tensor), data, ctypes.byref(params), target,
-                                            ctypes.byref(size), None))
+        status = lib.vcl_encode_buffer(context.pointer, ctypes.byref(tensor), data, ctypes.byref(params), target,
+                                       ctypes.byref(size), None)
+        context.check(status, names={"params.target": GOALS[params.goal], "params.": ""})
     return bytes(memoryview(frame)[:size.value])
 
 
 def decode(frame, raw=False, threads=1):
-    """The array in a frame (bytes).  raw=True: bf16 as uint16."""
-    frame = bytes(frame)
+    """The array in a frame (bytes, or what has a buffer of them).  raw=True: bf16 as uint16.  threads: 0 is one per
+    CPU."""
+    as_view("frame", frame, "bytes")
+    frame, raw = bytes(frame), flag("raw", raw)
     info, size = InfoStruct(), ctypes.c_uint64()
     with Context(threads) as context:
         status = lib.vcl_peek(frame, len(frame), ctypes.byref(info), None, None)

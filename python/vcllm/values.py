@@ -7,7 +7,9 @@ dimension.
 import ctypes
 import math
 
-from .bindings import E_ARGUMENT, Error, TensorStruct, lib
+from .arguments import as_view, integer, text, wrong_value
+from .bindings import TensorStruct, lib
+from .errors import E_ARGUMENT, E_LIMIT, failure
 
 try:
     import numpy
@@ -56,7 +58,7 @@ def widen(buffer, dtype):
     status = lib.vcl_convert(lib.vcl_dtype_parse(dtype.encode()), source, lib.vcl_dtype_parse(b"F32"), target,
                              len(buffer) // 2)
     if status:
-        raise Error(status, lib.vcl_status_text(status).decode())
+        raise failure(status, lib.vcl_status_text(status).decode())
     return wide
 
 
@@ -66,7 +68,10 @@ def present(buffer, dtype, shape, raw):
         buffer, dtype = widen(buffer, dtype), "F32"
     name, letter = KINDS.get(dtype, ("uint8", None))
     if numpy is not None:
-        return numpy.frombuffer(buffer, name).reshape((-1,) if dtype in PACKED else shape)
+        try:
+            return numpy.frombuffer(buffer, name).reshape((-1,) if dtype in PACKED else shape)
+        except ValueError:      # empty, with dimensions whose product overflows
+            raise failure(E_LIMIT, f"no array of numpy has the shape {list(shape)}") from None
     view = memoryview(buffer)
     if letter and math.prod(shape) > 0 and shape:
         view = view.cast(letter, shape)
@@ -75,25 +80,55 @@ def present(buffer, dtype, shape, raw):
     return Tensor(view, dtype, shape)
 
 
+def name_of(letter, place):
+    """The dtype of numpy's name (place 0) or memoryview's format (1), None where there is none."""
+    return next((dtype for dtype, kind in KINDS.items() if kind[place] == letter), None)
+
+
+def take_array(array):
+    """Bytes, shape and own dtype of what numpy makes an array of."""
+    array = numpy.asarray(array)
+    if array.dtype.kind not in "biufcV" or array.dtype.hasobject:
+        raise wrong_value(f"array: values of {array.dtype} are no numbers")
+    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    return little.tobytes(), array.shape, name_of(array.dtype.name, 0)
+
+
+def take_buffer(array):
+    """The same of what has a buffer."""
+    array = as_view("array", array, "an array of numbers")
+    if array.format.startswith((">", "!")):
+        raise wrong_value("array: its bytes are not little-endian")
+    letter, wide = array.format.lstrip("@=<"), array.itemsize == 8
+    return array.tobytes(), array.shape, name_of({"l": "iq"[wide], "L": "IQ"[wide]}.get(letter, letter), 1)
+
+
+def choose_dtype(own, dtype):
+    """dtype, or else the array's own.  Unsigned integers may be the bits of any dtype; other values are what they
+    are."""
+    if dtype is None and own is None:
+        raise wrong_value("array: its values are of no dtype of safetensors; name one (dtype=)")
+    dtype = text("dtype", own if dtype is None else dtype).decode()
+    if own not in (None, dtype, "U8", "U16", "U32", "U64"):
+        raise wrong_value(f"dtype {dtype}: the array's values are {own}; convert them, or give their bits unsigned")
+    return dtype
+
+
 def describe(array, dtype):
     """An array's bytes and its vcl_tensor.  array: numpy's, a Tensor, or what has a buffer of a known format; dtype:
     safetensors' name where the array's own does not say (BF16 in uint16)."""
     if isinstance(array, Tensor):
-        data, shape, dtype = array.data.cast("B").tobytes(), array.shape, dtype or array.dtype
-    elif numpy is not None:
-        array = numpy.asarray(array)
-        dtype = dtype or next((k for k, (name, _) in KINDS.items() if name == array.dtype.name), None)
-        data, shape = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes(), array.shape
+        data, shape, own = as_view("array.data", array.data, "a memoryview").tobytes(), array.shape, array.dtype
     else:
-        view = memoryview(array)
-        dtype = dtype or next((k for k, (_, letter) in KINDS.items() if letter == view.format), None)
-        data, shape = view.tobytes(), view.shape
-    code = lib.vcl_dtype_parse((dtype or "").encode())
+        data, shape, own = take_array(array) if numpy is not None else take_buffer(array)
+    dtype = choose_dtype(own, dtype)
+    code = lib.vcl_dtype_parse(dtype.encode())
     if lib.vcl_dtype_bits(code) == 0 or len(shape) > 16:
-        raise Error(E_ARGUMENT, f"an array of {dtype or 'this dtype'} and {len(shape)} dimensions is no tensor")
-    tensor = TensorStruct(code, len(shape), (ctypes.c_uint64 * 16)(*shape))
+        raise wrong_value(f"an array of dtype {dtype} and {len(shape)} dimensions is no tensor")
+    dims = [integer("array.shape", n, ctypes.c_uint64) for n in shape]
+    tensor = TensorStruct(code, len(dims), (ctypes.c_uint64 * 16)(*dims))
     size = ctypes.c_uint64()
     status = lib.vcl_tensor_size(ctypes.byref(tensor), None, ctypes.byref(size))
     if status or size.value != len(data):
-        raise Error(status or E_ARGUMENT, f"the array's {len(data)} bytes are not what {dtype} {list(shape)} takes")
+        raise failure(status or E_ARGUMENT, f"the array's {len(data)} bytes are not what {dtype} {list(shape)} takes")
     return data, tensor
