@@ -65,18 +65,17 @@ static size_t levels(void) { return (size_t)vcl_cpu_detect() + 1; }
 static size_t check_tile(enum vcl_dtype dtype, const uint8_t *raw, size_t bytes, const char *what)
 {
     const struct vcl_mem mem = vcl_mem_default();
-    struct vcl_lossless *const to = vcl_lossless_create(&mem, dtype, bytes, 1), *const from =
-                                                                                    vcl_lossless_create(
-                                                                                        &mem, dtype, bytes,
-                                                                                        0);
+    const struct vcl_tensor tensor = { dtype, 1, { bytes } }; /* codes do not depend on its length */
+    struct vcl_lossless *const to = vcl_lossless_create(&mem, &tensor, bytes, 1);
+    struct vcl_lossless *const from = vcl_lossless_create(&mem, &tensor, bytes, 0);
     uint8_t *const first = malloc(bytes + VCL_LOSSLESS_ROOM),
                    *const stored = malloc(bytes + VCL_LOSSLESS_ROOM), *const back = malloc(bytes + 1);
     assert_true(to && from && first && stored && back);
-    const size_t size = vcl_lossless_encode(to, vcl_kernels_for(VCL_CPU_C), raw, bytes, first);
+    const size_t size = vcl_lossless_encode(to, vcl_kernels_for(VCL_CPU_C), 0, raw, bytes, first);
     assert_true(size <= bytes + VCL_LOSSLESS_OVERHEAD);
     for (size_t level = 0; level < levels(); level++) {
         const struct vcl_kernels *const kernels = vcl_kernels_for((enum vcl_cpu_level)level);
-        if (vcl_lossless_encode(to, kernels, raw, bytes, stored) != size || memcmp(stored, first, size) != 0)
+        if (vcl_lossless_encode(to, kernels, 0, raw, bytes, stored) != size || memcmp(stored, first, size) != 0)
             fail_msg("%s %s, %zu bytes: %s does not write what c writes", vcl_dtype_name(dtype), what, bytes,
                      vcl_cpu_name(kernels->level));
         memset(back, 0xA5, bytes);
@@ -173,12 +172,13 @@ struct victim {
 static struct victim make_victim(enum vcl_dtype dtype, enum kind kind, size_t bytes)
 {
     const struct vcl_mem mem = vcl_mem_default();
-    struct victim v = { dtype, malloc(bytes + VCL_LOSSLESS_ROOM),         malloc(bytes), 0,
-                        bytes, vcl_lossless_create(&mem, dtype, bytes, 0) };
-    struct vcl_lossless *const to = vcl_lossless_create(&mem, dtype, bytes, 1);
+    const struct vcl_tensor tensor = { dtype, 1, { bytes } };
+    struct victim v = { dtype, malloc(bytes + VCL_LOSSLESS_ROOM),           malloc(bytes), 0,
+                        bytes, vcl_lossless_create(&mem, &tensor, bytes, 0) };
+    struct vcl_lossless *const to = vcl_lossless_create(&mem, &tensor, bytes, 1);
     assert_true(v.stored && v.back && v.work && to);
     fill(dtype, kind, v.back, bytes, 3);
-    v.size = vcl_lossless_encode(to, vcl_kernels_for(VCL_CPU_C), v.back, bytes, v.stored);
+    v.size = vcl_lossless_encode(to, vcl_kernels_for(VCL_CPU_C), 0, v.back, bytes, v.stored);
     vcl_lossless_destroy(&mem, to);
     return v;
 }

@@ -1,6 +1,7 @@
 /* lossless.c - stage 8: a tile's values to fewer bytes and exactly back.
  *
- * In: values of any dtype.  Out: byte planes, each raw, constant, packed into seven bits or rANS coded.
+ * In: values of any dtype.  Out: byte planes, each raw, constant, packed into seven bits or rANS coded; of
+ * values that lie on few levels (levels.c) the planes of their codes, scales and literals.
  *
  * The sign goes to the lowest bit, so that the first plane of a float is its exponent, which is where the
  * redundancy is; where seven bits hold a tile's exponents, the mantissa's highest bit joins them, since
@@ -12,10 +13,14 @@
  * Decoding runs over chunks of all planes at once, so that planes need no memory of a tile's size. */
 #include "lossless.h"
 
+#include <math.h>
+
 #include "base/common.h"
+#include "base/dtype.h"
+#include "codec/levels.h"
 #include "codec/rans.h"
 
-enum tile_mode { TILE_RAW, TILE_PLANES, TILE_NARROW, TILE_MODES };
+enum tile_mode { TILE_RAW, TILE_PLANES, TILE_NARROW, TILE_LEVELS, TILE_MODES };
 enum plane_mode { PLANE_RAW, PLANE_CONSTANT, PLANE_PACKED, PLANE_RANS, PLANE_MODES };
 
 enum {
@@ -26,7 +31,9 @@ enum {
     FEW_SYMBOLS = 4096,   /* this many symbols: a lane costs four bytes */
     WORDS_ROOM = 16,      /* what kernels may scribble below the words */
     SAMPLE_ABOVE = 65536, /* longer planes are first judged by */
-    SAMPLE_STEP = 8       /* one block in eight */
+    SAMPLE_STEP = 8,      /* one block in eight */
+    LEVELS_HEAD = 16,
+    LEVELS_ROOM = LEVELS_HEAD + 8 * VCL_LEVELS_MOST + 64 /* beyond codes, scales and literals */
 };
 
 struct model {
@@ -47,18 +54,25 @@ struct plane {
 };
 
 struct vcl_lossless {
-    struct vcl_split split;
-    enum vcl_fold fold;    /* the dtype's */
-    int has_exponent_byte; /* bits 1 to 8 after the sign, as in f32 */
+    enum vcl_dtype dtype;
+    struct vcl_split split; /* of the numbers at hand: the dtype's or, for scales, of f32 */
+    enum vcl_fold fold;     /* likewise */
+    int has_exponent_byte;  /* likewise: bits 1 to 8 after the sign, as in f32 */
+    struct vcl_levels levels;
     /* Encoding */
     uint8_t *planes;                                        /* a tile's */
     uint8_t *words;                                         /* of one plane, written backwards */
     uint32_t *sums;                                         /* of a plane's blocks */
     uint8_t *classes;                                       /* likewise */
     struct model models[MAX_CLASSES + MAX_CLASSES / 2 + 1]; /* 4 classes, 2 classes, 1 */
+    struct vcl_levels_finder *finder;
+    uint8_t *codes, *packed, *literals;
+    uint8_t *coded; /* a tile by its levels */
+    size_t fixed;   /* bytes of the last tile that its length does not tell in */
     /* Decoding */
     struct plane readers[VCL_MAX_PLANES];
     uint8_t (*chunks)[CHUNK];                        /* one per plane */
+    uint8_t *expanded, *values;                      /* codes of a chunk, what they stand for */
     uint32_t (*tables)[MAX_CLASSES][VCL_RANS_TOTAL]; /* likewise */
 };
 
@@ -83,27 +97,55 @@ static enum vcl_fold fold_of(enum vcl_dtype dtype)
     }
 }
 
-struct vcl_lossless *vcl_lossless_create(const struct vcl_mem *mem, enum vcl_dtype dtype, size_t bytes,
-                                         int encoding)
+/* The numbers that come next are the dtype's. */
+static void set_dtype(struct vcl_lossless *work, enum vcl_dtype dtype)
+{
+    work->split.width = width_of(dtype);
+    work->fold = fold_of(dtype);
+    work->has_exponent_byte = dtype == VCL_DTYPE_BF16 || dtype == VCL_DTYPE_F32 || dtype == VCL_DTYPE_C64;
+}
+
+static int create_encoder(const struct vcl_mem *mem, const struct vcl_tensor *tensor, size_t n, size_t bytes,
+                          struct vcl_lossless *work)
+{
+    const size_t blocks = n / BLOCK + 1;
+    work->planes = vcl_alloc_raw(mem, bytes, 1);
+    work->words = vcl_alloc_raw(mem, n + WORDS_ROOM, 1);
+    work->sums = vcl_alloc(mem, blocks, sizeof *work->sums);
+    work->classes = vcl_alloc(mem, blocks, 1);
+    work->finder = vcl_levels_create(mem, tensor, n);
+    work->codes = vcl_alloc_raw(mem, n, 1);
+    work->packed = vcl_alloc_raw(mem, n, 1); /* and scales: fewer bytes than values */
+    work->literals = vcl_alloc_raw(mem, bytes, 1);
+    work->coded = vcl_alloc_raw(mem, bytes + 2 * n + LEVELS_ROOM, 1);
+    return work->planes && work->words && work->sums && work->classes && work->finder && work->codes
+        && work->packed && work->literals && work->coded;
+}
+
+static int create_decoder(const struct vcl_mem *mem, size_t width, struct vcl_lossless *work)
+{
+    const size_t planes = width < 4 ? 4 : width; /* scales have four */
+    work->chunks = vcl_alloc(mem, planes, sizeof *work->chunks);
+    work->tables = vcl_alloc(mem, planes, sizeof *work->tables);
+    work->expanded = vcl_alloc_raw(mem, CHUNK, 1);
+    work->values = vcl_alloc_raw(mem, CHUNK, width);
+    return work->chunks && work->tables && work->expanded && work->values;
+}
+
+struct vcl_lossless *vcl_lossless_create(const struct vcl_mem *mem, const struct vcl_tensor *tensor,
+                                         size_t bytes, int encoding)
 {
     struct vcl_lossless *const work = vcl_alloc(mem, 1, sizeof *work);
     if (!work)
         return NULL;
-    const unsigned width = width_of(dtype);
-    const size_t blocks = bytes / width / BLOCK + 1;
-    work->split.width = width;
-    work->fold = fold_of(dtype);
-    work->has_exponent_byte = dtype == VCL_DTYPE_BF16 || dtype == VCL_DTYPE_F32 || dtype == VCL_DTYPE_C64;
-    if (encoding) {
-        work->planes = vcl_alloc_raw(mem, bytes, 1);
-        work->words = vcl_alloc_raw(mem, bytes / width + WORDS_ROOM, 1);
-        work->sums = vcl_alloc(mem, blocks, sizeof *work->sums);
-        work->classes = vcl_alloc(mem, blocks, 1);
-    } else {
-        work->chunks = vcl_alloc(mem, width, sizeof *work->chunks);
-        work->tables = vcl_alloc(mem, width, sizeof *work->tables);
-    }
-    if (encoding ? work->planes && work->words && work->sums && work->classes : work->chunks && work->tables)
+    const unsigned width = width_of(tensor->dtype);
+    const size_t n = bytes / width;
+    work->dtype = work->levels.dtype = tensor->dtype;
+    work->levels.width = width;
+    work->levels.scales = vcl_alloc_raw(mem, n / VCL_LEVELS_GROUP + 2, sizeof *work->levels.scales);
+    const int others =
+        encoding ? create_encoder(mem, tensor, n, bytes, work) : create_decoder(mem, width, work);
+    if (work->levels.scales && others)
         return work;
     vcl_lossless_destroy(mem, work);
     return NULL;
@@ -113,12 +155,20 @@ void vcl_lossless_destroy(const struct vcl_mem *mem, struct vcl_lossless *work)
 {
     if (!work)
         return;
+    vcl_free(mem, work->levels.scales);
     vcl_free(mem, work->planes);
     vcl_free(mem, work->words);
     vcl_free(mem, work->sums);
     vcl_free(mem, work->classes);
+    vcl_levels_destroy(mem, work->finder);
+    vcl_free(mem, work->codes);
+    vcl_free(mem, work->packed);
+    vcl_free(mem, work->literals);
+    vcl_free(mem, work->coded);
     vcl_free(mem, work->chunks);
     vcl_free(mem, work->tables);
+    vcl_free(mem, work->expanded);
+    vcl_free(mem, work->values);
     vcl_free(mem, work);
 }
 
@@ -308,6 +358,7 @@ static size_t encode_rans(struct vcl_lossless *work, const struct vcl_kernels *k
     for (size_t i = 0; i < lanes; i++, at += 4)
         vcl_store32(dst + at, states[i]);
     memcpy(dst + at, words, count);
+    work->fixed += tables + 3 * lanes; /* a state's fourth byte is full of values */
     return size;
 }
 
@@ -366,12 +417,14 @@ static int choose_narrow(struct vcl_lossless *work, const struct vcl_kernels *ke
     return 1;
 }
 
-static size_t encode_planes(struct vcl_lossless *work, const struct vcl_kernels *kernels, const uint8_t *raw,
-                            size_t bytes, uint8_t *dst)
+/* Values of a dtype to a tile of mode 0, 1 or 2: a byte more than they take at most. */
+static size_t encode_planes(struct vcl_lossless *work, const struct vcl_kernels *kernels,
+                            enum vcl_dtype dtype, const uint8_t *raw, size_t bytes, uint8_t *dst)
 {
-    const size_t width = work->split.width, n = bytes / width;
+    const size_t width = width_of(dtype), n = bytes / width;
     uint8_t *planes[VCL_MAX_PLANES] = { 0 };
     size_t at = 1;
+    set_dtype(work, dtype);
     work->split.fold = work->fold;
     dst[0] = TILE_PLANES;
     if (work->has_exponent_byte && choose_narrow(work, kernels, raw, n)) {
@@ -379,23 +432,123 @@ static size_t encode_planes(struct vcl_lossless *work, const struct vcl_kernels 
         dst[at++] = (uint8_t)work->split.base;
     }
     if (width == 1)
-        return at + encode_plane(work, kernels, raw, n, dst + at);
+        at += encode_plane(work, kernels, raw, n, dst + at);
     place_planes(work, n, planes);
-    kernels->split(&work->split, raw, n, planes);
-    for (size_t p = 0; p < width; p++)
+    if (width > 1)
+        kernels->split(&work->split, raw, n, planes);
+    for (size_t p = 0; p < width && width > 1; p++)
         at += encode_plane(work, kernels, planes[p], n, dst + at);
-    return at;
-}
-
-size_t vcl_lossless_encode(struct vcl_lossless *work, const struct vcl_kernels *kernels, const uint8_t *raw,
-                           size_t bytes, uint8_t *dst)
-{
-    const size_t size = encode_planes(work, kernels, raw, bytes, dst);
-    if (size <= bytes)
-        return size;
+    if (at <= bytes)
+        return at;
     dst[0] = TILE_RAW;
     memcpy(dst + 1, raw, bytes);
     return bytes + 1;
+}
+
+static void pack_codes(const uint8_t *codes, size_t n, unsigned bits, uint8_t *dst)
+{
+    const size_t each = 8 / bits;
+    for (size_t at = 0; at < n; at += each) {
+        const size_t count = (size_t)vcl_min(each, n - at);
+        unsigned byte = 0;
+        for (size_t i = 0; i < count; i++)
+            byte |= (unsigned)codes[at + i] << bits * i;
+        dst[at / each] = (uint8_t)byte;
+    }
+}
+
+/* Codes as many in a byte as there is room for, which is faster, unless one in each is smaller by 1/64. */
+static size_t encode_codes(struct vcl_lossless *work, const struct vcl_kernels *kernels, size_t n,
+                           unsigned symbols, uint8_t *dst, uint8_t *bits)
+{
+    size_t packed = 0, fixed = work->fixed;
+    *bits = symbols <= 2 ? 1 : symbols <= 4 ? 2 : symbols <= 16 ? 4 : 8;
+    if (*bits < 8) {
+        pack_codes(work->codes, n, *bits, work->packed);
+        packed = encode_plane(work, kernels, work->packed, (size_t)vcl_ceil_div(n, 8 / *bits), dst);
+    }
+    const size_t packed_fixed = work->fixed;
+    work->fixed = fixed;
+    const size_t single = encode_plane(work, kernels, work->codes, n, dst + packed);
+    if (packed > 0 && packed <= single + single / 64) {
+        work->fixed = packed_fixed;
+        return packed;
+    }
+    *bits = 8;
+    memmove(dst, dst + packed, single);
+    return single;
+}
+
+/* n values by the levels that were found, to work->coded. */
+static size_t encode_levels(struct vcl_lossless *work, const struct vcl_kernels *kernels, const uint8_t *raw,
+                            size_t n)
+{
+    const struct vcl_levels *const levels = &work->levels;
+    uint8_t *const dst = work->coded;
+    const size_t aside = vcl_levels_code(work->finder, levels, raw, n, work->codes, work->literals);
+    const size_t table = (levels->group ? 4 : levels->width) * levels->count;
+    size_t at = LEVELS_HEAD + table;
+    work->fixed = at;
+    dst[0] = TILE_LEVELS;
+    dst[2] = (uint8_t)levels->count;
+    dst[3] = (uint8_t)(levels->group ? levels->rounding : 0);
+    vcl_store32(dst + 4, levels->group);
+    vcl_store32(dst + 8, levels->first);
+    vcl_store32(dst + 12, (uint32_t)aside);
+    if (levels->group) {
+        const size_t segments = vcl_levels_segments(levels, n);
+        vcl_from_f32(VCL_DTYPE_F32, levels->points, dst + LEVELS_HEAD, levels->count);
+        vcl_from_f32(VCL_DTYPE_F32, levels->scales, work->packed, segments);
+        at += encode_planes(work, kernels, VCL_DTYPE_F32, work->packed, 4 * segments, dst + at);
+    } else {
+        memcpy(dst + LEVELS_HEAD, levels->palette, table);
+    }
+    if (aside > 0)
+        at += encode_planes(work, kernels, work->dtype, work->literals, aside * levels->width, dst + at);
+    return at + encode_codes(work, kernels, n, levels->count + (aside > 0), dst + at, dst + 1);
+}
+
+/* Puts the tile by its levels in the place of one of `size` bytes if it saves 1/64, for it decodes slower. */
+static size_t replace_by_levels(struct vcl_lossless *work, const struct vcl_kernels *kernels,
+                                const uint8_t *raw, size_t n, size_t size, uint8_t *dst)
+{
+    const size_t fixed = work->fixed, coded = encode_levels(work, kernels, raw, n);
+    if (coded < size - size / 64) {
+        memcpy(dst, work->coded, coded);
+        return coded;
+    }
+    work->fixed = fixed;
+    return size;
+}
+
+size_t vcl_lossless_encode(struct vcl_lossless *work, const struct vcl_kernels *kernels, uint64_t begin,
+                           const uint8_t *raw, size_t bytes, uint8_t *dst)
+{
+    const size_t n = bytes / work->levels.width;
+    work->fixed = 0;
+    size_t size = encode_planes(work, kernels, work->dtype, raw, bytes, dst);
+    if (vcl_levels_find_palette(work->finder, raw, n, &work->levels))
+        size = replace_by_levels(work, kernels, raw, n, size, dst);
+    if (vcl_levels_find_scales(work->finder, raw, n, begin, &work->levels))
+        size = replace_by_levels(work, kernels, raw, n, size, dst);
+    return size;
+}
+
+double vcl_lossless_estimate(const struct vcl_mem *mem, const struct vcl_kernels *kernels,
+                             const struct vcl_tensor *tensor, uint64_t begin, const uint8_t *raw,
+                             size_t bytes)
+{
+    struct vcl_lossless *const work = vcl_lossless_create(mem, tensor, bytes, 1);
+    uint8_t *const dst = vcl_alloc_raw(mem, bytes + VCL_LOSSLESS_ROOM, 1);
+    const unsigned bits = vcl_dtype_bits(tensor->dtype);
+    double estimate = bits;
+    if (work && dst && bytes > 0) {
+        const size_t size = vcl_lossless_encode(work, kernels, begin, raw, bytes, dst);
+        estimate = (double)(size - vcl_min(size, work->fixed)) / (double)bytes * bits;
+    }
+    vcl_free(mem, dst);
+    vcl_lossless_destroy(mem, work);
+    return estimate;
 }
 
 /* ---- decoding -------------------------------------------------------------------------------- */
@@ -534,29 +687,199 @@ static const char *decode_planes(struct vcl_lossless *work, const struct vcl_ker
     return fault;
 }
 
-const char *vcl_lossless_decode(struct vcl_lossless *work, const struct vcl_kernels *kernels,
-                                const uint8_t *src, size_t stored, uint8_t *raw, size_t bytes)
+/* n numbers of a dtype from a tile of mode 0, 1 or 2; *used is what it takes of the `stored` bytes. */
+static const char *decode_tile(struct vcl_lossless *work, const struct vcl_kernels *kernels,
+                               enum vcl_dtype dtype, const uint8_t *src, size_t stored, uint8_t *raw,
+                               size_t n, size_t *used)
 {
-    const size_t width = work->split.width, n = bytes / width;
     const unsigned mode = stored > 0 ? src[0] : TILE_MODES;
-    size_t at = mode == TILE_NARROW ? 2 : 1, used = 0;
-    if (mode >= TILE_MODES || at > stored || (mode == TILE_NARROW && !work->has_exponent_byte))
+    size_t at = mode == TILE_NARROW ? 2 : 1, taken = 0;
+    set_dtype(work, dtype);
+    const size_t width = work->split.width;
+    if (mode >= TILE_LEVELS || at > stored || (mode == TILE_NARROW && !work->has_exponent_byte))
         return "lossless tile is cut off or of an unknown mode";
-    if (stored > bytes + VCL_LOSSLESS_OVERHEAD)
-        return "lossless tile takes more than its values and a byte";
-    if (mode == TILE_RAW && stored != bytes + 1)
+    *used = n * width + 1;
+    if (mode == TILE_RAW && stored < *used)
         return "raw tile of another size than its values take";
     if (mode == TILE_RAW) {
-        memcpy(raw, src + 1, bytes);
+        memcpy(raw, src + 1, n * width);
         return NULL;
     }
     work->split.fold = mode == TILE_NARROW ? VCL_FOLD_NARROW : work->fold;
     work->split.base = mode == TILE_NARROW ? src[1] : 0;
-    for (size_t p = 0; p < width; p++, at += used) {
+    for (size_t p = 0; p < width; p++, at += taken) {
         work->readers[p].tables = work->tables[p];
-        const char *const fault = open_plane(&work->readers[p], n, src + at, stored - at, &used);
+        const char *const fault = open_plane(&work->readers[p], n, src + at, stored - at, &taken);
         if (fault)
             return fault;
     }
-    return at == stored ? decode_planes(work, kernels, n, raw) : "bytes after the last byte plane";
+    *used = at;
+    return decode_planes(work, kernels, n, raw);
+}
+
+static int is_all_finite(const float *x, size_t n)
+{
+    size_t i = 0;
+    while (i < n && isfinite(x[i]))
+        i++;
+    return i == n;
+}
+
+static int can_round(enum vcl_dtype dtype, unsigned rounding)
+{
+    return dtype == VCL_DTYPE_F32
+             ? rounding == VCL_DTYPE_F32 || rounding == VCL_DTYPE_F16 || rounding == VCL_DTYPE_BF16
+             : (dtype == VCL_DTYPE_F16 || dtype == VCL_DTYPE_BF16) && rounding == (unsigned)dtype;
+}
+
+/* The head of a tile by levels and their table; *used is what both take. */
+static const char *read_levels(struct vcl_lossless *work, const uint8_t *src, size_t stored, size_t n,
+                               size_t *used)
+{
+    struct vcl_levels *const levels = &work->levels;
+    if (stored < LEVELS_HEAD)
+        return "head of a tile by levels is cut off";
+    const unsigned bits = src[1];
+    levels->count = src[2];
+    levels->rounding = (enum vcl_dtype)src[3];
+    levels->group = vcl_load32(src + 4);
+    levels->first = vcl_load32(src + 8);
+    const size_t aside = vcl_load32(src + 12), table = (levels->group ? 4 : levels->width) * levels->count;
+    if ((bits != 1 && bits != 2 && bits != 4 && bits != 8) || levels->count == 0
+        || levels->count > 1u << bits)
+        return "number of levels or bits of their codes are impossible";
+    if (aside > n || (aside > 0 && levels->count == 1u << bits))
+        return "number of literals is impossible";
+    if (levels->group ? levels->group < VCL_LEVELS_GROUP || levels->first == 0
+                            || levels->first > levels->group || !can_round(work->dtype, src[3])
+                      : levels->first > 0 || src[3] > 0)
+        return "segments of scales are impossible";
+    *used = LEVELS_HEAD + table;
+    if (stored < *used)
+        return "table of levels is cut off";
+    memset(levels->palette, 0, sizeof levels->palette); /* a literal's code is looked up too */
+    memset(levels->points, 0, sizeof levels->points);
+    if (levels->group)
+        vcl_to_f32(VCL_DTYPE_F32, src + LEVELS_HEAD, levels->points, levels->count);
+    else
+        memcpy(levels->palette, src + LEVELS_HEAD, table);
+    return is_all_finite(levels->points, levels->count) ? NULL : "level is not finite";
+}
+
+static const char *read_scales(struct vcl_lossless *work, const struct vcl_kernels *kernels,
+                               const uint8_t *src, size_t stored, size_t n, size_t *used)
+{
+    float *const scales = work->levels.scales;
+    const size_t segments = vcl_levels_segments(&work->levels, n);
+    const char *const fault =
+        decode_tile(work, kernels, VCL_DTYPE_F32, src, stored, (uint8_t *)scales, segments, used);
+    if (fault)
+        return fault;
+    vcl_to_f32(VCL_DTYPE_F32, scales, scales, segments);
+    return is_all_finite(scales, segments) ? NULL : "scale is not finite";
+}
+
+static void expand_codes(const uint8_t *packed, size_t n, unsigned bits, uint8_t *codes)
+{
+    const unsigned mask = (1u << bits) - 1;
+    const size_t each = 8 / bits, whole = n / each;
+    for (size_t at = 0; at < whole; at++)
+        for (size_t i = 0; i < each; i++)
+            codes[at * each + i] = (uint8_t)(packed[at] >> bits * i & mask);
+    for (size_t i = 0; i < n % each; i++)
+        codes[whole * each + i] = (uint8_t)(packed[whole] >> bits * i & mask);
+}
+
+static void copy_value(uint8_t *dst, const uint8_t *src, unsigned width)
+{
+    if (width == 2)
+        memcpy(dst, src, 2);
+    else if (width == 4)
+        memcpy(dst, src, 4);
+    else
+        memmove(dst, src, width);
+}
+
+/* A chunk's values, the literals among them from *next on.  A literal is read before its place is written: no
+ * more values than all others are before it. */
+static void merge_literals(const struct vcl_lossless *work, const uint8_t *codes, size_t count, uint8_t *dst,
+                           const uint8_t **next, size_t *left)
+{
+    const unsigned width = work->levels.width, literal = work->levels.count;
+    for (size_t i = 0; i < count; i++) {
+        const int is_literal = codes[i] == literal && *left > 0;
+        copy_value(dst + i * width, is_literal ? *next : work->values + i * width, width);
+        *next += is_literal ? width : 0;
+        *left -= (size_t)is_literal;
+    }
+}
+
+/* n codes to values; `aside` literals stand at the end of raw. */
+static const char *decode_codes(struct vcl_lossless *work, const struct vcl_kernels *kernels, size_t n,
+                                unsigned bits, size_t aside, uint8_t *raw)
+{
+    const unsigned width = work->levels.width, count = work->levels.count;
+    const uint8_t *next = raw + (n - aside) * width, *codes;
+    size_t found = 0, left = aside;
+    for (size_t at = 0; at < n; at += CHUNK) {
+        const size_t some = (size_t)vcl_min(CHUNK, n - at), packed = (size_t)vcl_ceil_div(some * bits, 8);
+        struct vcl_byte_range range;
+        const char *const fault = read_plane(&work->readers[0], kernels, packed, work->chunks[0], &codes);
+        if (fault)
+            return fault;
+        if (bits < 8) {
+            expand_codes(codes, some, bits, work->expanded);
+            codes = work->expanded;
+        }
+        kernels->range(codes, some, &range);
+        if (range.most > count)
+            return "code of no level";
+        if (range.most < count) {
+            vcl_levels_values(&work->levels, codes, at, some, raw + at * width);
+            continue;
+        }
+        for (size_t i = 0; i < some; i++)
+            found += codes[i] == count;
+        vcl_levels_values(&work->levels, codes, at, some, work->values);
+        merge_literals(work, codes, some, raw + at * width, &next, &left);
+    }
+    return found == aside ? close_plane(&work->readers[0]) : "literals are not as many as their codes";
+}
+
+static const char *decode_levels(struct vcl_lossless *work, const struct vcl_kernels *kernels,
+                                 const uint8_t *src, size_t stored, uint8_t *raw, size_t n)
+{
+    size_t at = 0, used = 0;
+    const char *fault = read_levels(work, src, stored, n, &at);
+    if (!fault && work->levels.group)
+        fault = read_scales(work, kernels, src + at, stored - at, n, &used);
+    if (fault)
+        return fault;
+    const size_t aside = vcl_load32(src + 12);
+    at += used;
+    used = 0;
+    if (aside > 0)
+        fault = decode_tile(work, kernels, work->dtype, src + at, stored - at,
+                            raw + (n - aside) * work->levels.width, aside, &used);
+    if (fault)
+        return fault;
+    at += used;
+    work->readers[0].tables = work->tables[0];
+    fault = open_plane(&work->readers[0], (size_t)vcl_ceil_div(n * src[1], 8), src + at, stored - at, &used);
+    if (fault)
+        return fault;
+    return at + used == stored ? decode_codes(work, kernels, n, src[1], aside, raw) : "bytes after the codes";
+}
+
+const char *vcl_lossless_decode(struct vcl_lossless *work, const struct vcl_kernels *kernels,
+                                const uint8_t *src, size_t stored, uint8_t *raw, size_t bytes)
+{
+    const size_t n = bytes / work->levels.width;
+    size_t used = 0;
+    if (stored > bytes + VCL_LOSSLESS_OVERHEAD)
+        return "lossless tile takes more than its values and a byte";
+    if (stored > 0 && src[0] == TILE_LEVELS)
+        return decode_levels(work, kernels, src, stored, raw, n);
+    const char *const fault = decode_tile(work, kernels, work->dtype, src, stored, raw, n, &used);
+    return fault || used == stored ? fault : "bytes after the values";
 }
