@@ -131,6 +131,16 @@ def lossless_tile(dtype, values, planes, base=None):
     return out
 
 
+def levels_tile(codes, levels, plane, *, scales=None, literals=b"", bits=8, count=None, rounding=0, group=0, first=0,
+                aside=0):
+    """codes: a code for each number; levels, scales, literals: bytes, the last two as tiles of mode 0 to 2; plane:
+    the function that codes the codes' plane; aside: number of literals."""
+    padded = np.append(codes, np.zeros(-len(codes) % (8 // bits), np.int64)).reshape(-1, 8 // bits)
+    packed = (padded << np.arange(0, 8, bits)).sum(1).astype(np.uint8).tobytes()
+    head = struct.pack("<BBBBIII", 3, bits, count, rounding, group, first, aside)
+    return head + levels + (scales or b"") + literals + plane(packed)
+
+
 def lossless(dtype, dims, values, tile, **fields):
     """One tile of these stored bytes."""
     count = int(np.prod(dims, dtype=object))

@@ -24,7 +24,9 @@ enum {
     SAMPLE = 1024, /* values first looked at */
     SAMPLE_RUNS = 4,
     MOST_FACTOR = 127,     /* the largest integer a scale is multiplied by */
-    MOST_MAGNITUDES = 256, /* of a segment */
+    MOST_MAGNITUDES = 255, /* of a segment */
+    PLACE_BITS = 9,
+    PLACES = 1 << PLACE_BITS,
     MOST_HYPOTHESES = 8,
     ANCHORS = 3, /* magnitudes that are tried as the largest that is no outlier */
     MOST_GROUP = 1 << 16,
@@ -44,6 +46,7 @@ struct segment {
     uint32_t most_misfits;
     uint32_t misfits; /* values that are no number, or one magnitude too many */
     unsigned count;
+    uint8_t places[PLACES]; /* of the magnitudes, from 1 on, by their hash */
     uint32_t bits[MOST_MAGNITUDES], times[MOST_MAGNITUDES];
     double value[MOST_MAGNITUDES], low[MOST_MAGNITUDES], high[MOST_MAGNITUDES];
 };
@@ -196,7 +199,21 @@ static void choose_palette(struct vcl_levels_finder *f, size_t n, struct vcl_lev
     }
 }
 
-int vcl_levels_find_palette(struct vcl_levels_finder *finder, const uint8_t *raw, size_t n,
+/* About the bytes that codes and literals take, these half of what they are. */
+static uint64_t palette_bytes(const struct vcl_levels_finder *f, size_t n, const struct vcl_levels *levels)
+{
+    uint32_t counts[256] = { 0 }, aside = (uint32_t)n;
+    uint16_t frequencies[256];
+    for (unsigned i = 0; i < levels->count; i++) {
+        counts[i] = f->sorted[i]->count;
+        aside -= counts[i];
+    }
+    counts[levels->count] = aside;
+    vcl_rans_normalise(counts, frequencies);
+    return vcl_rans_cost(counts, frequencies) / 8 + aside * (uint64_t)levels->width / 2;
+}
+
+int vcl_levels_find_palette(struct vcl_levels_finder *finder, const uint8_t *raw, size_t n, size_t most,
                             struct vcl_levels *levels)
 {
     levels->group = levels->first = 0;
@@ -205,7 +222,9 @@ int vcl_levels_find_palette(struct vcl_levels_finder *finder, const uint8_t *raw
     clear_slots(finder);
     count_values(finder, raw, n, levels->width);
     choose_palette(finder, n, levels);
-    return levels->count > 0;
+    if (levels->count < VCL_LEVELS_MOST) /* blocks may be of fewer levels than the whole */
+        return levels->count > 0;
+    return palette_bytes(finder, n, levels) < most;
 }
 
 static size_t code_palette(const struct vcl_levels_finder *f, const struct vcl_levels *levels,
@@ -265,24 +284,44 @@ static double value_of(enum vcl_dtype dtype, uint32_t bits)
 
 static void add_magnitude(struct segment *s, uint32_t bits)
 {
-    unsigned at = 0, end = s->count;
-    while (at < end) {
-        const unsigned middle = (at + end) / 2;
-        if (s->bits[middle] < bits)
-            at = middle + 1;
-        else
-            end = middle;
-    }
-    if (at < s->count && s->bits[at] == bits) {
-        s->times[at]++;
+    size_t i = bits * 0x9E3779B1u >> (32 - PLACE_BITS);
+    while (s->places[i] && s->bits[s->places[i] - 1] != bits)
+        i = (i + 1) % PLACES;
+    if (s->places[i]) {
+        s->times[s->places[i] - 1]++;
     } else if (s->count == MOST_MAGNITUDES) {
         s->misfits++;
     } else {
-        memmove(s->bits + at + 1, s->bits + at, (s->count - at) * sizeof *s->bits);
-        memmove(s->times + at + 1, s->times + at, (s->count - at) * sizeof *s->times);
+        s->bits[s->count] = bits;
+        s->times[s->count] = 1;
+        s->places[i] = (uint8_t)++s->count;
+    }
+}
+
+/* Mostly there are a dozen. */
+static void sort_magnitudes(struct segment *s)
+{
+    for (unsigned i = 1; i < s->count; i++) {
+        const uint32_t bits = s->bits[i], times = s->times[i];
+        unsigned at = i;
+        for (; at > 0 && s->bits[at - 1] > bits; at--) {
+            s->bits[at] = s->bits[at - 1];
+            s->times[at] = s->times[at - 1];
+        }
         s->bits[at] = bits;
-        s->times[at] = 1;
-        s->count++;
+        s->times[at] = times;
+    }
+}
+
+/* The magnitudes that round to each: ties go to the even neighbour, and products become f32 before. */
+static void find_intervals(struct segment *s, enum vcl_dtype rounding)
+{
+    const double margin = rounding == VCL_DTYPE_F32 ? 0x1p-50 : 0x1p-23;
+    for (unsigned i = 0; i < s->count; i++) {
+        const double closed = s->bits[i] & 1 ? margin : 0;
+        s->value[i] = value_of(rounding, s->bits[i]);
+        s->low[i] = (s->value[i] + value_of(rounding, s->bits[i] - 1)) / 2 * (1 + closed);
+        s->high[i] = (s->value[i] + value_of(rounding, s->bits[i] + 1)) / 2 * (1 - closed);
     }
 }
 
@@ -290,7 +329,7 @@ static void add_magnitude(struct segment *s, uint32_t bits)
 static void read_segment(struct segment *s, const struct vcl_levels *levels, const uint8_t *raw, size_t n)
 {
     const uint32_t infinity = infinity_of(levels->rounding);
-    const double margin = levels->rounding == VCL_DTYPE_F32 ? 0x1p-50 : 0x1p-23;
+    memset(s->places, 0, sizeof s->places);
     s->count = s->misfits = 0;
     s->most_misfits = (uint32_t)n / 16;
     for (size_t i = 0; i < n && s->misfits <= s->most_misfits; i++) {
@@ -300,15 +339,10 @@ static void read_segment(struct segment *s, const struct vcl_levels *levels, con
         else if (bits > 0)
             add_magnitude(s, bits);
     }
-    for (unsigned i = 0; i < s->count; i++) {
-        s->value[i] = value_of(levels->rounding, s->bits[i]);
-        s->low[i] = (s->value[i] + value_of(levels->rounding, s->bits[i] - 1)) / 2;
-        s->high[i] = (s->value[i] + value_of(levels->rounding, s->bits[i] + 1)) / 2;
-        if (s->bits[i] & 1) { /* ties go to the even neighbour, and products become f32 before */
-            s->low[i] *= 1 + margin;
-            s->high[i] *= 1 - margin;
-        }
-    }
+    if (s->misfits > s->most_misfits)
+        return;
+    sort_magnitudes(s);
+    find_intervals(s, levels->rounding);
 }
 
 /* The number of fewest binary digits from low to high, or near them if there is none. */
@@ -354,11 +388,11 @@ static int is_better(const struct fit *a, const struct fit *b)
 }
 
 /* The largest factors that are frequent, whichever has the fewest misfits and then the simplest scale; else the
- * least that fits.  Either may be that of one of the largest magnitudes: others are outliers. */
-static struct fit find_fit(const struct vcl_levels_finder *f)
+ * least that fits.  Either may be that of one of so many largest magnitudes: others are outliers. */
+static struct fit find_fit(const struct vcl_levels_finder *f, unsigned anchors)
 {
     const struct segment *const s = &f->segment;
-    const unsigned last = s->count > ANCHORS ? s->count - ANCHORS : 0;
+    const unsigned last = s->count > anchors ? s->count - anchors : 0;
     struct fit best = { 0 }, fit;
     if (s->misfits > s->most_misfits)
         return best;
@@ -398,7 +432,7 @@ static int looks_scaled(struct vcl_levels_finder *f, const struct vcl_levels *le
         if (from + VCL_LEVELS_GROUP > n)
             continue;
         read_segment(&f->segment, levels, raw + from * levels->width, VCL_LEVELS_GROUP);
-        if (find_fit(f).factor)
+        if (find_fit(f, 1).factor)
             return 1;
     }
     return 0;
@@ -445,7 +479,7 @@ static struct fit find_segment(struct vcl_levels_finder *f, const struct vcl_lev
                                const uint8_t *raw, size_t n, float *scale, uint16_t *factors)
 {
     read_segment(&f->segment, levels, raw, n);
-    const struct fit fit = find_fit(f);
+    const struct fit fit = find_fit(f, ANCHORS);
     *scale = fit.factor ? fit.scale : *scale;
     for (size_t at = 0, count; at < n; at += count) {
         count = (size_t)vcl_min(n - at, CHUNK);
@@ -472,7 +506,7 @@ static int choose_hypotheses(struct vcl_levels_finder *f, const struct vcl_level
         const size_t segment = sampled_segment(levels, n, i, samples), at = segment_begin(levels, segment, n);
         read_segment(&f->segment, levels, raw + at * levels->width,
                      segment_begin(levels, segment + 1, n) - at);
-        const unsigned factor = find_fit(f).factor;
+        const unsigned factor = find_fit(f, ANCHORS).factor;
         votes[factor]++;
         fits += factor > 0;
         fails += factor == 0 && f->segment.count + f->segment.misfits > 0;
@@ -521,11 +555,11 @@ static void use_group(struct vcl_levels *levels, uint32_t group, uint64_t begin)
 }
 
 /* The length of segments that takes the fewest bits, the longer where the shorter saves less than 1/64; 0 if none
- * fits. */
+ * saves so much of `most` bytes. */
 static uint32_t choose_group(struct vcl_levels_finder *f, struct vcl_levels *levels, const uint8_t *raw,
-                             size_t n, uint64_t begin)
+                             size_t n, uint64_t begin, size_t most)
 {
-    uint64_t least = UINT64_MAX;
+    uint64_t least = 1024 * 8 * (uint64_t)most / n;
     uint32_t best = 0;
     for (unsigned g = 0; g < f->group_count; g++) {
         use_group(levels, f->groups[g], begin);
@@ -567,14 +601,14 @@ static void choose_points(struct vcl_levels_finder *f, struct vcl_levels *levels
 }
 
 int vcl_levels_find_scales(struct vcl_levels_finder *finder, const uint8_t *raw, size_t n, uint64_t begin,
-                           struct vcl_levels *levels)
+                           size_t most, struct vcl_levels *levels)
 {
     if (levels->dtype != VCL_DTYPE_F16 && levels->dtype != VCL_DTYPE_BF16 && levels->dtype != VCL_DTYPE_F32)
         return 0;
     choose_rounding(levels, raw, n);
     if (!looks_scaled(finder, levels, raw, n, begin))
         return 0;
-    const uint32_t group = choose_group(finder, levels, raw, n, begin);
+    const uint32_t group = choose_group(finder, levels, raw, n, begin, most);
     if (group == 0)
         return 0;
     use_group(levels, group, begin);

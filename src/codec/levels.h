@@ -34,14 +34,14 @@ struct vcl_levels_finder *vcl_levels_create(const struct vcl_mem *mem, const str
                                             size_t n);
 void vcl_levels_destroy(const struct vcl_mem *mem, struct vcl_levels_finder *finder);
 
-/* Do n values, whole numbers of levels->width bytes, lie on few points?  Gives up early on ordinary weights.
- * If so, fills `levels`, and vcl_levels_code can follow. */
-int vcl_levels_find_palette(struct vcl_levels_finder *finder, const uint8_t *raw, size_t n,
+/* Do n values, numbers of levels->width bytes, lie on few points, and do they take less than `most` bytes so?
+ * Gives up early on ordinary weights.  If so, fills `levels`, and vcl_levels_code can follow. */
+int vcl_levels_find_palette(struct vcl_levels_finder *finder, const uint8_t *raw, size_t n, size_t most,
                             struct vcl_levels *levels);
 /* The same for points times scales; begin: where in the tensor the first value stands.  levels->scales has room
  * for n / VCL_LEVELS_GROUP + 2. */
 int vcl_levels_find_scales(struct vcl_levels_finder *finder, const uint8_t *raw, size_t n, uint64_t begin,
-                           struct vcl_levels *levels);
+                           size_t most, struct vcl_levels *levels);
 /* A code for each value; those of literals one after the other to `literals`.  Returns how many. */
 size_t vcl_levels_code(const struct vcl_levels_finder *finder, const struct vcl_levels *levels,
                        const uint8_t *raw, size_t n, uint8_t *codes, uint8_t *literals);

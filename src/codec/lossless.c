@@ -68,6 +68,7 @@ struct vcl_lossless {
     struct vcl_levels_finder *finder;
     uint8_t *codes, *packed, *literals;
     uint8_t *coded; /* a tile by its levels */
+    size_t aside;   /* its literals */
     size_t fixed;   /* bytes of the last tile that its length does not tell in */
     /* Decoding */
     struct plane readers[VCL_MAX_PLANES];
@@ -485,7 +486,8 @@ static size_t encode_levels(struct vcl_lossless *work, const struct vcl_kernels 
 {
     const struct vcl_levels *const levels = &work->levels;
     uint8_t *const dst = work->coded;
-    const size_t aside = vcl_levels_code(work->finder, levels, raw, n, work->codes, work->literals);
+    const size_t aside = work->aside =
+        vcl_levels_code(work->finder, levels, raw, n, work->codes, work->literals);
     const size_t table = (levels->group ? 4 : levels->width) * levels->count;
     size_t at = LEVELS_HEAD + table;
     work->fixed = at;
@@ -524,12 +526,16 @@ static size_t replace_by_levels(struct vcl_lossless *work, const struct vcl_kern
 size_t vcl_lossless_encode(struct vcl_lossless *work, const struct vcl_kernels *kernels, uint64_t begin,
                            const uint8_t *raw, size_t bytes, uint8_t *dst)
 {
+    enum { VERY_FEW = 4 }; /* levels of a whole tile: scales would find no fewer */
     const size_t n = bytes / work->levels.width;
     work->fixed = 0;
     size_t size = encode_planes(work, kernels, work->dtype, raw, bytes, dst);
-    if (vcl_levels_find_palette(work->finder, raw, n, &work->levels))
+    if (vcl_levels_find_palette(work->finder, raw, n, size, &work->levels)) {
         size = replace_by_levels(work, kernels, raw, n, size, dst);
-    if (vcl_levels_find_scales(work->finder, raw, n, begin, &work->levels))
+        if (work->aside == 0 && work->levels.count <= VERY_FEW)
+            return size;
+    }
+    if (vcl_levels_find_scales(work->finder, raw, n, begin, size, &work->levels))
         size = replace_by_levels(work, kernels, raw, n, size, dst);
     return size;
 }
