@@ -756,10 +756,12 @@ static const char *read_levels(struct vcl_lossless *work, const uint8_t *src, si
         return "number of levels or bits of their codes are impossible";
     if (aside > n || (aside > 0 && levels->count == 1u << bits))
         return "number of literals is impossible";
-    if (levels->group ? levels->group < VCL_LEVELS_GROUP || levels->first == 0
-                            || levels->first > levels->group || !can_round(work->dtype, src[3])
-                      : levels->first > 0 || src[3] > 0)
+    if (levels->group
+            ? levels->group < VCL_LEVELS_GROUP || levels->first == 0 || levels->first > levels->group
+            : levels->first > 0)
         return "segments of scales are impossible";
+    if (levels->group ? !can_round(work->dtype, src[3]) : src[3] > 0)
+        return "products of levels and scales cannot be rounded to this dtype";
     *used = LEVELS_HEAD + table;
     if (stored < *used)
         return "table of levels is cut off";
