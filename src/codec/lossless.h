@@ -17,8 +17,8 @@ void vcl_lossless_destroy(const struct vcl_mem *mem, struct vcl_lossless *work);
 #define VCL_LOSSLESS_ROOM 16
 #define VCL_LOSSLESS_OVERHEAD 1
 
-/* raw, `bytes` bytes of whole values, to dst, which has room for bytes + VCL_LOSSLESS_ROOM; begin: which value
- * of the tensor the first is.  Returns the bytes written, bytes + VCL_LOSSLESS_OVERHEAD at most. */
+/* raw, `bytes` bytes of whole values, the first of them value `begin` of the tensor, to dst, which has room
+ * for bytes + VCL_LOSSLESS_ROOM.  Returns the bytes written, bytes + VCL_LOSSLESS_OVERHEAD at most. */
 size_t vcl_lossless_encode(struct vcl_lossless *work, const struct vcl_kernels *kernels, uint64_t begin,
                            const uint8_t *raw, size_t bytes, uint8_t *dst);
 
@@ -26,8 +26,9 @@ size_t vcl_lossless_encode(struct vcl_lossless *work, const struct vcl_kernels *
 const char *vcl_lossless_decode(struct vcl_lossless *work, const struct vcl_kernels *kernels,
                                 const uint8_t *src, size_t stored, uint8_t *raw, size_t bytes);
 
-/* About how many bits a value a lossless frame of the tensor takes, from `bytes` bytes of whole values, the first of
- * them value `begin`: 4096 to 65536 of them tell.  What a tile takes whatever its length, tables and states, is
+/* About how many bits a value a lossless frame of the tensor takes, judged by `bytes` bytes of whole
+ * values, the first of them value `begin`.  4096 values tell within a quarter, 65536 within a
+ * twentieth, where the rest is like them.  What a tile takes whatever its length, tables and states, is
  * left out.  Without memory: the bits of the dtype. */
 double vcl_lossless_estimate(const struct vcl_mem *mem, const struct vcl_kernels *kernels,
                              const struct vcl_tensor *tensor, uint64_t begin, const uint8_t *raw,
