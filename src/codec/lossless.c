@@ -42,7 +42,6 @@ struct vcl_lossless {
     struct vcl_multiples_finder *multiples;
     uint8_t *codes, *packed, *literals;
     uint8_t *coded; /* a tile by its levels */
-    size_t aside;   /* its literals */
     /* Decoding */
     struct vcl_plane readers[VCL_MAX_PLANES];
     uint8_t (*chunks)[CHUNK];                              /* one per plane */
@@ -249,9 +248,9 @@ static size_t encode_levels(struct vcl_lossless *work, const struct vcl_kernels 
 {
     const struct vcl_levels *const levels = &work->levels;
     uint8_t *const dst = work->coded;
-    const size_t aside = work->aside =
-        levels->group ? vcl_multiples_code(work->multiples, levels, raw, n, work->codes, work->literals)
-                      : vcl_palette_code(work->palette, levels, raw, n, work->codes, work->literals);
+    const size_t aside = levels->group
+                           ? vcl_multiples_code(work->multiples, levels, raw, n, work->codes, work->literals)
+                           : vcl_palette_code(work->palette, levels, raw, n, work->codes, work->literals);
     const size_t table = (levels->group ? 4 : levels->width) * levels->count;
     size_t at = LEVELS_HEAD + table;
     work->writer.fixed = at;
@@ -274,7 +273,7 @@ static size_t encode_levels(struct vcl_lossless *work, const struct vcl_kernels 
     return at + encode_codes(work, kernels, n, levels->count + (aside > 0), dst + at, dst + 1);
 }
 
-/* Puts the tile by its levels in the place of one of `size` bytes if it saves 1/64, for it decodes slower. */
+/* Puts the tile by its levels in the place of one of `size` bytes if it saves 1/64: it decodes slower. */
 static size_t replace_by_levels(struct vcl_lossless *work, const struct vcl_kernels *kernels,
                                 const uint8_t *raw, size_t n, size_t size, uint8_t *dst)
 {
@@ -287,19 +286,22 @@ static size_t replace_by_levels(struct vcl_lossless *work, const struct vcl_kern
     return size;
 }
 
+/* A palette of all values, then multiples of scales; a palette with literals only where those are none. */
 size_t vcl_lossless_encode(struct vcl_lossless *work, const struct vcl_kernels *kernels, uint64_t begin,
                            const uint8_t *raw, size_t bytes, uint8_t *dst)
 {
     enum { VERY_FEW = 4 }; /* levels of a whole tile: scales would find no fewer */
-    const size_t n = bytes / work->levels.width;
+    struct vcl_levels *const levels = &work->levels;
+    const size_t n = bytes / levels->width;
     work->writer.fixed = 0;
     size_t size = encode_numbers(work, kernels, work->dtype, raw, bytes, dst);
-    if (vcl_palette_find(work->palette, raw, n, size, &work->levels)) {
+    const int is_whole = vcl_palette_find(work->palette, raw, n, 0, size, levels);
+    if (is_whole)
         size = replace_by_levels(work, kernels, raw, n, size, dst);
-        if (work->aside == 0 && work->levels.count <= VERY_FEW)
-            return size;
-    }
-    if (vcl_multiples_find(work->multiples, raw, n, begin, size, &work->levels))
+    if (is_whole && levels->count <= VERY_FEW)
+        return size;
+    if (vcl_multiples_find(work->multiples, raw, n, begin, size, levels)
+        || (!is_whole && vcl_palette_find(work->palette, raw, n, 1, size, levels)))
         size = replace_by_levels(work, kernels, raw, n, size, dst);
     return size;
 }

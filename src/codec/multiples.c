@@ -17,7 +17,7 @@
 #include "codec/rans.h"
 
 enum {
-    SAMPLE_RUNS = 4,       /* values first looked at */
+    SAMPLE_RUNS = 3,       /* of values first looked at */
     MOST_FACTOR = 127,     /* the largest integer a scale is multiplied by */
     MOST_MAGNITUDES = 255, /* of a segment */
     PLACE_BITS = 9,

@@ -53,18 +53,23 @@ static size_t find_slot(const struct slot *slots, uint64_t value)
     return i;
 }
 
-static void count_values(struct vcl_palette_finder *f, const uint8_t *raw, size_t n, unsigned width)
+/* The first `most` different values are counted; 0, early, if there are more of them. */
+static int count_values(struct vcl_palette_finder *f, const uint8_t *raw, size_t n, unsigned width,
+                        unsigned most)
 {
     for (size_t i = 0; i < n; i++) {
         const uint64_t value = load_value(raw + i * width, width);
         struct slot *const slot = f->slots + find_slot(f->slots, value);
         if (slot->count) {
             slot->count++;
-        } else if (f->distinct < MOST_DISTINCT) {
+        } else if (f->distinct < most) {
             *slot = (struct slot){ value, 1, 0 };
             f->distinct++;
+        } else if (most < MOST_DISTINCT) {
+            return 0;
         }
     }
+    return 1;
 }
 
 static void clear_slots(struct vcl_palette_finder *f)
@@ -73,14 +78,16 @@ static void clear_slots(struct vcl_palette_finder *f)
     f->distinct = 0;
 }
 
-/* Are all values of a sample few, or an eighth of them very few? */
-static int looks_few(struct vcl_palette_finder *f, const uint8_t *raw, size_t n, unsigned width)
+/* Are there no more than `most` values in a sample, or is an eighth of it very few of them? */
+static int looks_few(struct vcl_palette_finder *f, const uint8_t *raw, size_t n, unsigned width,
+                     unsigned most)
 {
     const size_t length = (size_t)vcl_min(n, SAMPLE) / SAMPLE_RUNS;
     size_t frequent = 0;
     clear_slots(f);
     for (size_t run = 0; run < SAMPLE_RUNS; run++)
-        count_values(f, raw + (n - length) / (SAMPLE_RUNS - 1) * run * width, length, width);
+        if (!count_values(f, raw + (n - length) / (SAMPLE_RUNS - 1) * run * width, length, width, most))
+            return 0;
     for (size_t i = 0; i < SLOTS; i++)
         frequent += f->slots[i].count >= length * SAMPLE_RUNS / 64 + 4 ? f->slots[i].count : 0;
     return f->distinct <= VCL_LEVELS_MOST || frequent >= length * SAMPLE_RUNS / 8;
@@ -136,14 +143,16 @@ static uint64_t palette_bytes(const struct vcl_palette_finder *f, size_t n, cons
     return vcl_rans_cost(counts, frequencies) / 8 + aside * (uint64_t)levels->width / 2;
 }
 
-int vcl_palette_find(struct vcl_palette_finder *finder, const uint8_t *raw, size_t n, size_t most,
-                     struct vcl_levels *levels)
+int vcl_palette_find(struct vcl_palette_finder *finder, const uint8_t *raw, size_t n, int literals,
+                     size_t most, struct vcl_levels *levels)
 {
+    const unsigned distinct = literals ? MOST_DISTINCT : VCL_LEVELS_MOST;
     levels->group = levels->first = 0;
-    if (levels->width == 1 || n < SAMPLE_RUNS || !looks_few(finder, raw, n, levels->width))
+    if (levels->width == 1 || n < SAMPLE_RUNS || !looks_few(finder, raw, n, levels->width, distinct))
         return 0;
     clear_slots(finder);
-    count_values(finder, raw, n, levels->width);
+    if (!count_values(finder, raw, n, levels->width, distinct))
+        return 0;
     choose_palette(finder, n, levels);
     if (levels->count < VCL_LEVELS_MOST) /* blocks may be of fewer levels than the whole */
         return levels->count > 0;
