@@ -250,6 +250,7 @@ static void quantised_weights_take_few_bits(void **unused)
         const size_t stored = check_part(&tensor, BEGIN, raw + BEGIN * size, (N - BEGIN) * size, all[k].name);
         const double bits = 8 * (double)stored / (N - BEGIN), guess = estimated(&tensor, raw, N / 2),
                      rough = estimated(&tensor, raw, 4096);
+        printf("%s: %.3f bits a value\n", all[k].name, bits);
         if (bits > all[k].bits || fabs(guess - bits) > .05 * bits || fabs(rough - bits) > .25 * bits)
             fail_msg("%s: %.3f bits a value, estimated %.3f from half, %.3f from 4096", all[k].name, bits,
                      guess, rough);
