@@ -259,6 +259,58 @@ static void quantised_weights_take_few_bits(void **unused)
     free(raw);
 }
 
+static const struct table {
+    const char *name;
+    enum vcl_dtype dtype;
+    double share; /* of values that are not 0; 0: a causal mask */
+    int spread;   /* of integers; 0: ones; -1: weights */
+    double most;  /* bits a value: what was measured and a percent */
+} tables[] = { { "causal", VCL_DTYPE_F32, 0, 0, .135 },    { "sparse", VCL_DTYPE_F32, .03, 0, .202 },
+               { "sparse", VCL_DTYPE_F16, .03, 0, .202 },  { "sparse", VCL_DTYPE_I64, .03, 0, .202 },
+               { "half", VCL_DTYPE_F64, .5, 0, 1.01 },     { "integers", VCL_DTYPE_F32, 1, 9, 3.2 },
+               { "integers", VCL_DTYPE_I32, 1, 9, 3.2 },   { "integers", VCL_DTYPE_BF16, 1, 200, 7.75 },
+               { "pruned", VCL_DTYPE_BF16, .25, -1, 3.55 } };
+
+static void fill_table(const struct table *how, uint8_t *raw, size_t side)
+{
+    const size_t size = vcl_dtype_bits(how->dtype) / 8;
+    uint64_t state = 5;
+    for (size_t i = 0; i < side * side; i++) {
+        const int is_on = how->share > 0 ? random_uniform(&state) < how->share : i % side <= i / side;
+        const double some = how->spread > 0 ? (double)(random_bits(&state) % (uint64_t)how->spread)
+                          : how->spread < 0 ? random_normal(&state)
+                                            : 1;
+        const double value = is_on ? some : 0;
+        uint8_t number[8];
+        vcl_store64(number, (uint64_t)(int64_t)value);
+        if (vcl_dtype_is_float(how->dtype))
+            assert_int_equal(vcl_convert(VCL_DTYPE_F64, &value, how->dtype, number, 1), VCL_OK);
+        memcpy(raw + i * size, number, size);
+    }
+}
+
+/* Fault: masks of two values, tables of integers or zeros among weights that take more than about their
+ * entropy; an estimate far above it, for which something would be coded with loss. */
+static void tables_take_their_entropy(void **unused)
+{
+    (void)unused;
+    enum { SIDE = 512, N = SIDE * SIDE };
+    uint8_t *const raw = malloc(8 * N);
+    assert_non_null(raw);
+    for (size_t k = 0; k < sizeof tables / sizeof tables[0]; k++) {
+        const struct vcl_tensor tensor = { tables[k].dtype, 2, { SIDE, SIDE } };
+        const size_t size = vcl_dtype_bits(tensor.dtype) / 8;
+        fill_table(&tables[k], raw, SIDE);
+        const double bits = 8 * (double)check_part(&tensor, 0, raw, N * size, tables[k].name) / N;
+        const uint8_t *const middle = raw + N / 2 * size;
+        const double guess = estimated(&tensor, middle, N / 4), rough = estimated(&tensor, middle, 4096);
+        printf("%s %s: %.3f bits a value, estimated %.3f and %.3f\n", tables[k].name,
+               vcl_dtype_name(tensor.dtype), bits, guess, rough);
+        assert_true(bits <= tables[k].most && guess < 1.05 * bits + .01 && rough < 1.25 * bits + .01);
+    }
+    free(raw);
+}
+
 /* Fault: frequencies that do not sum to 2^12, lose a symbol, or come back different from their bytes. */
 static void frequencies_are_whole(void **unused)
 {
@@ -492,9 +544,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_level_gives_the_same),      cmocka_unit_test(sizes_stay_small),
-        cmocka_unit_test(quantised_weights_take_few_bits), cmocka_unit_test(frequencies_are_whole),
-        cmocka_unit_test(cut_streams_are_refused),         cmocka_unit_test(changed_streams_do_no_harm),
-        cmocka_unit_test(failed_allocations_are_reported), cmocka_unit_test(frames_keep_the_bound),
+        cmocka_unit_test(quantised_weights_take_few_bits), cmocka_unit_test(tables_take_their_entropy),
+        cmocka_unit_test(frequencies_are_whole),           cmocka_unit_test(cut_streams_are_refused),
+        cmocka_unit_test(changed_streams_do_no_harm),      cmocka_unit_test(failed_allocations_are_reported),
+        cmocka_unit_test(frames_keep_the_bound),
     };
     printf("levels up to %s\n", vcl_cpu_name(vcl_cpu_detect()));
     return cmocka_run_group_tests(tests, NULL, NULL);
