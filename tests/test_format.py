@@ -463,7 +463,8 @@ def hostile_levels():
         yield f"rounding {rounding}", with_(rounding=rounding)
     for number in (np.inf, -np.inf, np.nan):
         yield f"level {number}", with_(np.array([-1, number, 1], "<f4"))
-        yield f"scale {number}", with_(scales=b"\0" + np.where(np.arange(22) == 21, number, scales).astype("<f4").tobytes())
+        last = np.where(np.arange(22) == 21, number, scales).astype("<f4")
+        yield f"scale {number}", with_(scales=b"\0" + last.tobytes())
     yield "a scale less", with_(scales=b"\0" + scales[1:].tobytes())
     yield "scales in mode 3", with_(scales=b"\3" + scales.tobytes())
     yield "scales of mode 4", with_(scales=b"\4" + scales.tobytes())
