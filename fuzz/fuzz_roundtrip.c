@@ -157,7 +157,7 @@ static double noise(uint64_t seed)
     return (sum / 32768 - 3) * 1.0;
 }
 
-enum kind { NORMAL, HEAVY, SPARSE, CONSTANT, RAMP, SMOOTH_ALONG, SMOOTH_DOWN, BITS, KINDS };
+enum kind { NORMAL, HEAVY, SPARSE, CONSTANT, RAMP, SMOOTH_ALONG, SMOOTH_DOWN, FEW, GROUPED, BITS, KINDS };
 
 static double draw(enum kind kind, const double *x, size_t i, size_t cols, uint64_t seed)
 {
@@ -169,6 +169,8 @@ static double draw(enum kind kind, const double *x, size_t i, size_t cols, uint6
     case RAMP: return (double)i;
     case SMOOTH_ALONG: return i > 0 ? x[i - 1] + n : n;
     case SMOOTH_DOWN: return i >= cols ? x[i - cols] + n : 4 * n;
+    case FEW: return .0123 * rint(n);
+    case GROUPED: return (float)rint(3 * n) * (float)(1.5 + noise(seed << 32 ^ ~(i / 32)) / 4);
     default: return n;
     }
 }

@@ -184,7 +184,7 @@ enum vcl_codec {
     VCL_CODEC_H264 = 2,     /* round to nearest at 8 to 12 bits, pictures, H.264 intra */
     VCL_CODEC_H265 = 3,     /* the same through H.265 */
     VCL_CODEC_TENSOR = 4,   /* scale classes, trellis-coded quantisation, rANS */
-    VCL_CODEC_LOSSLESS = 5, /* the tensor's bytes in fewer bytes: byte planes, rANS */
+    VCL_CODEC_LOSSLESS = 5, /* the tensor's bytes in fewer bytes: byte planes, few levels, rANS */
     VCL_CODEC_COUNT
 };
 /* "h265"; NULL for a number that is no codec.  And back: VCL_CODEC_COUNT for a name that is none. */

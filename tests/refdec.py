@@ -322,22 +322,81 @@ def decode_plane(data, at, n):
     return (decode_rans(piece, n) if mode == 3 else piece), end
 
 
-def decode_lossless_tile(dtype, data, size):
-    need(data and data[0] <= 2, "mode of a tile")
-    need(len(data) <= size + 1, "tile longer than its values and a byte")
-    if data[0] == 0:
-        need(len(data) == size + 1, "size of a raw tile")
-        return data[1:]
-    width, at, base = number_bytes(dtype), 1, None
-    if data[0] == 2:
-        need(dtype in ("BF16", "F32", "C64") and len(data) >= 2, "narrow tile")
-        base, at = data[1], 2
-    y = np.zeros(size // width, f"<u{width}")
+def decode_numbers(dtype, data, at, n):
+    """(n numbers of a dtype stored in mode 0, 1 or 2, where they end)."""
+    width, base = number_bytes(dtype), None
+    need(at < len(data) and data[at] <= 2, "mode of a tile")
+    mode, at = data[at], at + 1
+    if mode == 0:
+        need(at + n * width <= len(data), "size of a raw tile")
+        return np.frombuffer(data, f"<u{width}", n, at), at + n * width
+    if mode == 2:
+        need(dtype in ("BF16", "F32", "C64") and at < len(data), "narrow tile")
+        base, at = data[at], at + 1
+    y = np.zeros(n, f"<u{width}")
     for p in range(width):
-        plane, at = decode_plane(data, at, len(y))
+        plane, at = decode_plane(data, at, n)
         y |= np.frombuffer(plane, np.uint8).astype(y.dtype) << y.dtype.type(8 * (width - 1 - p))
-    need(at == len(data), "bytes after the last plane")
-    return unfold(y, dtype, base).tobytes()
+    return unfold(y, dtype, base), at
+
+
+def products(levels, scales, dtype, rounding):
+    """Levels times scales as the dtype's numbers."""
+    with np.errstate(over="ignore", under="ignore"):
+        y = levels * scales
+        if rounding == "BF16":
+            u = y.view(np.uint32)
+            y = ((u + 0x7FFF + (u >> 16 & 1)) & 0xFFFF0000).view(np.float32)
+        if rounding == "F16":
+            y = y.astype(np.float16).astype(np.float32)
+    if dtype == "F16":
+        return y.astype(np.float16).view(np.uint16)
+    return (y.view(np.uint32) >> 16).astype("<u2") if dtype == "BF16" else y.view(np.uint32)
+
+
+def decode_levels(dtype, data, n):
+    """The numbers of a tile of mode 3."""
+    need(len(data) >= 16, "head is cut off")
+    bits, count, rounding, group, first, literals = struct.unpack_from("<BBBIII", data, 1)
+    need(bits in (1, 2, 4, 8) and 1 <= count <= 1 << bits, "levels and bits of a code")
+    need(literals <= n and (literals == 0 or count < 1 << bits), "number of literals")
+    at, width = 16, number_bytes(dtype)
+    if group:
+        need(group >= 16 and 1 <= first <= group, "segments")
+        rounding = NAMES[rounding] if rounding < len(NAMES) else None
+        need(dtype in ("F16", "BF16", "F32") and rounding in (("F16", "BF16", "F32") if dtype == "F32" else (dtype,)),
+             "rounding")
+    else:
+        need(first == 0 and rounding == 0, "segments without scales")
+    need(at + (4 if group else width) * count <= len(data), "levels are cut off")
+    levels = np.frombuffer(data, "<f4" if group else f"<u{width}", count, at)
+    at += (4 if group else width) * count
+    segment = np.maximum(np.arange(n) - first + group, 0) // group if group else None
+    if group:
+        scales, at = decode_numbers("F32", data, at, int(segment[-1]) + 1)
+        scales = scales.view(np.float32)
+        need(np.isfinite(levels).all() and np.isfinite(scales).all(), "levels and scales")
+    if literals:
+        own, at = decode_numbers(dtype, data, at, literals)
+    plane, at = decode_plane(data, at, ceil_div(n * bits, 8))
+    need(at == len(data), "bytes after the codes")
+    codes = (np.frombuffer(plane, np.uint8)[:, None] >> np.arange(0, 8, bits) & (1 << bits) - 1).reshape(-1)[:n]
+    need(codes.max() <= count and (codes == count).sum() == literals, "codes")
+    known = np.append(levels, levels[:1])[codes]
+    out = products(known, scales[segment], dtype, rounding) if group else known.copy()
+    if literals:
+        out[codes == count] = own
+    return out
+
+
+def decode_lossless_tile(dtype, data, size):
+    n = size // number_bytes(dtype)
+    need(len(data) <= size + 1, "tile longer than its values and a byte")
+    if data[:1] == b"\3":
+        return decode_levels(dtype, data, n).tobytes()
+    numbers, at = decode_numbers(dtype, data, 0, n)
+    need(at == len(data), "bytes after the values")
+    return numbers.tobytes()
 
 
 # ---- video tiles -------------------------------------------------------------------------------------------------

@@ -93,6 +93,7 @@ class HandMade(Same):
         frames.append(("constant", refenc.lossless("U16", (70,), b"ab" * 70,
                                                    refenc.lossless_tile("U16", b"ab" * 70, [same, same]))))
         frames.append(("raw tile", refenc.lossless("F4", (4,), b"ab", b"\0ab")))
+        frames += list(palettes(rng)) + list(scaled_levels(rng))
         frames.append(("empty", refenc.frame(refdec.LOSSLESS, "F32", (0, 4), struct.pack("<QII", 4, 1, 64))))
         self.check_same(self.write("lossless.safetensors", refenc.container(frames)), "lossless")
 
@@ -393,6 +394,87 @@ def hostile_streams(made, stream, q, rng):
     yield "tile whose picture is wider than the limit", made(big, dims=(64, 4104), sides=(64, 4104))
 
 
+def levels_frame(dtype, n, tile):
+    values = refdec.decode_levels(dtype, tile, n).tobytes()
+    return refenc.lossless(dtype, (n // 2,) if dtype == "C64" else (n,), values, tile)
+
+
+def palettes(rng):
+    """Codec 5's levels without scales: every width, bits of codes, planes of codes, with literals and without."""
+    for dtype in ("I8", "F16", "BF16", "I32", "F32", "C64", "F64", "U64"):
+        width = refdec.number_bytes(dtype)
+        for bits, count in ((1, 1), (1, 2), (2, 3), (2, 4), (4, 9), (8, 200), (8, 255)):
+            for n, plane in ((1030, refenc.rans), (5002, lambda data: b"\0" + data)):
+                codes = rng.integers(0, count + (count < 1 << bits and width > 1), n)
+                levels = np.frombuffer(rng.bytes(width * count), f"<u{width}")
+                own = rng.bytes(width * int((codes == count).sum()))
+                tile = refenc.levels_tile(codes, levels, bits=bits, literals=b"\0" + own if own else b"", plane=plane)
+                if len(tile) <= width * n + 1:
+                    yield f"{dtype} {bits} bits, {count} levels, {n}", levels_frame(dtype, n, tile)
+    codes, own = np.full(3000, 2), rng.normal(size=3000).astype("<f4").tobytes()
+    coded = refenc.lossless_tile("F32", own, [refenc.rans] * 4)
+    yield "nothing but literals", levels_frame("F32", 3000, refenc.levels_tile(
+        codes, np.zeros(2, "<u4"), bits=2, literals=coded, plane=lambda data: b"\1" + data[:1]))
+
+
+def scaled_levels(rng):
+    """Levels with scales: dtypes and roundings, first segments, products that are infinite, tiny or -0."""
+    levels = np.array([0, -0.0, 1, -1, 1.5, -7, 65504, 1e38, 3e-39, 2 ** -24, .1], "<f4")
+    for dtype, rounding in (("F16", "F16"), ("BF16", "BF16"), ("F32", "F16"), ("F32", "BF16"), ("F32", "F32")):
+        for n, group, first in ((1, 16, 1), (800, 16, 16), (4500, 33, 7), (4500, 5000, 4999), (9000, 1000, 905)):
+            codes = rng.integers(0, len(levels) + 1, n)
+            width, segments = refdec.number_bytes(dtype), 1 + max(0, -(-(n - first) // group))
+            scales = (rng.normal(size=segments) * 10.0 ** rng.integers(-40, 2, segments)).astype("<f4")
+            own = rng.bytes(width * int((codes == len(levels)).sum()))
+            tile = refenc.levels_tile(codes, levels, bits=4, rounding=refdec.CODES[rounding], group=group, first=first,
+                                      scales=b"\0" + scales.tobytes(), literals=b"\0" + own if own else b"")
+            if len(tile) <= width * n + 1:
+                yield f"{dtype} of {rounding}, {n} in segments of {group}", levels_frame(dtype, n, tile)
+
+
+def hostile_levels():
+    """Everything here is about one tile of 700 BF16 values, a scale for every 32."""
+    rng = np.random.default_rng(SEED)
+    codes = np.minimum(rng.integers(0, 70, 700) // 10, 3)
+    levels, bf16 = np.array([-1, 0, 1], "<f4"), refdec.CODES["BF16"]
+    scales, own = np.full(22, .5, "<f4"), b"\0" + rng.bytes(2 * int((codes == 3).sum()))
+    right = dict(bits=2, rounding=bf16, group=32, first=30, scales=b"\0" + scales.tobytes(), literals=own)
+    values = refdec.decode_levels("BF16", refenc.levels_tile(codes, levels, **right), 700).tobytes()
+    made = lambda tile, dtype="BF16": refenc.lossless(dtype, (700,), values, tile)
+    with_ = lambda levels=levels, codes=codes, **more: made(refenc.levels_tile(codes, levels, **{**right, **more}))
+    aside = int((codes == 3).sum())
+    for bits in (0, 3, 5, 16, 255):
+        tile = refenc.levels_tile(codes, levels, **right)
+        yield f"{bits} bits of a code", made(tile[:1] + bytes([bits]) + tile[2:])
+    yield "no levels", with_(count=0)
+    yield "more levels than codes", with_(np.zeros(5, "<f4"))
+    yield "more levels than there are bytes", with_(bits=8, count=255)
+    yield "as many levels as codes, and literals", with_(np.zeros(4, "<f4"), aside=aside)
+    for number in (0, aside - 1, aside + 1, 701, 2 ** 32 - 1):
+        yield f"{number} literals", with_(aside=number)
+    yield "a literal less", with_(aside=aside - 1, literals=own[:-2])
+    yield "a literal more", with_(aside=aside + 1, literals=own + b"ab")
+    yield "literals in mode 3", with_(literals=b"\3" + own[1:])
+    yield "literals cut off", made(refenc.levels_tile(codes, levels, **right)[:130])
+    yield "code of no level", with_(codes=np.where(codes == 0, 5, codes), bits=4)
+    for group, first in ((1, 1), (15, 15), (32, 0), (32, 33), (2 ** 32 - 1, 0), (0, 30)):
+        yield f"segments of {group}, the first of {first}", with_(group=group, first=first)
+    for rounding in (0, refdec.CODES["F16"], refdec.CODES["F32"], refdec.CODES["F64"], 255):
+        yield f"rounding {rounding}", with_(rounding=rounding)
+    for number in (np.inf, -np.inf, np.nan):
+        yield f"level {number}", with_(np.array([-1, number, 1], "<f4"))
+        last = np.where(np.arange(22) == 21, number, scales).astype("<f4")
+        yield f"scale {number}", with_(scales=b"\0" + last.tobytes())
+    yield "a scale less", with_(scales=b"\0" + scales[1:].tobytes())
+    yield "scales in mode 3", with_(scales=b"\3" + scales.tobytes())
+    yield "scales of mode 4", with_(scales=b"\4" + scales.tobytes())
+    yield "scales for I16", made(refenc.levels_tile(codes, levels, **right), "I16")
+    tile = refenc.levels_tile(codes, levels, **right)
+    for n in (1, 2, 15, 16, 20, 28, 29, 100, 117, len(tile) - 1):
+        yield f"{n} bytes of levels", made(tile[:n])
+    yield "a byte after the codes", made(tile + b"\0")
+
+
 def hostile_lossless():
     """Everything here is about one tile of 700 BF16 values."""
     rng = np.random.default_rng(SEED)
@@ -417,7 +499,7 @@ def hostile_lossless():
         return b"\1" + plane[:at] + new + plane[at + len(new):] + low
 
     yield "no bytes", made(b"")
-    yield "tile mode 3", made(b"\3" + tile[1:])
+    yield "tile mode 4", made(b"\4" + tile[1:])
     noise = rng.bytes(80)
     yield "longer than its values", refenc.lossless("U8", (80,), noise, refenc.lossless_tile("U8", noise, [refenc.rans]))
     for n in (1, 2, 6, 20, len(plane), len(plane) + 1, len(plane) + 2, len(tile) - 1):
@@ -451,6 +533,7 @@ def hostile_lossless():
             b"\1" + plane[:1] + struct.pack("<I", len(plane) - 5 + more) + plane[5:] + bytes(more) + low)
     yield "a word less", made(b"\1" + plane[:1] + struct.pack("<I", len(plane) - 7) + plane[5:-2] + low)
     yield "with a flag", refenc.lossless("BF16", (700,), values, tile, flags=1)
+    yield from hostile_levels()
 
 
 def hostile_tensor():

@@ -15,15 +15,25 @@
 
 enum { MOST = 9 << 14 }; /* bytes of the largest tile here */
 
-enum kind { NOISE, NORMAL, ROUNDED, SCALED_ROWS, WIDE, ZEROS, RAMP, SPARSE, KINDS };
+enum kind { NOISE, NORMAL, ROUNDED, SCALED_ROWS, WIDE, ZEROS, RAMP, SPARSE, TERNARY, GROUPED, KINDS };
 
 static const char *const kind_names[KINDS] = {
-    "noise", "normal",    "normal rounded to bf16", "rows of different scale", "all exponents", "zeros",
-    "ramp",  "few values"
+    "noise", "normal",     "normal rounded to bf16", "rows of different scale", "all exponents", "zeros",
+    "ramp",  "few values", "three values",           "integers times scales"
 };
+
+/* Small integers times a scale for every 32; one value in 50 is what it likes. */
+static double draw_grouped(size_t i, uint64_t *state)
+{
+    const double x = random_normal(state), q = fmax(fmin(rint(2 * x), 7), -7);
+    const float scale = (float)(1 + (double)(i / 32 * 77 % 113) / 113);
+    return random_uniform(state) < .02 ? x : (float)q * scale;
+}
 
 static double draw(enum kind kind, size_t i, uint64_t *state)
 {
+    if (kind == GROUPED)
+        return draw_grouped(i, state);
     const double x = random_normal(state);
     switch (kind) {
     case SCALED_ROWS: return x * exp2((double)(i / 700 % 7));
@@ -31,6 +41,7 @@ static double draw(enum kind kind, size_t i, uint64_t *state)
     case ZEROS: return 0;
     case RAMP: return (double)i;
     case SPARSE: return random_uniform(state) < 0.97 ? 0 : x;
+    case TERNARY: return .0123 * (double)(random_bits(state) % 3) - .0123;
     default: return x;
     }
 }
@@ -61,28 +72,29 @@ static void fill(enum vcl_dtype dtype, enum kind kind, uint8_t *dst, size_t byte
 
 static size_t levels(void) { return (size_t)vcl_cpu_detect() + 1; }
 
-/* Codes at every level and decodes each at every level: one result.  Returns its bytes. */
-static size_t check_tile(enum vcl_dtype dtype, const uint8_t *raw, size_t bytes, const char *what)
+/* Codes values of a tensor at every level and decodes each at every level: one result.  Returns its bytes. */
+static size_t check_part(const struct vcl_tensor *tensor, uint64_t begin, const uint8_t *raw, size_t bytes,
+                         const char *what)
 {
     const struct vcl_mem mem = vcl_mem_default();
-    struct vcl_lossless *const to = vcl_lossless_create(&mem, dtype, bytes, 1), *const from =
-                                                                                    vcl_lossless_create(
-                                                                                        &mem, dtype, bytes,
-                                                                                        0);
+    const char *const dtype = vcl_dtype_name(tensor->dtype);
+    struct vcl_lossless *const to = vcl_lossless_create(&mem, tensor, bytes, 1);
+    struct vcl_lossless *const from = vcl_lossless_create(&mem, tensor, bytes, 0);
     uint8_t *const first = malloc(bytes + VCL_LOSSLESS_ROOM),
                    *const stored = malloc(bytes + VCL_LOSSLESS_ROOM), *const back = malloc(bytes + 1);
     assert_true(to && from && first && stored && back);
-    const size_t size = vcl_lossless_encode(to, vcl_kernels_for(VCL_CPU_C), raw, bytes, first);
+    const size_t size = vcl_lossless_encode(to, vcl_kernels_for(VCL_CPU_C), begin, raw, bytes, first);
     assert_true(size <= bytes + VCL_LOSSLESS_OVERHEAD);
     for (size_t level = 0; level < levels(); level++) {
         const struct vcl_kernels *const kernels = vcl_kernels_for((enum vcl_cpu_level)level);
-        if (vcl_lossless_encode(to, kernels, raw, bytes, stored) != size || memcmp(stored, first, size) != 0)
-            fail_msg("%s %s, %zu bytes: %s does not write what c writes", vcl_dtype_name(dtype), what, bytes,
+        if (vcl_lossless_encode(to, kernels, begin, raw, bytes, stored) != size
+            || memcmp(stored, first, size) != 0)
+            fail_msg("%s %s, %zu bytes: %s does not write what c writes", dtype, what, bytes,
                      vcl_cpu_name(kernels->level));
         memset(back, 0xA5, bytes);
         const char *const fault = vcl_lossless_decode(from, kernels, first, size, back, bytes);
         if (fault || memcmp(back, raw, bytes) != 0)
-            fail_msg("%s %s, %zu bytes: %s decodes something else: %s", vcl_dtype_name(dtype), what, bytes,
+            fail_msg("%s %s, %zu bytes: %s decodes something else: %s", dtype, what, bytes,
                      vcl_cpu_name(kernels->level), fault ? fault : "other values");
     }
     vcl_lossless_destroy(&mem, to);
@@ -91,6 +103,12 @@ static size_t check_tile(enum vcl_dtype dtype, const uint8_t *raw, size_t bytes,
     free(stored);
     free(back);
     return size;
+}
+
+static size_t check_tile(enum vcl_dtype dtype, const uint8_t *raw, size_t bytes, const char *what)
+{
+    const struct vcl_tensor tensor = { dtype, 1, { bytes } }; /* any length */
+    return check_part(&tensor, 0, raw, bytes, what);
 }
 
 /* Fault: a length, dtype or kind of data for which a level loses values, or writes other bytes than C. */
@@ -122,7 +140,8 @@ static void sizes_stay_small(void **unused)
     } cases[] = { { VCL_DTYPE_BF16, NORMAL, 0.67 },      { VCL_DTYPE_F16, NORMAL, 0.86 },
                   { VCL_DTYPE_F32, NORMAL, 0.84 },       { VCL_DTYPE_F32, ROUNDED, 0.35 },
                   { VCL_DTYPE_BF16, SCALED_ROWS, 0.69 }, { VCL_DTYPE_BF16, ZEROS, 0.001 },
-                  { VCL_DTYPE_I64, NORMAL, 0.12 },       { VCL_DTYPE_U8, SPARSE, 0.06 } };
+                  { VCL_DTYPE_I64, NORMAL, 0.12 },       { VCL_DTYPE_U8, SPARSE, 0.06 },
+                  { VCL_DTYPE_F64, TERNARY, 0.027 },     { VCL_DTYPE_BF16, GROUPED, 0.285 } };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const size_t bytes = (size_t)8 << 14;
         uint8_t *const raw = malloc(bytes);
@@ -134,6 +153,162 @@ static void sizes_stay_small(void **unused)
                      part);
         free(raw);
     }
+}
+
+/* ---- values of few levels -------------------------------------------------------------------- */
+
+/* How a quantiser made the values: integers times a scale for `group` values, most bits of which are 0. */
+struct quantiser {
+    const char *name;
+    enum vcl_dtype dtype;
+    enum vcl_dtype scale, rounding; /* of scales and products */
+    unsigned group;
+    int least, most; /* integers; equal: q - z of four bits, z in the middle of the group's range */
+    int fp4;         /* E2M1 instead, the scale a power of two */
+    double noise;    /* how many values are others */
+    double bits;     /* a value at most: what was measured and a percent, entropy and scales */
+};
+
+static float rounded(enum vcl_dtype dtype, float x)
+{
+    uint8_t bytes[4];
+    assert_int_equal(vcl_convert(VCL_DTYPE_F32, &x, dtype, bytes, 1), VCL_OK);
+    assert_int_equal(vcl_convert(dtype, bytes, VCL_DTYPE_F32, &x, 1), VCL_OK);
+    return x;
+}
+
+static float nearest_fp4(float x)
+{
+    static const float points[] = { 0, .5f, 1, 1.5f, 2, 3, 4, 6 };
+    float best = 0;
+    for (size_t i = 0; i < sizeof points / sizeof points[0]; i++)
+        best = fabsf(fabsf(x) - points[i]) < fabsf(fabsf(x) - best) ? points[i] : best;
+    return copysignf(best, x);
+}
+
+static void quantise(const struct quantiser *how, float *x, size_t n, uint64_t *state)
+{
+    for (size_t at = 0; at < n; at += how->group) {
+        float low = 0, high = 0;
+        for (size_t i = at; i < at + how->group; i++) {
+            low = fminf(low, x[i]);
+            high = fmaxf(high, x[i]);
+        }
+        const float range =
+            how->least == how->most ? (high - low) / 15 : fmaxf(-low, high) / (float)how->most;
+        const float scale =
+            how->fp4 ? exp2f(floorf(log2f(fmaxf(-low, high))) - 2) : rounded(how->scale, range);
+        for (size_t i = at; i < at + how->group; i++) {
+            float q = how->fp4 ? nearest_fp4(x[i] / scale) : rintf(x[i] / scale);
+            if (how->least != how->most)
+                q = fminf(fmaxf(q, (float)how->least), (float)how->most);
+            const int is_other = random_uniform(state) < how->noise;
+            x[i] = rounded(how->rounding, is_other ? 3 * (float)random_normal(state) : q * scale);
+        }
+    }
+}
+
+static double estimated(const struct vcl_tensor *tensor, const uint8_t *raw, size_t n)
+{
+    const struct vcl_mem mem = vcl_mem_default();
+    return vcl_lossless_estimate(&mem, vcl_kernels_for(VCL_CPU_C), tensor, 0, raw,
+                                 n * vcl_dtype_bits(tensor->dtype) / 8);
+}
+
+/* Fault: quantised weights, written back as floats, that are taken for ordinary ones; an estimate that misses
+ * them.  From value 1000 on, for scales must be found where groups begin in the tensor, not in the tile. */
+static void quantised_weights_take_few_bits(void **unused)
+{
+    (void)unused;
+    enum { N = 128 << 10, COLS = 512, BEGIN = 1000 };
+    const enum vcl_dtype bf16 = VCL_DTYPE_BF16, f16 = VCL_DTYPE_F16, f32 = VCL_DTYPE_F32;
+    const struct quantiser all[] = {
+        { "ternary rows", bf16, f32, bf16, COLS, -1, 1, 0, 0, 1.65 },
+        { "int4, bf16 scales", bf16, bf16, bf16, 32, -7, 7, 0, 0, 4.1 },
+        { "int4, f32 scales", bf16, f32, bf16, 32, -7, 7, 0, 0, 4.2 },
+        { "int4 in f16", f16, f16, f16, 32, -7, 7, 0, 0, 4.2 },
+        { "int4 in f32", f32, f16, f32, 32, -7, 7, 0, 0, 4.2 },
+        { "int4 of bf16 in f32", f32, f32, bf16, 32, -7, 7, 0, 0, 4.2 },
+        { "int4 rows", bf16, f32, bf16, COLS, -7, 7, 0, 0, 3.5 },
+        { "int3, groups of 64", bf16, f32, bf16, 64, -3, 3, 0, 0, 2.95 },
+        { "int4, -8 to 7", f16, f16, f16, 128, -8, 7, 0, 0, 3.9 },
+        { "int4 with zero points", bf16, f16, bf16, 128, 0, 0, 0, 0, 3.85 },
+        { "int8 rows", bf16, f32, bf16, COLS, -127, 127, 0, 0, 7.6 },
+        { "MXFP4", bf16, f32, bf16, 32, -6, 6, 1, 0, 4.1 },
+        { "int4 and others", bf16, f32, bf16, 128, -7, 7, 0, .005, 3.95 },
+    };
+    float *const x = malloc(N * sizeof *x);
+    uint8_t *const raw = malloc(4 * N);
+    assert_true(x && raw);
+    for (size_t k = 0; k < sizeof all / sizeof all[0]; k++) {
+        const struct vcl_tensor tensor = { all[k].dtype, 2, { N / COLS, COLS } };
+        const size_t size = vcl_dtype_bits(tensor.dtype) / 8;
+        uint64_t state = 77;
+        random_fill(x, N, k + 1, random_normal);
+        quantise(&all[k], x, N, &state);
+        assert_int_equal(vcl_convert(VCL_DTYPE_F32, x, tensor.dtype, raw, N), VCL_OK);
+        const size_t stored = check_part(&tensor, BEGIN, raw + BEGIN * size, (N - BEGIN) * size, all[k].name);
+        const double bits = 8 * (double)stored / (N - BEGIN), guess = estimated(&tensor, raw, N / 2),
+                     rough = estimated(&tensor, raw, 4096);
+        printf("%s: %.3f bits a value\n", all[k].name, bits);
+        if (bits > all[k].bits || fabs(guess - bits) > .05 * bits || fabs(rough - bits) > .25 * bits)
+            fail_msg("%s: %.3f bits a value, estimated %.3f from half, %.3f from 4096", all[k].name, bits,
+                     guess, rough);
+    }
+    free(x);
+    free(raw);
+}
+
+static const struct table {
+    const char *name;
+    enum vcl_dtype dtype;
+    double share; /* of values that are not 0; 0: a causal mask */
+    int spread;   /* of integers; 0: ones; -1: weights */
+    double most;  /* bits a value: what was measured and a percent */
+} tables[] = { { "causal", VCL_DTYPE_F32, 0, 0, .135 },    { "sparse", VCL_DTYPE_F32, .03, 0, .202 },
+               { "sparse", VCL_DTYPE_F16, .03, 0, .202 },  { "sparse", VCL_DTYPE_I64, .03, 0, .202 },
+               { "half", VCL_DTYPE_F64, .5, 0, 1.01 },     { "integers", VCL_DTYPE_F32, 1, 9, 3.2 },
+               { "integers", VCL_DTYPE_I32, 1, 9, 3.2 },   { "integers", VCL_DTYPE_BF16, 1, 200, 7.75 },
+               { "pruned", VCL_DTYPE_BF16, .25, -1, 3.55 } };
+
+static void fill_table(const struct table *how, uint8_t *raw, size_t side)
+{
+    const size_t size = vcl_dtype_bits(how->dtype) / 8;
+    uint64_t state = 5;
+    for (size_t i = 0; i < side * side; i++) {
+        const int is_on = how->share > 0 ? random_uniform(&state) < how->share : i % side <= i / side;
+        const double some = how->spread > 0 ? (double)(random_bits(&state) % (uint64_t)how->spread)
+                          : how->spread < 0 ? random_normal(&state)
+                                            : 1;
+        const double value = is_on ? some : 0;
+        uint8_t number[8];
+        vcl_store64(number, (uint64_t)(int64_t)value);
+        if (vcl_dtype_is_float(how->dtype))
+            assert_int_equal(vcl_convert(VCL_DTYPE_F64, &value, how->dtype, number, 1), VCL_OK);
+        memcpy(raw + i * size, number, size);
+    }
+}
+
+/* Fault: masks of two values, tables of integers or zeros among weights that take more than about their
+ * entropy; an estimate far above it, for which something would be coded with loss. */
+static void tables_take_their_entropy(void **unused)
+{
+    (void)unused;
+    enum { SIDE = 512, N = SIDE * SIDE };
+    uint8_t *const raw = malloc(8 * N);
+    assert_non_null(raw);
+    for (size_t k = 0; k < sizeof tables / sizeof tables[0]; k++) {
+        const struct vcl_tensor tensor = { tables[k].dtype, 2, { SIDE, SIDE } };
+        const size_t size = vcl_dtype_bits(tensor.dtype) / 8;
+        fill_table(&tables[k], raw, SIDE);
+        const double bits = 8 * (double)check_part(&tensor, 0, raw, N * size, tables[k].name) / N;
+        const uint8_t *const middle = raw + N / 2 * size;
+        const double guess = estimated(&tensor, middle, N / 4), rough = estimated(&tensor, middle, 4096);
+        printf("%s %s: %.3f bits a value, estimated %.3f and %.3f\n", tables[k].name,
+               vcl_dtype_name(tensor.dtype), bits, guess, rough);
+        assert_true(bits <= tables[k].most && guess < 1.05 * bits + .01 && rough < 1.25 * bits + .01);
+    }
+    free(raw);
 }
 
 /* Fault: frequencies that do not sum to 2^12, lose a symbol, or come back different from their bytes. */
@@ -173,12 +348,13 @@ struct victim {
 static struct victim make_victim(enum vcl_dtype dtype, enum kind kind, size_t bytes)
 {
     const struct vcl_mem mem = vcl_mem_default();
-    struct victim v = { dtype, malloc(bytes + VCL_LOSSLESS_ROOM),         malloc(bytes), 0,
-                        bytes, vcl_lossless_create(&mem, dtype, bytes, 0) };
-    struct vcl_lossless *const to = vcl_lossless_create(&mem, dtype, bytes, 1);
+    const struct vcl_tensor tensor = { dtype, 1, { bytes } };
+    struct victim v = { dtype, malloc(bytes + VCL_LOSSLESS_ROOM),           malloc(bytes), 0,
+                        bytes, vcl_lossless_create(&mem, &tensor, bytes, 0) };
+    struct vcl_lossless *const to = vcl_lossless_create(&mem, &tensor, bytes, 1);
     assert_true(v.stored && v.back && v.work && to);
     fill(dtype, kind, v.back, bytes, 3);
-    v.size = vcl_lossless_encode(to, vcl_kernels_for(VCL_CPU_C), v.back, bytes, v.stored);
+    v.size = vcl_lossless_encode(to, vcl_kernels_for(VCL_CPU_C), 0, v.back, bytes, v.stored);
     vcl_lossless_destroy(&mem, to);
     return v;
 }
@@ -216,10 +392,11 @@ static const struct {
     enum vcl_dtype dtype;
     enum kind kind;
     size_t bytes;
-} victims[] = { { VCL_DTYPE_BF16, NORMAL, 3000 }, { VCL_DTYPE_BF16, SCALED_ROWS, 20000 },
-                { VCL_DTYPE_F32, ROUNDED, 8000 }, { VCL_DTYPE_F16, NORMAL, 9000 },
-                { VCL_DTYPE_I64, NORMAL, 40000 }, { VCL_DTYPE_U8, SPARSE, 6000 },
-                { VCL_DTYPE_F32, SPARSE, 70000 } };
+} victims[] = { { VCL_DTYPE_BF16, NORMAL, 3000 },   { VCL_DTYPE_BF16, SCALED_ROWS, 20000 },
+                { VCL_DTYPE_F32, ROUNDED, 8000 },   { VCL_DTYPE_F16, NORMAL, 9000 },
+                { VCL_DTYPE_I64, NORMAL, 40000 },   { VCL_DTYPE_U8, SPARSE, 6000 },
+                { VCL_DTYPE_F32, SPARSE, 70000 },   { VCL_DTYPE_F16, TERNARY, 9000 },
+                { VCL_DTYPE_BF16, GROUPED, 20000 }, { VCL_DTYPE_F32, GROUPED, 9000 } };
 
 /* Fault: a stream cut anywhere that is taken for whole, or read beyond its end. */
 static void cut_streams_are_refused(void **unused)
@@ -257,7 +434,7 @@ static void changed_streams_do_no_harm(void **unused)
         for (int trial = 0; trial < 300; trial++) {
             for (size_t at = 0; at < v.size; at++)
                 changed[at] = (uint8_t)random_bits(&state);
-            changed[0] = (uint8_t)(1 + trial % 2);
+            changed[0] = (uint8_t)(1 + trial % 3);
             changed[trial % 2 + 1] = 3;
             decode_exactly(&v, changed, v.size);
         }
@@ -366,9 +543,10 @@ static void frames_keep_the_bound(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_level_gives_the_same), cmocka_unit_test(sizes_stay_small),
-        cmocka_unit_test(frequencies_are_whole),      cmocka_unit_test(cut_streams_are_refused),
-        cmocka_unit_test(changed_streams_do_no_harm), cmocka_unit_test(failed_allocations_are_reported),
+        cmocka_unit_test(every_level_gives_the_same),      cmocka_unit_test(sizes_stay_small),
+        cmocka_unit_test(quantised_weights_take_few_bits), cmocka_unit_test(tables_take_their_entropy),
+        cmocka_unit_test(frequencies_are_whole),           cmocka_unit_test(cut_streams_are_refused),
+        cmocka_unit_test(changed_streams_do_no_harm),      cmocka_unit_test(failed_allocations_are_reported),
         cmocka_unit_test(frames_keep_the_bound),
     };
     printf("levels up to %s\n", vcl_cpu_name(vcl_cpu_detect()));

@@ -92,8 +92,7 @@ static int create_lossless(const struct vcl_mem *mem, const struct vcl_frame *fr
                            struct vcl_tile_work *work)
 {
     if (frame->codec == VCL_CODEC_LOSSLESS)
-        work->lossless =
-            vcl_lossless_create(mem, frame->tensor.dtype, raw_bytes(frame, work->values), encoding);
+        work->lossless = vcl_lossless_create(mem, &frame->tensor, raw_bytes(frame, work->values), encoding);
     return frame->codec != VCL_CODEC_LOSSLESS || work->lossless;
 }
 
@@ -448,7 +447,8 @@ static enum vcl_status encode_lossless(const struct vcl_frame *frame, const stru
                                        struct vcl_rect rect, struct vcl_tile_work *work)
 {
     const size_t bytes = raw_bytes(frame, (uint64_t)rect.rows * rect.cols);
-    work->size = vcl_lossless_encode(work->lossless, coder->kernels, work->raw, bytes, work->stored);
+    const uint64_t begin = rect.row * frame->plan.cols + rect.col; /* tiles are runs of values */
+    work->size = vcl_lossless_encode(work->lossless, coder->kernels, begin, work->raw, bytes, work->stored);
     memset(&work->sums, 0, sizeof work->sums);
     work->stored_hash = vcl_hash32(work->stored, work->size);
     work->decoded_hash = vcl_hash32(work->raw, bytes);
