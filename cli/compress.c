@@ -9,7 +9,6 @@
 #include <sys/statvfs.h>
 
 #include "compress.h"
-#include "frames.h"
 
 static int check_metadata(const struct vcl_compress *job, size_t shard)
 {
@@ -26,7 +25,7 @@ static int check_metadata(const struct vcl_compress *job, size_t shard)
 static int check_input(const struct vcl_compress *job)
 {
     for (size_t i = 0; i < vcl_model_shards(job->model); i++) {
-        if (vcl_model_is_compressed(job->model, i) || vcl_holds_frames(job->model, i)) {
+        if (vcl_model_is_compressed(job->model, i)) {
             vcl_say("%s: is compressed already; 'vcllm decompress' gives back what it holds",
                     vcl_model_shard_path(job->model, i));
             return VCL_EXIT_USAGE;

@@ -76,7 +76,9 @@ size_t vcl_sides_room(const struct vcl_folder *folder);
 /* The other direction: what vcllm.files of the model's last shard lists is copied and its hashes are
  * checked. */
 int vcl_sides_restore(const struct vcl_folder *folder, uint64_t before, uint64_t after);
-/* Only checks; says every fault and returns their number. */
-size_t vcl_sides_verify(const struct vcl_model *model, size_t *checked);
+/* Only checks.  One file, before it is read; VCL_EXIT_OK too where it is not listed. */
+int vcl_sides_check(const struct vcl_model *model, const char *name);
+/* All that are listed: says and counts every fault.  An exit code where one cannot be read: no verdict. */
+int vcl_sides_verify(const struct vcl_model *model, size_t *checked, size_t *faults);
 
 #endif

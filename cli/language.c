@@ -16,6 +16,9 @@ int vcl_cli_team(int jobs, struct vcl_team **team)
 int vcl_cli_network(const char *folder, struct vcl_team *team, uint64_t memory, struct vcl_network *network)
 {
     struct vcl_error error = { 0 };
+    const int code = vcl_cli_check_side(folder, "config.json");
+    if (code)
+        return code;
     const enum vcl_status status = vcl_network_open(folder, team, memory, network, &error);
     return status == VCL_OK ? VCL_EXIT_OK : vcl_tell(status, "%s", error.text);
 }
@@ -23,6 +26,9 @@ int vcl_cli_network(const char *folder, struct vcl_team *team, uint64_t memory, 
 int vcl_cli_tokenizer(const char *folder, const struct vcl_network *network, struct vcl_tokenizer **tokenizer)
 {
     struct vcl_error error = { 0 };
+    const int code = vcl_cli_check_side(folder, "tokenizer.json");
+    if (code)
+        return code;
     const enum vcl_status status = vcl_tokenizer_open(folder, network->config.vocab, tokenizer, &error);
     return status == VCL_OK ? VCL_EXIT_OK : vcl_tell(status, "%s", error.text);
 }

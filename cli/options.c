@@ -182,21 +182,6 @@ int vcl_cli_parse(const struct vcl_verb *verb, const struct vcl_option *options,
     return VCL_EXIT_USAGE;
 }
 
-int vcl_cli_open(const char *path, const struct vcl_reading *reading, struct vcl_model **model)
-{
-    struct vcl_model_options options;
-    struct vcl_error error = { 0 };
-
-    vcl_model_options_init(&options);
-    options.io = reading->io ? VCL_IO_MMAP : VCL_IO_PREAD;
-    if (reading->header_limit)
-        options.header_limit = reading->header_limit;
-    const enum vcl_status status = vcl_model_open(path, &options, model, &error);
-    return status == VCL_OK ? VCL_EXIT_OK
-                            : vcl_tell(status, "%s%s", error.text,
-                                       status == VCL_E_LIMIT ? "; --header-limit sets another" : "");
-}
-
 unsigned vcl_cli_threads(int asked)
 {
     cpu_set_t cpus;
