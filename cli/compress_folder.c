@@ -231,7 +231,7 @@ int vcl_compress_folder(struct vcl_compress *job, struct vcl_folder *folder)
 {
     json_t *journal = vcl_compress_journal(job, folder);
     size_t finished = 0;
-    int code = vcl_folder_begin(folder, journal, job->resume);
+    int code = vcl_folder_begin(folder, journal);
     json_decref(journal);
     if (code)
         return code;
