@@ -127,9 +127,9 @@ void vcl_header_free(struct vcl_header *header);
 const struct vcl_entry *vcl_names_sort(const struct vcl_entry **entries, size_t count);
 
 /* The canonical header text of entries in this order (offsets are their running sum), without padding;
- * free() it. */
-enum vcl_status vcl_header_text(const struct vcl_entry *entries, size_t count, const struct vcl_pair *pairs,
-                                size_t pair_count, char **text, size_t *length);
+ * free() it.  frames: of U8 tensors of their bytes, whatever `tensor` is. */
+enum vcl_status vcl_header_text(const struct vcl_entry *entries, size_t count, int frames,
+                                const struct vcl_pair *pairs, size_t pair_count, char **text, size_t *length);
 /* vcllm.hash of a header whose offsets are set. */
 void vcl_header_hash(const struct vcl_header *header, char hex[33]);
 void vcl_hash_hex(XXH128_hash_t hash, char hex[33]);

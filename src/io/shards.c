@@ -308,7 +308,7 @@ static enum vcl_status check_spelling(const struct vcl_header *header, const cha
 {
     char *text;
     size_t length;
-    const enum vcl_status status = vcl_header_text(header->entries, header->count, header->metadata.pair,
+    const enum vcl_status status = vcl_header_text(header->entries, header->count, 0, header->metadata.pair,
                                                    header->metadata.count, &text, &length);
     if (status != VCL_OK)
         return vcl_fail_memory(error, path);
