@@ -25,8 +25,14 @@ static int ends_with(const char *name, const char *end)
     return n > m && strcmp(name + n - m, end) == 0;
 }
 
+static int is_other_index(const struct vcl_folder *folder, const char *name)
+{
+    const char *index = vcl_folder_index(folder);
+    return ends_with(name, ".safetensors.index.json") && (!index || strcmp(index, name) != 0);
+}
+
 /* Why a file is not copied along, NULL if it is. */
-static const char *why_not(const char *name, const struct stat *status)
+static const char *why_not(const struct vcl_folder *folder, const char *name, const struct stat *status)
 {
     static const char *const weights[] = { ".safetensors", ".bin", ".pt",      ".pth", ".gguf",
                                            ".onnx",        ".h5",  ".msgpack", ".ckpt" };
@@ -39,7 +45,7 @@ static const char *why_not(const char *name, const struct stat *status)
     for (size_t i = 0; i < sizeof weights / sizeof *weights; i++)
         if (ends_with(name, weights[i]))
             return "weights that are not part of this model";
-    return NULL;
+    return is_other_index(folder, name) ? "the index of another model" : NULL;
 }
 
 /* Names that vcllm gives to files of its own, and takes away. */
@@ -63,7 +69,7 @@ static int consider_side(struct vcl_folder *folder, const char *name, int note)
     struct stat status;
     char *path = vcl_path_in(folder->input, name);
     const int failed = stat(path, &status); /* follows links: downloaded models are often made of them */
-    const char *reason = failed ? "cannot be read" : why_not(name, &status);
+    const char *reason = failed ? "cannot be read" : why_not(folder, name, &status);
     free(path);
     if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || vcl_listed_shard(folder->model, name)
         || is_reserved(name))

@@ -19,6 +19,8 @@ struct vcl_folder {
 };
 
 #define VCL_JOURNAL "vcllm-journal.json"
+/* By which a folder is opened; an index of another name, given by its path, gets it in the output. */
+#define VCL_INDEX "model.safetensors.index.json"
 
 /* Sets the paths and finds the side files; those left out are noted where `note` is set.  Returns an exit
  * code. */

@@ -47,6 +47,8 @@ static void add_journal(json_t *names, const char *path)
         if (name)
             add_name(names, name);
     }
+    if (journal)
+        add_name(names, VCL_INDEX); /* whatever it is called in the input */
     json_decref(journal);
 }
 

@@ -133,12 +133,12 @@ static int copy_index(const struct vcl_folder *folder, const char *name, json_t 
                       uint64_t after)
 {
     struct vcl_error error = { 0 };
-    char hex[33], *from = vcl_path_in(folder->input, name), *to = vcl_path_in(folder->partial, name);
+    char hex[33], *from = vcl_path_in(folder->input, name), *to = vcl_path_in(folder->partial, VCL_INDEX);
     int code = write_index(from, to, before, after);
     if (!code)
         code = tell_status(vcl_copy_file(to, NULL, 1, hex, &error), &error);
     if (!code)
-        vcl_json_set(files, name, json_string(hex));
+        vcl_json_set(files, VCL_INDEX, json_string(hex));
     free(from);
     free(to);
     return code;
@@ -181,7 +181,8 @@ size_t vcl_sides_room(const struct vcl_folder *folder)
     json_t *object = json_object();
     size_t room = sizeof "\"vcllm.files\":\"\",";
     for (size_t i = 0; i < folder->count; i++)
-        vcl_json_set(object, folder->sides[i], json_string("0123456789abcdef0123456789abcdef"));
+        vcl_json_set(object, is_index(folder, folder->sides[i]) ? VCL_INDEX : folder->sides[i],
+                     json_string("0123456789abcdef0123456789abcdef"));
     char *text = dump(object);
     for (const char *c = text; *c; c++) /* quoted once more, as a string in the header */
         room += *c == '"' || *c == '\\' ? 2 : (unsigned char)*c < 0x20 ? 6 : 1;

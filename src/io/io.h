@@ -141,7 +141,7 @@ struct vcl_paths {
     size_t count;
 };
 void vcl_paths_free(struct vcl_paths *paths);
-/* The *.safetensors files of a folder, by name. */
+/* The *.safetensors files of a folder, by name; model.safetensors alone where it is there. */
 enum vcl_status vcl_folder_list(const char *folder, struct vcl_paths *paths, struct vcl_error *error);
 
 struct vcl_index {
