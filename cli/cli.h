@@ -36,6 +36,7 @@ extern const struct vcl_verb vcl_verb_compress, vcl_verb_decompress, vcl_verb_in
 enum vcl_option_kind {
     VCL_OPTION_FLAG,    /* int: set to 1 */
     VCL_OPTION_TEXT,    /* const char * */
+    VCL_OPTION_OUTPUT,  /* const char *: a file or folder to write, not '-' */
     VCL_OPTION_CHOICE,  /* int: which of `choices` */
     VCL_OPTION_INTEGER, /* int from low to high */
     VCL_OPTION_NUMBER,  /* double from low to high */

@@ -102,11 +102,23 @@ static int take_size(const struct vcl_option *option, const char *text)
     return VCL_EXIT_OK;
 }
 
+static int take_output(const struct vcl_option *option, const char *text)
+{
+    if (strcmp(text, "-") == 0) {
+        vcl_say("--%s: '-' would be standard output, which this is not written to; './-' is a file",
+                option->name);
+        return VCL_EXIT_USAGE;
+    }
+    *(const char **)option->to = text;
+    return VCL_EXIT_OK;
+}
+
 static int take_option(const struct vcl_option *option, const char *text)
 {
     switch (option->kind) {
     case VCL_OPTION_FLAG: *(int *)option->to = 1; return VCL_EXIT_OK;
     case VCL_OPTION_TEXT: *(const char **)option->to = text; return VCL_EXIT_OK;
+    case VCL_OPTION_OUTPUT: return take_output(option, text);
     case VCL_OPTION_CHOICE: return take_choice(option, text);
     case VCL_OPTION_INTEGER:
     case VCL_OPTION_NUMBER: return take_number(option, text);

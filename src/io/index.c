@@ -117,8 +117,7 @@ static void read_members(struct vcl_json *json, struct vcl_index *index)
     }
     if (!seen)
         vcl_json_fail(json, VCL_E_FORMAT, "weight_map is missing");
-    if (json->status == VCL_OK && json->text[json->at + strspn(json->text + json->at, " \t\r\n")] != 0)
-        vcl_json_fail(json, VCL_E_FORMAT, "something follows the last '}'");
+    vcl_json_end(json);
 }
 
 static enum vcl_status check_shard_names(const struct vcl_index *index, struct vcl_error *error)

@@ -43,6 +43,8 @@ int vcl_json_string(struct vcl_json *json, char *dst);
 int vcl_json_integer(struct vcl_json *json, uint64_t *value);
 /* Any value, checked and ignored. */
 void vcl_json_skip(struct vcl_json *json);
+/* A fault where anything but white space follows. */
+void vcl_json_end(struct vcl_json *json);
 /* Bytes of the UTF-8 character at text, of which `left` bytes are there; 0 if it is none. */
 size_t vcl_utf8_length(const char *text, size_t left);
 

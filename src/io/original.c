@@ -212,8 +212,7 @@ static enum vcl_status check_files(const struct vcl_model *model, size_t shard, 
     if (strings == NULL)
         return vcl_fail_memory(error, path);
     vcl_json_pairs(&json, &files, &end);
-    if (json.status == VCL_OK && text[json.at] != 0)
-        vcl_json_fail(&json, VCL_E_FORMAT, "something follows the last '}'");
+    vcl_json_end(&json);
     const char *const fault = json.status != VCL_OK ? json.fault : files_fault(model, &files);
     const enum vcl_status status = json.status == VCL_E_MEMORY ? vcl_fail_memory(error, path)
                                  : fault != NULL               ? fail(path, FILES_KEY, fault, error)

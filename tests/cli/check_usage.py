@@ -1,8 +1,9 @@
 """Options, help and refusals."""
+import json
 import os
 
 import stfile
-from case import USAGE, IO, Case
+from case import FAILED, USAGE, IO, Case
 
 
 class Usage(Case):
@@ -40,6 +41,47 @@ class Usage(Case):
             words = [option] if "apples" in option else option.split(" ")
             self.vcllm("compress", model, "-o", out, *words, code=USAGE)
         self.assertEqual(self.files(), ["model.safetensors"])
+
+    def test_options_that_would_do_nothing(self):
+        model, out = self.model(), self.path("out")
+        for options in ["--row-scales", "--depth=8", "--chroma=gray", "--encoder=libx265", "--decoder=hevc",
+                        "--seed=2", "--codec=h265 --transpose", "--codec=h264 --objective=model",
+                        "--codec=h265 --max-error=.1", "--codec=h265 --rule=x=error:.1", "--rotate --max-error=.1"]:
+            self.vcllm("compress", model, "-o", out, "--dry-run", *options.split(), code=USAGE)
+        self.vcllm("compress", model, "-o", out, "--dry-run", "--codec", "h265", "--row-scales", "--depth", 8,
+                   "--chroma", "gray", "--rotate", "--seed", 2)
+
+    def test_standard_output_is_no_file(self):
+        model = self.model()
+        for args in [["compress", model], ["rotate", self.folder], ["bench"], ["decompress", model]]:
+            _, error = self.vcllm(*args, "-o", "-", code=USAGE, cwd=self.folder)
+            self.assertIn("'-", error)
+        self.assertEqual(self.files(), ["model.safetensors"])
+
+    def test_long_names(self):
+        os.mkdir(self.path("model"))
+        self.model("model/model.safetensors")
+        for model, length in [("model", 250), ("model", 256), ("model/model.safetensors", 256)]:
+            for more in [[], ["-f"], ["--resume"]][:3 if model == "model" else 2]:
+                _, error = self.vcllm("compress", self.path(model), "-o", self.path("d" * length), *more, code=IO)
+                self.assertIn("File name too long", error)
+        self.vcllm("compress", self.path("model"), "-o", self.path("d" * 240), "--lossless", "-q")
+        self.vcllm("compress", self.path("model", "model.safetensors"), "-o", self.path("e" * 255), "-q")
+        self.assertEqual(self.files(), ["d" * 240, "e" * 255, "model"])
+
+    def test_wrong_index(self):
+        os.mkdir(self.path("model"))
+        self.model("model/model.safetensors")
+        index = {"weight_map": {"layer.0.weight": "gone.safetensors"}}
+        self.write("model/model.safetensors.index.json", json.dumps(index).encode())
+        _, error = self.vcllm("info", self.path("model"), code=IO)
+        self.assertIn("gone.safetensors: cannot open", error)
+        self.assertIn("'model.safetensors.index.json' names it", error)
+        index["weight_map"] = {name: "model.safetensors"
+                               for name in ["layer.0.weight", "layer.1.weight", "layer.norm", "steps"]}
+        for behind, code in [(b" \n", 0), (b"\0", FAILED), (b" \0{}", FAILED), (b"x", FAILED)]:
+            self.write("model/model.safetensors.index.json", json.dumps(index).encode() + behind)
+            self.vcllm("info", self.path("model"), code=code)
 
     def test_wrong_rules(self):
         model, out = self.model(), self.path("out")
