@@ -60,9 +60,12 @@ static int choose_one(const struct vcl_quantised *quantised, const struct vcl_po
                       const struct vcl_entry *entry, struct vcl_choice *choice)
 {
     const struct vcl_tensor *tensor = &entry->tensor;
-    const struct vcl_rule *rule = vcl_rules_find(&policy->rules, entry->name);
+    const struct vcl_rule *rule;
+    const int code = vcl_rules_find(&policy->rules, entry->name, &rule);
     const enum vcl_status status = vcl_tensor_size(tensor, &choice->values, NULL);
 
+    if (code)
+        return code;
     if (status != VCL_OK)
         return vcl_tell(status, "tensor '%s': %s", entry->name, vcl_status_text(status));
     choice->packed = vcl_quantised_has(quantised, entry);
@@ -102,7 +105,8 @@ void vcl_choose_warn(const struct vcl_model *model, const struct vcl_policy *pol
     const struct vcl_rules *rules = &policy->rules;
     unsigned char *used = vcl_zeros(rules->count, 1);
     for (size_t i = 0; i < vcl_model_count(model) && rules->count; i++) {
-        const struct vcl_rule *rule = vcl_rules_find(rules, vcl_model_entry(model, i)->name);
+        const struct vcl_rule *rule;
+        vcl_rules_find(rules, vcl_model_entry(model, i)->name, &rule); /* has matched before */
         if (rule)
             used[rule - rules->at] = 1;
     }

@@ -1,6 +1,8 @@
 """Options, help and refusals."""
 import json
 import os
+import resource
+import time
 
 import stfile
 from case import FAILED, USAGE, IO, Case
@@ -91,6 +93,41 @@ class Usage(Case):
         _, error = self.vcllm("compress", model, "-o", out, "--rules", rules, code=USAGE)
         self.assertIn(f"{rules}:4:", error)
         self.vcllm("compress", model, "-o", out, "--rules", self.path("none"), code=IO)
+
+    def test_hostile_rules(self):
+        """Expressions that crash a regex engine, or take its memory or time; text behind a NUL."""
+        model, out = stfile.write(self.path("m"), [stfile.normal("a" * 60, [64, 64], 1)]), self.path("out")
+        limit = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_CPU, (10, 10))}
+        for regex in ["(" * 20000 + "a" + ")" * 20000, "((a{1,255}){1,255}){1,255}", "[" * 300 + "a", "a" * 4097]:
+            rules = self.write("rules", regex.encode() + b"=3\n")
+            began = time.monotonic()
+            _, error = self.vcllm("compress", model, "-o", out, "--rules", rules, code=USAGE, **limit)
+            self.assertLess(time.monotonic() - began, 10)
+            self.assertIn(f"{rules}:1:", error)
+        _, error = self.vcllm("compress", model, "-o", out, "--rule", "(a|aa)+[bc]=3", code=USAGE, **limit)
+        self.assertIn("too many steps", error)
+        for data in [b"a=3\0(=2\n", b"a=3\n\0", b"\0"]:
+            _, error = self.vcllm("compress", model, "-o", out, "--rules", self.write("rules", data), code=USAGE)
+            self.assertIn("NUL", error)
+        self.assertEqual(self.files(), ["m", "rules"])
+
+    def test_many_rules(self):
+        """As many as a file may hold: adding one does not take longer the more there are."""
+        lines = "".join(f"^x{i:05}$=3\n" for i in range(80000))
+        began = time.monotonic()
+        self.vcllm("compress", self.model(), "-o", self.path("out"), "--dry-run", "-q", "--rules",
+                   self.write("rules", lines.encode()))
+        self.assertLess(time.monotonic() - began, 30)
+
+    def test_what_rules_mean(self):
+        """As POSIX extended expressions: unanchored, any character means any, $ is the end of the name."""
+        names = ["model.layers.7.mlp.up", "line\nbreak\n", "é[0]", "a{b"]
+        model = stfile.write(self.path("m"), [stfile.normal(name, [64, 64], i) for i, name in enumerate(names)])
+        for regex, matches in [("[.]([0-9]|x+)[.]mlp", {0}), ("line.break", {1}), ("break$", set()), ("break.$", {1}),
+                               ("^.\\[[[:digit:]]{1}\\]$", {2}), ("a\\{b|up$", {0, 3}), ("^mlp", set()), ("(e|l){2,}", {0}), ("(e|l){3,}", set()), (".", {0, 1, 2, 3})]:
+            plan, _ = self.run_json("compress", model, "-o", self.path("o"), "--dry-run", "--rule", f"{regex}=copy")
+            self.assertEqual({i for i, tensor in enumerate(plan["tensors"]) if tensor["action"] == "exact"}, matches,
+                             regex)
 
     def test_rules_that_decide_nothing(self):
         model, out = self.model(), self.path("out")
