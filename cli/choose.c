@@ -1,9 +1,9 @@
 /* choose.c - decides for every tensor: coded lossily at which target, or kept exactly.
  *
  * The order: rules; --lossless; then what is exact by default - dtypes that are no float, tensors that
- * belong to a module that other software has quantised, vectors, fewer than 4096 values, routers of experts -
- * and all else at the common target.  No name alone decides but a rule's: quantised modules and routers are known by
- * dtypes and numbers too. */
+ * belong to a module that other software has quantised, vectors, fewer than 4096 values, routers of experts
+ * - and all else at the common target.  No name alone decides but a rule's: quantised modules and routers
+ * are known by dtypes and numbers too. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

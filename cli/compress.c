@@ -60,8 +60,9 @@ static int check_file_output(const struct vcl_compress *job)
     return job->force ? VCL_EXIT_OK : vcl_tell(VCL_E_IO, "%s: is there already; -f replaces it", job->output);
 }
 
-/* A header that the reader's limit refuses is found before the work.  An entry of a frame takes less than twice
- * the text of the original's, and what is kept of that less than its text with every character escaped. */
+/* A header that the reader's limit refuses is found before the work.  An entry of a frame takes less than
+ * twice the text of the original's, and what is kept of that less than its text with every character
+ * escaped. */
 static int check_header(const struct vcl_compress *job, size_t shard, size_t late_bytes)
 {
     enum { MOST_TIMES = 8 };

@@ -27,9 +27,9 @@ struct vcl_folder {
 int vcl_folder_open(struct vcl_folder *folder, const struct vcl_model *model, const char *output, int note);
 void vcl_folder_close(struct vcl_folder *folder);
 
-/* Before the work: tidies what a killed run left, and tells whether output and partial folder are free, or may
- * be continued (`resume`: the partial folder's journal says the same) or replaced (`force`; what was begun but
- * is not worth keeping always).  Says why not. */
+/* Before the work: tidies what a killed run left, and tells whether output and partial folder are free, or
+ * may be continued (`resume`: the partial folder's journal says the same) or replaced (`force`; what was
+ * begun but is not worth keeping always).  Says why not. */
 int vcl_folder_check(struct vcl_folder *folder, const json_t *journal, int force, int resume);
 /* After the check: makes the partial folder with the journal in it, or tidies the one that is continued. */
 int vcl_folder_begin(struct vcl_folder *folder, const json_t *journal);
@@ -73,8 +73,8 @@ int vcl_owned_remove(const char *path, const json_t *names);
 
 /* ---- sides.c --------------------------------------------------------------------------------- */
 
-/* Copies the side files, but for the index, into the partial folder: before the work, so that what cannot be
- * read shows early.  *files: their names and hashes, json_decref it. */
+/* Copies the side files, but for the index, into the partial folder: before the work, so that what cannot
+ * be read shows early.  *files: their names and hashes, json_decref it. */
 int vcl_sides_copy(const struct vcl_folder *folder, json_t **files);
 /* After the work: copies the index, its total_size going from before to after where it is `before`.  *text:
  * vcllm.files, free() it. */

@@ -1,8 +1,8 @@
 /* opened.c - opens models; a compressed one only where it is what was written.
  *
- * Frames have checksums of their own; what stands around them has vcllm.hash (names, shapes, places, metadata)
- * and vcllm.files (the files beside the shards).  Every verb comes through here, so none works with names that
- * were exchanged or with another config.json. */
+ * Frames have checksums of their own; what stands around them has vcllm.hash (names, shapes, places,
+ * metadata) and vcllm.files (the files beside the shards).  Every verb comes through here, so none works
+ * with names that were exchanged or with another config.json. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>

@@ -150,8 +150,8 @@ int vcl_owned_is_empty(const char *path)
     return empty;
 }
 
-/* The journal says what the others are, so it goes last: what is left of a folder when a run is killed here is
- * still known to be ours. */
+/* The journal says what the others are, so it goes last: what is left of a folder when a run is killed here
+ * is still known to be ours. */
 int vcl_owned_remove(const char *path, const json_t *names)
 {
     DIR *dir = opendir(path);

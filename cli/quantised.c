@@ -1,9 +1,9 @@
-/* quantised.c - finds modules that other software has quantised: packed integers or small floats, with their
- * scales, zero points and codebooks, and the routers of experts.
+/* quantised.c - finds modules that other software has quantised: packed integers or small floats, with
+ * their scales, zero points and codebooks, and the routers of experts.
  *
- * In: names, dtypes and shapes; of a folder also config.json.  A module is a name up to its last dot.  Where the
- * model says that it is quantised, a module with one packed tensor is packed as a whole; where it does not, its
- * tensors named like scales are, and those of the layouts that are known by name. */
+ * In: names, dtypes and shapes; of a folder also config.json.  A module is a name up to its last dot.
+ * Where the model says that it is quantised, a module with one packed tensor is packed as a whole; where it
+ * does not, its tensors named like scales are, and those of the layouts that are known by name. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>

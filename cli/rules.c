@@ -1,9 +1,9 @@
 /* rules.c - parses rules and finds the one for a tensor's name.
  *
- * A rule is split at its last '=', so that the expression may hold any; the expression is unanchored; the first
- * rule that matches wins, in the order of the command line, files included.  Expressions are PCRE2's, with the
- * options that make what POSIX extended ones have mean the same: libc's crash on deep nesting and take any
- * memory that repeats ask for, these have limits on both and on steps. */
+ * A rule is split at its last '=', so that the expression may hold any; the expression is unanchored; the
+ * first rule that matches wins, in the order of the command line, files included.  Expressions are PCRE2's,
+ * with the options that make what POSIX extended ones have mean the same: libc's crash on deep nesting and
+ * take any memory that repeats ask for, these have limits on both and on steps. */
 #include <stdlib.h>
 #include <string.h>
 

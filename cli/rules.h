@@ -25,8 +25,8 @@ struct vcl_rules {
 /* Both append, and return 0 or an exit code with the message said. */
 int vcl_rules_add(struct vcl_rules *rules, const char *text, const char *where);
 int vcl_rules_read(struct vcl_rules *rules, const char *path);
-/* *rule: the first that matches, NULL if none does.  VCL_EXIT_USAGE with a message where one takes too long to
- * tell. */
+/* rule: the first that matches, NULL if none does.  VCL_EXIT_USAGE with a message where one takes too long
+ * to tell. */
 int vcl_rules_find(const struct vcl_rules *rules, const char *name, const struct vcl_rule **rule);
 void vcl_rules_free(struct vcl_rules *rules);
 

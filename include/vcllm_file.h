@@ -47,10 +47,10 @@ struct vcl_model;
 
 /* path: a .safetensors file; a folder with model.safetensors.index.json or, without one, with
  * model.safetensors or, without that, with other *.safetensors files (all of them but hidden ones); or
- * an index file itself (NAME.safetensors.index.json).  Shards come in the order of their names, and their files stay open.
- * options NULL = defaults. Checks every shard's header, that no two shards hold the same name, and that
- * the index, where there is one, names exactly the tensors there are, each in its shard.  Memory: 16
- * bytes per header byte at most. */
+ * an index file itself (NAME.safetensors.index.json).  Shards come in the order of their names, and
+ * their files stay open. options NULL = defaults. Checks every shard's header, that no two shards hold
+ * the same name, and that the index, where there is one, names exactly the tensors there are, each in
+ * its shard.  Memory: 16 bytes per header byte at most. */
 VCL_API enum vcl_status vcl_model_open(const char *path, const struct vcl_model_options *options,
                                        struct vcl_model **model, struct vcl_error *error);
 VCL_API void vcl_model_close(struct vcl_model *model); /* NULL is fine */

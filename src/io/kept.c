@@ -1,10 +1,10 @@
 /* kept.c - vcllm.header: an original header as what differs from the canonical one.
  *
- * In: a layout, whose canonical header both sides can make, and the header as it was.  Out: nothing where the two
- * are the same; else copies from the canonical header and from what has been restored, and the text between
- * them (docs/format.md, "Container").  Another order of tensors or keys then takes some twenty bytes a tensor
- * instead of its whole entry once more, quotes escaped.  Copies begin at quotes: names are found by a table, the
- * rest of an entry in the neighbourhood of its name. */
+ * In: a layout, whose canonical header both sides can make, and the header as it was.  Out: nothing where
+ * the two are the same; else copies from the canonical header and from what has been restored, and the text
+ * between them (docs/format.md, "Container").  Another order of tensors or keys then takes some twenty
+ * bytes a tensor instead of its whole entry once more, quotes escaped.  Copies begin at quotes: names are
+ * found by a table, the rest of an entry in the neighbourhood of its name. */
 #include "io.h"
 
 #include <stdio.h>
@@ -59,8 +59,8 @@ static void index_up_to(struct keeper *k, size_t at)
     }
 }
 
-/* Bytes at `from` that are those at `at`, a string, too.  They do not end inside another string, which is found as a
- * whole. */
+/* Bytes at `from` that are those at `at`, a string, too.  They do not end inside another string, which is
+ * found as a whole. */
 static size_t match(const struct keeper *k, size_t from, size_t at)
 {
     enum place place = OUTSIDE;

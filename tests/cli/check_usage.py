@@ -124,7 +124,8 @@ class Usage(Case):
         names = ["model.layers.7.mlp.up", "line\nbreak\n", "é[0]", "a{b"]
         model = stfile.write(self.path("m"), [stfile.normal(name, [64, 64], i) for i, name in enumerate(names)])
         for regex, matches in [("[.]([0-9]|x+)[.]mlp", {0}), ("line.break", {1}), ("break$", set()), ("break.$", {1}),
-                               ("^.\\[[[:digit:]]{1}\\]$", {2}), ("a\\{b|up$", {0, 3}), ("^mlp", set()), ("(e|l){2,}", {0}), ("(e|l){3,}", set()), (".", {0, 1, 2, 3})]:
+                               ("^.\\[[[:digit:]]{1}\\]$", {2}), ("a\\{b|up$", {0, 3}), ("^mlp", set()),
+                               ("(e|l){2,}", {0}), ("(e|l){3,}", set()), (".", {0, 1, 2, 3})]:
             plan, _ = self.run_json("compress", model, "-o", self.path("o"), "--dry-run", "--rule", f"{regex}=copy")
             self.assertEqual({i for i, tensor in enumerate(plan["tensors"]) if tensor["action"] == "exact"}, matches,
                              regex)
