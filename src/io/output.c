@@ -128,9 +128,10 @@ static enum vcl_status create_temporary(struct vcl_output *output, const char *s
         if (errno != EEXIST)
             break;
     }
+    vcl_fail(error, VCL_E_IO, output->path, "cannot create a file in its folder: %m");
     free(output->temporary); /* nobody's, or another's */
     output->temporary = NULL;
-    return vcl_fail(error, VCL_E_IO, output->path, "cannot create a file in its folder: %m");
+    return VCL_E_IO;
 }
 
 enum vcl_status vcl_output_create(struct vcl_output *output, const char *path, int overwrite,
