@@ -146,7 +146,9 @@ static int pack(char *text, size_t canonical, size_t end, char **packed, size_t 
         fputc('~', k.out);
         put_items(&k);
     }
-    good &= k.out != NULL && fclose(k.out) == 0;
+    good &= k.out != NULL && !ferror(k.out);
+    if (k.out != NULL)
+        good &= fclose(k.out) == 0 && *packed != NULL;
     free(k.last);
     if (good)
         return 1;
