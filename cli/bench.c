@@ -423,7 +423,7 @@ static int run(int argc, char **argv)
         { "values", 0, VCL_OPTION_NUMBER, &values, 1024, 1 << 28, NULL, NULL },
         { "encoder", 0, VCL_OPTION_TEXT, &bench.encoder, 0, 0, NULL, NULL },
         { "decoder", 0, VCL_OPTION_TEXT, &bench.decoder, 0, 0, NULL, NULL },
-        { "output", 'o', VCL_OPTION_TEXT, &bench.output, 0, 0, NULL, NULL },
+        { "output", 'o', VCL_OPTION_OUTPUT, &bench.output, 0, 0, NULL, NULL },
         { "json", 0, VCL_OPTION_FLAG, &bench.json, 0, 0, NULL, NULL },
         { 0 },
     };

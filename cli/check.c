@@ -61,10 +61,10 @@ static int check_run(void *user, size_t i, struct vcl_context *ctx)
         if (!code && values.stored == entry) /* an alias' target is checked where it stands */
             code = vcl_values_decode(&values, ctx, 0, UINT64_MAX, NULL, NULL);
     }
-    check->bad[i] = code != VCL_EXIT_OK && code != VCL_EXIT_INTERRUPTED;
+    check->bad[i] = code != VCL_EXIT_OK && code != VCL_EXIT_INTERRUPTED && code != VCL_EXIT_IO;
     if (check->progress)
         vcl_progress_add(1, entry->bytes);
-    return VCL_EXIT_OK;
+    return code == VCL_EXIT_IO ? code : VCL_EXIT_OK;
 }
 
 static int check_finish(void *user, size_t i)

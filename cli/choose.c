@@ -1,52 +1,25 @@
 /* choose.c - decides for every tensor: coded lossily at which target, or kept exactly.
  *
  * The order: rules; --lossless; then what is exact by default - dtypes that are no float, tensors that
- * belong to a module that other software has quantised, rank 0 and 1, fewer than 4096 values - and all else
- * at the common target.  Names matter to rules and to spotting quantised modules, never to the defaults. */
+ * belong to a module that other software has quantised, vectors, fewer than 4096 values, routers of experts
+ * - and all else at the common target.  No name alone decides but a rule's: quantised modules and routers
+ * are known by dtypes and numbers too. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "choose.h"
+#include "quantised.h"
 
 enum { SMALL_VALUES = 4096 };
 
-static int is_small_float(enum vcl_dtype dtype)
+/* Dimensions of 1 do not make a matrix. */
+static int is_vector(const struct vcl_tensor *tensor)
 {
-    return vcl_dtype_bits(dtype) <= 8 && dtype != VCL_DTYPE_BOOL && dtype != VCL_DTYPE_U8
-        && dtype != VCL_DTYPE_I8;
-}
-
-static int is_quantised(const struct vcl_model *model, const char *name)
-{
-    const struct vcl_entry *entry = vcl_model_find(model, name);
-    return entry && !vcl_dtype_is_float(entry->tensor.dtype);
-}
-
-static int has_sibling(const struct vcl_model *model, const char *module, int length, const char *name)
-{
-    char *sibling = vcl_text("%.*s%s", length, module, name);
-    const int found = is_quantised(model, sibling);
-    free(sibling);
-    return found;
-}
-
-/* Scales and zero points are worth as much as the packed integers beside them: the whole module counts as
- * packed. */
-static int is_packed(const struct vcl_model *model, const struct vcl_entry *entry)
-{
-    const char *dot = strrchr(entry->name, '.');
-    const int length = dot ? (int)(dot - entry->name) : 0;
-    if (is_small_float(entry->tensor.dtype))
-        return 1;
-    if (!dot)
-        return 0;
-    if (has_sibling(model, entry->name, length, ".qweight")
-        || has_sibling(model, entry->name, length, ".weight_packed"))
-        return 1;
-    return strcmp(dot, ".weight") != 0
-        && (has_sibling(model, entry->name, length, "")
-            || has_sibling(model, entry->name, length, ".weight"));
+    unsigned dims = 0;
+    for (unsigned i = 0; i < tensor->rank; i++)
+        dims += tensor->dims[i] != 1;
+    return dims <= 1;
 }
 
 static const char *exact_by_default(const struct vcl_choice *choice, const struct vcl_tensor *tensor)
@@ -55,8 +28,8 @@ static const char *exact_by_default(const struct vcl_choice *choice, const struc
         return "no float dtype that can be coded lossily";
     if (choice->packed)
         return "part of a quantised module";
-    if (tensor->rank <= 1)
-        return "rank 0 or 1";
+    if (is_vector(tensor))
+        return tensor->rank <= 1 ? "rank 0 or 1" : "a vector: its other dimensions are 1";
     return choice->values < SMALL_VALUES ? "fewer than 4096 values" : NULL;
 }
 
@@ -83,16 +56,19 @@ int vcl_choice_is_free(const struct vcl_choice *choice)
     return choice->action == VCL_ACTION_LOSSY && choice->goal == VCL_GOAL_BITS && !choice->rule;
 }
 
-static int choose_one(const struct vcl_model *model, const struct vcl_policy *policy,
+static int choose_one(const struct vcl_quantised *quantised, const struct vcl_policy *policy,
                       const struct vcl_entry *entry, struct vcl_choice *choice)
 {
     const struct vcl_tensor *tensor = &entry->tensor;
-    const struct vcl_rule *rule = vcl_rules_find(&policy->rules, entry->name);
+    const struct vcl_rule *rule;
+    const int code = vcl_rules_find(&policy->rules, entry->name, &rule);
     const enum vcl_status status = vcl_tensor_size(tensor, &choice->values, NULL);
 
+    if (code)
+        return code;
     if (status != VCL_OK)
         return vcl_tell(status, "tensor '%s': %s", entry->name, vcl_status_text(status));
-    choice->packed = is_packed(model, entry);
+    choice->packed = vcl_quantised_has(quantised, entry);
     choice->room = choice->bound = vcl_bound(tensor);
     choice->rule = rule;
     choice->exact = rule && rule->copy ? VCL_CODEC_EXACT : VCL_CODEC_LOSSLESS;
@@ -101,6 +77,8 @@ static int choose_one(const struct vcl_model *model, const struct vcl_policy *po
     } else if (!rule || !rule->exact) {
         choice->rule = NULL;
         choice->reason = policy->lossless ? "--lossless" : exact_by_default(choice, tensor);
+        if (!choice->reason && vcl_quantised_routes(quantised, entry))
+            choice->reason = "the router of experts";
         if (!choice->reason)
             vcl_choice_aim(choice, tensor, policy->params.goal, policy->params.target);
     }
@@ -111,9 +89,11 @@ struct vcl_choice *vcl_choose(const struct vcl_model *model, const struct vcl_po
 {
     const size_t count = vcl_model_count(model);
     struct vcl_choice *choices = vcl_zeros(count, sizeof *choices);
+    struct vcl_quantised *quantised = vcl_quantised_find(model);
     *code = VCL_EXIT_OK;
     for (size_t i = 0; i < count && !*code; i++)
-        *code = choose_one(model, policy, vcl_model_entry(model, i), &choices[i]);
+        *code = choose_one(quantised, policy, vcl_model_entry(model, i), &choices[i]);
+    vcl_quantised_free(quantised);
     if (!*code)
         return choices;
     free(choices);
@@ -125,7 +105,8 @@ void vcl_choose_warn(const struct vcl_model *model, const struct vcl_policy *pol
     const struct vcl_rules *rules = &policy->rules;
     unsigned char *used = vcl_zeros(rules->count, 1);
     for (size_t i = 0; i < vcl_model_count(model) && rules->count; i++) {
-        const struct vcl_rule *rule = vcl_rules_find(rules, vcl_model_entry(model, i)->name);
+        const struct vcl_rule *rule;
+        vcl_rules_find(rules, vcl_model_entry(model, i)->name, &rule); /* has matched before */
         if (rule)
             used[rule - rules->at] = 1;
     }

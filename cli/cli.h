@@ -36,6 +36,7 @@ extern const struct vcl_verb vcl_verb_compress, vcl_verb_decompress, vcl_verb_in
 enum vcl_option_kind {
     VCL_OPTION_FLAG,    /* int: set to 1 */
     VCL_OPTION_TEXT,    /* const char * */
+    VCL_OPTION_OUTPUT,  /* const char *: a file or folder to write, not '-' */
     VCL_OPTION_CHOICE,  /* int: which of `choices` */
     VCL_OPTION_INTEGER, /* int from low to high */
     VCL_OPTION_NUMBER,  /* double from low to high */
@@ -76,11 +77,24 @@ struct vcl_reading {
     "  --io pread|mmap      how model files are read (default pread; mmap may be faster on local disks)\n" \
     "  --header-limit SIZE  accept headers up to this size (default 16MiB, at most 100MB)\n"
 
-/* Opens a model or prints why not.  Returns an exit code. */
-int vcl_cli_open(const char *path, const struct vcl_reading *reading, struct vcl_model **model);
-
 /* Threads asked for with -j; 0 = as many as CPUs this process may use. */
 unsigned vcl_cli_threads(int asked);
+
+/* ---- opened.c -------------------------------------------------------------------------------- */
+
+/* Opens a model or says why not; a compressed one only where its headers' hashes are right, and that of its
+ * index.  Returns an exit code; *model is NULL then. */
+int vcl_cli_open(const char *path, const struct vcl_reading *reading, struct vcl_model **model);
+/* The same whatever the hashes are: for the verb that says all that is wrong. */
+int vcl_cli_open_any(const char *path, const struct vcl_reading *reading, struct vcl_model **model);
+/* Before a file beside a model's shards is read, if it is there: opens the model, as above, and checks the
+ * hash that it lists for the file, if any. */
+int vcl_cli_check_side(const char *path, const char *name);
+/* 1 where a shard is marked as compressed, or holds frames nevertheless. */
+int vcl_holds_compressed(const struct vcl_model *model, size_t shard);
+/* Says each fault of the headers of compressed shards and returns their number; *compressed: how many there
+ * are. */
+size_t vcl_headers_verify(const struct vcl_model *model, size_t *compressed);
 
 /* ---- say.c ----------------------------------------------------------------------------------- */
 

@@ -9,7 +9,6 @@
 #include <sys/statvfs.h>
 
 #include "compress.h"
-#include "frames.h"
 
 static int check_metadata(const struct vcl_compress *job, size_t shard)
 {
@@ -26,7 +25,7 @@ static int check_metadata(const struct vcl_compress *job, size_t shard)
 static int check_input(const struct vcl_compress *job)
 {
     for (size_t i = 0; i < vcl_model_shards(job->model); i++) {
-        if (vcl_model_is_compressed(job->model, i) || vcl_holds_frames(job->model, i)) {
+        if (vcl_model_is_compressed(job->model, i)) {
             vcl_say("%s: is compressed already; 'vcllm decompress' gives back what it holds",
                     vcl_model_shard_path(job->model, i));
             return VCL_EXIT_USAGE;
@@ -61,6 +60,54 @@ static int check_file_output(const struct vcl_compress *job)
     return job->force ? VCL_EXIT_OK : vcl_tell(VCL_E_IO, "%s: is there already; -f replaces it", job->output);
 }
 
+/* A header that the reader's limit refuses is found before the work.  An entry of a frame takes less than
+ * twice the text of the original's, and what is kept of that less than its text with every character
+ * escaped. */
+static int check_header(const struct vcl_compress *job, size_t shard, size_t late_bytes)
+{
+    enum { MOST_TIMES = 8 };
+    struct vcl_model_options by_default;
+    struct vcl_error error = { 0 };
+    struct vcl_shard output;
+    size_t length;
+    char *text;
+    vcl_model_options_init(&by_default);
+    const uint64_t limit = job->reading.header_limit ? job->reading.header_limit : by_default.header_limit;
+    vcl_model_shard_header(job->model, shard, &length);
+    if (MOST_TIMES * (uint64_t)length + late_bytes < by_default.header_limit && length < limit / MOST_TIMES)
+        return VCL_EXIT_OK;
+    const int code = vcl_shard_describe_frames(&output, job->model, shard, job->choices, late_bytes);
+    if (code)
+        return code;
+    const enum vcl_status status = vcl_layout_header(&output.layout, &text, &length, &error);
+    vcl_shard_free(&output);
+    if (status != VCL_OK)
+        return vcl_tell(status, "%s", error.text);
+    free(text);
+    const char *path = vcl_model_shard_path(job->model, shard);
+    if (length > limit)
+        return vcl_tell(
+            VCL_E_LIMIT,
+            "%s: its header would take %zu bytes in the output; the limit is %llu; --header-limit "
+            "sets another, here and for whoever reads the output",
+            path, length, (unsigned long long)limit);
+    if (length > by_default.header_limit)
+        vcl_note(
+            "warning: %s: its header takes %zu bytes in the output: to read that, verbs need --header-limit, "
+            "which run and eval do not have",
+            path, length);
+    return VCL_EXIT_OK;
+}
+
+static int check_headers(const struct vcl_compress *job, const struct vcl_folder *folder)
+{
+    const size_t shards = vcl_model_shards(job->model);
+    int code = VCL_EXIT_OK;
+    for (size_t i = 0; i < shards && !code; i++)
+        code = check_header(job, i, folder && i + 1 == shards ? vcl_sides_room(folder) : 0);
+    return code;
+}
+
 static int any_lossy(const struct vcl_compress *job)
 {
     for (size_t i = 0; i < vcl_model_count(job->model); i++)
@@ -80,6 +127,8 @@ static int decide(struct vcl_compress *job, const struct vcl_folder *folder)
     code = vcl_choose_ties(job->model, job->choices);
     if (!code && job->policy.size)
         code = vcl_choose_size(job->model, &job->policy, job->choices, folder ? vcl_sides_room(folder) : 0);
+    if (!code)
+        code = check_headers(job, folder);
     if (!code && any_lossy(job))
         code = vcl_encode_try(&job->policy.params, &job->work);
     if (!code && job->policy.imatrix)

@@ -102,13 +102,7 @@ static int open_shard(const char *path, struct vcl_model **model)
 {
     /* a kept original header may make ours longer than the input's limit */
     const struct vcl_reading reading = { .header_limit = 100000000 };
-    struct vcl_error error = { 0 };
-    const int code = vcl_cli_open(path, &reading, model);
-    if (code || vcl_model_check_hash(*model, 0, &error) == VCL_OK)
-        return code;
-    vcl_model_close(*model);
-    *model = NULL;
-    return vcl_tell(error.status, "%s", error.text);
+    return vcl_cli_open(path, &reading, model);
 }
 
 /* A shard of an earlier run: kept if every tile decodes to what its checksums say. */
@@ -237,7 +231,7 @@ int vcl_compress_folder(struct vcl_compress *job, struct vcl_folder *folder)
 {
     json_t *journal = vcl_compress_journal(job, folder);
     size_t finished = 0;
-    int code = vcl_folder_begin(folder, journal, job->resume);
+    int code = vcl_folder_begin(folder, journal);
     json_decref(journal);
     if (code)
         return code;

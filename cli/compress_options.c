@@ -22,9 +22,12 @@ static const char HELP[] =
     "  --lossless           keep every tensor exactly, in fewer bytes where they allow it; decompress gives\n"
     "                       back the input byte for byte\n"
     "\n"
-    "Which tensors: by default those with rank 0 or 1, fewer than 4096 values, or a dtype other than F16,\n"
-    "BF16, F32 and F64 are kept exactly, whatever their names, and so are modules quantised already.\n"
-    "  --rule 'REGEX=WHAT'  for tensors whose name matches (POSIX extended expression, unanchored); WHAT\n"
+    "Which tensors: by default those with rank 0 or 1 (dimensions of 1 do not count), fewer than 4096\n"
+    "values, or a dtype other than F16, BF16, F32 and F64 are kept exactly, whatever their names; so are\n"
+    "modules quantised already, with scales, zero points and codebooks, and routers: matrices named gate\n"
+    "or router with as many rows as config.json says that there are experts.\n"
+    "  --rule 'REGEX=WHAT'  for tensors whose name matches (PCRE2's expressions, unanchored; what POSIX\n"
+    "                       extended ones have means the same, '\\b' is a word's boundary); WHAT\n"
     "                       is a number of bits, snr:DB, error:E, lossless, or copy: exact, byte for byte "
     "as\n"
     "                       they are, where lossless also saves space.\n"
@@ -49,15 +52,16 @@ static const char HELP[] =
     "  --objective WHAT     model (default): unbiased errors, right for weights; mse: least squared error\n"
     "                       (tensor codec)\n"
     "  --effort 1..9        fast to thorough (default 5)\n"
-    "  --encoder NAME       libavcodec's encoder, e.g. hevc_nvenc; see 'vcllm codecs'\n"
-    "  --decoder NAME       libavcodec's decoder, with which the result is checked\n"
+    "  --encoder NAME       h265, h264: libavcodec's encoder, e.g. hevc_nvenc; see 'vcllm codecs'\n"
+    "  --decoder NAME       h265, h264: libavcodec's decoder, with which the result is checked\n"
     "  --transpose          tensor codec: code the matrices' transposes, right for weights stored (in, out)\n"
     "                       as GPT-2's are\n"
     "  --rotate             spread outliers with a randomised Hadamard transform before coding\n"
     "  --seed N             of the rotation's signs (default 1)\n"
-    "  --row-scales         one range per matrix row instead of one per tensor\n"
-    "  --depth 8|10|12      bits of the quantised range (default: as few as the target allows)\n"
-    "  --chroma gray|420    420 adds constant chroma, for hardware without monochrome (default gray)\n"
+    "  --row-scales         h265, h264: one range per matrix row instead of one per tensor\n"
+    "  --depth 8|10|12      h265, h264: bits of the quantised range (default: as few as the target allows)\n"
+    "  --chroma gray|420    h265, h264: 420 adds constant chroma, for hardware without monochrome (default "
+    "gray)\n"
     "\n"
     "Running:\n"
     "  -o, --output PATH    where to; written under a temporary name and renamed when complete\n"
@@ -86,7 +90,7 @@ static int parse(struct vcl_compress *job, struct asked *asked, int argc, char *
 {
     struct vcl_params *params = &job->policy.params;
     const struct vcl_option options[] = {
-        { "output", 'o', VCL_OPTION_TEXT, &job->output, 0, 0, NULL, NULL },
+        { "output", 'o', VCL_OPTION_OUTPUT, &job->output, 0, 0, NULL, NULL },
         { "bits", 0, VCL_OPTION_NUMBER, &asked->bits, 0.01, 64, NULL, NULL },
         { "size", 0, VCL_OPTION_SIZE, &job->policy.size, 1, 0x1p62, NULL, NULL },
         { "snr", 0, VCL_OPTION_NUMBER, &asked->snr, -10, 200, NULL, NULL },
@@ -131,6 +135,24 @@ static int usage(const char *message)
     return VCL_EXIT_USAGE;
 }
 
+/* Options that would do nothing are refused: who gives one expects something of it. */
+static int check_codec(const struct vcl_compress *job, const struct asked *asked)
+{
+    const struct vcl_params *params = &job->policy.params;
+    const int video = asked->codec != 0;
+    if (!video
+        && (params->row_scales || asked->depth >= 0 || asked->chroma >= 0 || params->encoder
+            || params->decoder))
+        return usage(
+            "--row-scales, --depth, --chroma, --encoder and --decoder are of the codecs h265 and h264; "
+            "the tensor codec has scales of rows and columns of its own");
+    if (video && (params->transpose || asked->objective >= 0 || !isnan(asked->error)))
+        return usage("--transpose, --objective and --max-error are of the tensor codec");
+    if (params->rotate && !isnan(asked->error))
+        return usage("--max-error bounds each value's error, which --rotate would spread");
+    return !params->rotate && !isnan(asked->seed) ? usage("--seed is of the signs of --rotate") : VCL_EXIT_OK;
+}
+
 static int check(struct vcl_compress *job, const struct asked *asked)
 {
     const struct vcl_rules *rules = &job->policy.rules;
@@ -147,11 +169,14 @@ static int check(struct vcl_compress *job, const struct asked *asked)
         && (!isnan(asked->snr) || !isnan(asked->error) || asked->lossless || asked->codec
             || job->policy.params.rotate))
         return usage("--imatrix goes with --bits and --size, the tensor codec, and without --rotate");
-    for (size_t i = 0; i < rules->count && job->policy.size; i++)
-        if (!rules->at[i].exact && rules->at[i].goal != VCL_GOAL_BITS)
+    for (size_t i = 0; i < rules->count; i++) {
+        if (job->policy.size && !rules->at[i].exact && rules->at[i].goal != VCL_GOAL_BITS)
             return usage(
                 "--size cannot be combined with a snr: or error: rule, whose size is not known beforehand");
-    return VCL_EXIT_OK;
+        if (asked->codec && !rules->at[i].exact && rules->at[i].goal == VCL_GOAL_ERROR)
+            return usage("error: rules are of the tensor codec");
+    }
+    return check_codec(job, asked);
 }
 
 static int read_options(struct vcl_compress *job, int argc, char **argv)
@@ -159,7 +184,9 @@ static int read_options(struct vcl_compress *job, int argc, char **argv)
     static const int depths[] = { 8, 10, 12 };
     static const enum vcl_codec codecs[] = { VCL_CODEC_TENSOR, VCL_CODEC_H265, VCL_CODEC_H264 };
     struct vcl_params *params = &job->policy.params;
-    struct asked asked = { .bits = NAN, .snr = NAN, .error = NAN, .seed = 1, .depth = -1 };
+    struct asked asked = {
+        .bits = NAN, .snr = NAN, .error = NAN, .seed = NAN, .objective = -1, .depth = -1, .chroma = -1
+    };
 
     vcl_params_init(params);
     int code = parse(job, &asked, argc, argv);
@@ -168,10 +195,10 @@ static int read_options(struct vcl_compress *job, int argc, char **argv)
     if (code)
         return code;
     params->codec = codecs[asked.codec];
-    params->objective = asked.objective ? VCL_OBJECTIVE_MSE : VCL_OBJECTIVE_MODEL;
-    params->seed = (uint32_t)asked.seed;
+    params->objective = asked.objective > 0 ? VCL_OBJECTIVE_MSE : VCL_OBJECTIVE_MODEL;
+    params->seed = isnan(asked.seed) ? 1 : (uint32_t)asked.seed;
     params->depth = asked.depth < 0 ? 0 : depths[asked.depth];
-    params->chroma = asked.chroma ? 420 : 400;
+    params->chroma = asked.chroma > 0 ? 420 : 400;
     params->goal = !isnan(asked.snr) ? VCL_GOAL_SNR : !isnan(asked.error) ? VCL_GOAL_ERROR : VCL_GOAL_BITS;
     params->target = !isnan(asked.snr)   ? asked.snr
                    : !isnan(asked.error) ? asked.error

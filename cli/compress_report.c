@@ -44,20 +44,6 @@ static void warn_saturated(const struct vcl_compress *job, const struct tally *t
                  names, tally->saturated > shown ? ", ..." : "");
 }
 
-/* What a reader with default settings refuses. */
-static void warn_header(const struct vcl_model *written)
-{
-    for (size_t i = 0; i < vcl_model_shards(written); i++) {
-        struct vcl_model_options options;
-        size_t length;
-        vcl_model_options_init(&options);
-        vcl_model_shard_header(written, i, &length);
-        if (length > options.header_limit)
-            vcl_note("warning: %s: its header has %zu bytes: reading it takes --header-limit %zu",
-                     vcl_model_shard_path(written, i), length, length);
-    }
-}
-
 void vcl_compress_json_choice(json_t *object, const struct vcl_choice *choice)
 {
     static const char *const names[] = { "target_bits", "target_snr", "target_error" };
@@ -139,7 +125,6 @@ int vcl_compress_report(const struct vcl_compress *job)
     if (code)
         return code;
     warn_saturated(job, &tally);
-    warn_header(written);
     code = vcl_totals_take(&totals, written);
     if (!code && job->json)
         report_json(job, written, &totals, &tally, seconds);

@@ -274,6 +274,8 @@ int vcl_encode_shard(const struct vcl_encoding *encoding, size_t number, const c
 
     shard.layout.overwrite = encoding->overwrite;
     enum vcl_status status = vcl_writer_create(path, &shard.layout, disk_bytes, &job.writer, &error);
+    free(shard.entries); /* the writer has them: a header of many tensors is not held twice */
+    shard.entries = NULL;
     if (status == VCL_OK) {
         vcl_interrupt_guard(vcl_writer_temporary(job.writer));
         job.frames = vcl_zeros(shard.layout.count, sizeof *job.frames);

@@ -1,7 +1,7 @@
 /* describe.c - the layout of the file that compress or decompress writes for a shard.
  *
  * Compressing: every tensor becomes a 1-D U8 tensor of at most its bound; the original metadata stays and,
- * where the original header is not the canonical one, its text is kept word for word (docs/format.md,
+ * where the original header is not the canonical one, what makes it another is kept (docs/format.md,
  * "Container"). Decompressing: the reverse, from the frames' headers. */
 #include <stdlib.h>
 #include <string.h>
@@ -10,9 +10,9 @@
 
 static const char OURS[] = "vcllm.";
 
-static int describe_failed(const struct vcl_error *error)
+static int describe_failed(const struct vcl_model *model, size_t number, const struct vcl_error *error)
 {
-    return vcl_tell(error->status, "%s", error->text);
+    return vcl_tell(error->status, "%s: %s", vcl_model_shard_path(model, number), error->text);
 }
 
 /* Entries run shard by shard. */
@@ -56,20 +56,30 @@ void vcl_shard_describe_same(struct vcl_shard *shard, const struct vcl_model *mo
         shard->entries[i - shard->first] = *vcl_model_entry(model, i);
 }
 
-/* Keeps the original header as vcllm.header where the layout, still the original's, would give another. */
+/* What is to be kept of the original header, while the layout is still the original's. */
 static int keep_header(struct vcl_shard *shard, const struct vcl_model *model, size_t number)
 {
     struct vcl_error error = { 0 };
-    size_t length, canonical_length;
-    char *canonical;
+    size_t length;
     const char *header = vcl_model_shard_header(model, number, &length);
-    if (vcl_layout_header(&shard->layout, &canonical, &canonical_length, &error) != VCL_OK)
-        return describe_failed(&error);
-    if (length != canonical_length || memcmp(header, canonical, length) != 0) {
-        shard->header = vcl_text("%.*s", (int)length, header);
+    if (vcl_layout_keep_header(&shard->layout, header, length, &shard->header, &error) != VCL_OK)
+        return describe_failed(model, number, &error);
+    if (shard->header)
         shard->pairs[shard->layout.metadata_count++] = (struct vcl_pair){ "vcllm.header", shard->header };
-    }
-    free(canonical);
+    return VCL_EXIT_OK;
+}
+
+static int restore_header(struct vcl_shard *shard, const struct vcl_model *model, size_t number)
+{
+    struct vcl_error error = { 0 };
+    const char *kept = vcl_model_metadata(model, number, "vcllm.header");
+    size_t length;
+    if (!kept)
+        return VCL_EXIT_OK;
+    if (vcl_layout_restore_header(&shard->layout, kept, &shard->header, &length, &error) != VCL_OK)
+        return describe_failed(model, number, &error);
+    shard->layout.header = shard->header;
+    shard->layout.header_length = length;
     return VCL_EXIT_OK;
 }
 
@@ -115,11 +125,8 @@ int vcl_shard_describe_plain(struct vcl_shard *shard, const struct vcl_model *mo
     vcl_shard_describe_same(shard, model, number, 0);
     for (size_t i = 0; i < shard->layout.count && !code; i++)
         code = describe_entry(model, &shard->entries[i], shard->first + i, dtype);
-    const char *header = vcl_model_metadata(model, number, "vcllm.header");
-    if (header && dtype == VCL_DTYPE_COUNT) {
-        shard->layout.header = header;
-        shard->layout.header_length = strlen(header);
-    }
+    if (!code && dtype == VCL_DTYPE_COUNT)
+        code = restore_header(shard, model, number);
     if (code)
         vcl_shard_free(shard);
     return code;

@@ -1,12 +1,15 @@
 /* folder.c - builds OUTPUT.partial and renames it to OUTPUT, so that OUTPUT is there whole or not at all.
  *
  * An older OUTPUT steps aside as OUTPUT.old until the new one has its name.  What may be replaced and removed
- * is decided in owned.c.  The journal in the partial folder says what it is the beginning of. */
+ * is decided in owned.c.  The journal in the partial folder says what it is the beginning of, and is locked
+ * while it is written.  Wherever a run is killed, what it leaves has a journal, or is empty, and the next run
+ * tidies it: it ends what was begun there, and never takes what is not ours. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -22,8 +25,14 @@ static int ends_with(const char *name, const char *end)
     return n > m && strcmp(name + n - m, end) == 0;
 }
 
+static int is_other_index(const struct vcl_folder *folder, const char *name)
+{
+    const char *index = vcl_folder_index(folder);
+    return ends_with(name, ".safetensors.index.json") && (!index || strcmp(index, name) != 0);
+}
+
 /* Why a file is not copied along, NULL if it is. */
-static const char *why_not(const char *name, const struct stat *status)
+static const char *why_not(const struct vcl_folder *folder, const char *name, const struct stat *status)
 {
     static const char *const weights[] = { ".safetensors", ".bin", ".pt",      ".pth", ".gguf",
                                            ".onnx",        ".h5",  ".msgpack", ".ckpt" };
@@ -36,7 +45,23 @@ static const char *why_not(const char *name, const struct stat *status)
     for (size_t i = 0; i < sizeof weights / sizeof *weights; i++)
         if (ends_with(name, weights[i]))
             return "weights that are not part of this model";
-    return NULL;
+    return is_other_index(folder, name) ? "the index of another model" : NULL;
+}
+
+/* Names that vcllm gives to files of its own, and takes away. */
+static int is_reserved(const char *name)
+{
+    return strcmp(name, VCL_JOURNAL) == 0 || vcl_owned_is_temporary(name);
+}
+
+static int check_shards(const struct vcl_model *model)
+{
+    for (size_t i = 0; i < vcl_model_shards(model); i++)
+        if (is_reserved(vcl_model_shard_name(model, i)))
+            return vcl_tell(VCL_E_FORMAT,
+                            "%s: a shard cannot have this name, which vcllm gives to files of its own",
+                            vcl_model_shard_path(model, i));
+    return VCL_EXIT_OK;
 }
 
 static int consider_side(struct vcl_folder *folder, const char *name, int note)
@@ -44,10 +69,10 @@ static int consider_side(struct vcl_folder *folder, const char *name, int note)
     struct stat status;
     char *path = vcl_path_in(folder->input, name);
     const int failed = stat(path, &status); /* follows links: downloaded models are often made of them */
-    const char *reason = failed ? "cannot be read" : why_not(name, &status);
+    const char *reason = failed ? "cannot be read" : why_not(folder, name, &status);
     free(path);
     if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || vcl_listed_shard(folder->model, name)
-        || strcmp(name, VCL_JOURNAL) == 0)
+        || is_reserved(name))
         return 0;
     if (reason && note)
         vcl_note("%s: '%s' is not copied: %s", folder->input, name, reason);
@@ -82,6 +107,13 @@ static int find_sides(struct vcl_folder *folder, int note)
     return VCL_EXIT_OK;
 }
 
+static void unlock(int *lock)
+{
+    if (*lock > 0)
+        close(*lock);
+    *lock = 0;
+}
+
 int vcl_folder_open(struct vcl_folder *folder, const struct vcl_model *model, const char *output, int note)
 {
     size_t length = strlen(output);
@@ -94,7 +126,8 @@ int vcl_folder_open(struct vcl_folder *folder, const struct vcl_model *model, co
         slash ? vcl_text("%.*s", slash == shard ? 1 : (int)(slash - shard), shard) : vcl_text(".");
     folder->output = vcl_text("%.*s", (int)length, output);
     folder->partial = vcl_text("%s.partial", folder->output);
-    return find_sides(folder, note);
+    const int code = check_shards(model);
+    return code ? code : find_sides(folder, note);
 }
 
 void vcl_folder_close(struct vcl_folder *folder)
@@ -105,6 +138,7 @@ void vcl_folder_close(struct vcl_folder *folder)
     free(folder->input);
     free(folder->output);
     free(folder->partial);
+    unlock(&folder->lock);
 }
 
 const char *vcl_folder_index(const struct vcl_folder *folder)
@@ -162,6 +196,35 @@ static int check_parent(const struct vcl_folder *folder)
     return code;
 }
 
+static int find_journal(const char *folder)
+{
+    json_t *journal = vcl_owned_journal(folder);
+    json_decref(journal);
+    return journal != NULL;
+}
+
+static int remove_journal(const char *folder)
+{
+    char *journal = vcl_path_in(folder, VCL_JOURNAL);
+    const int failed = unlink(journal) && errno != ENOENT;
+    const int code = failed ? vcl_tell(VCL_E_IO, "%s: cannot be removed: %s", journal, strerror(errno)) : 0;
+    free(journal);
+    return code;
+}
+
+/* Locks the journal in a folder, where there is one: who writes there holds the lock. */
+static int lock_journal(const char *folder, int *lock)
+{
+    char *journal = vcl_path_in(folder, VCL_JOURNAL);
+    *lock = open(journal, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    free(journal);
+    if (*lock < 0)
+        *lock = 0;
+    else if (flock(*lock, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK)
+        return vcl_tell(VCL_E_IO, "%s: another vcllm is writing there", folder);
+    return VCL_EXIT_OK;
+}
+
 static int check_old(const struct vcl_folder *folder)
 {
     struct stat status;
@@ -173,9 +236,43 @@ static int check_old(const struct vcl_folder *folder)
     return code;
 }
 
+/* Removes an older output under the name of the partial folder: whatever is left of it there, be it an empty
+ * folder, a next run knows and removes. */
+static int remove_old(const struct vcl_folder *folder, const char *old)
+{
+    return rename(old, folder->partial) ? fail_errno(old) : remove_folder(folder, folder->partial);
+}
+
+/* The older output comes back where the new one has not its name yet, else it goes. */
+static int settle_old(const struct vcl_folder *folder, const char *old)
+{
+    struct stat status;
+    int lock, code = lock_journal(folder->output, &lock);
+    if (!code)
+        code = check_removable(folder, old);
+    if (!code && lstat(folder->output, &status) == 0)
+        code = remove_old(folder, old);
+    else if (!code && rename(old, folder->output))
+        code = fail_errno(old);
+    unlock(&lock);
+    return code;
+}
+
+/* A journal in OUTPUT.old: a run was killed while it exchanged the two. */
+static int settle(const struct vcl_folder *folder)
+{
+    char *old = old_of(folder);
+    const int code = find_journal(old) ? settle_old(folder, old) : VCL_EXIT_OK;
+    free(old);
+    return code;
+}
+
 static int check_output(struct vcl_folder *folder, int force)
 {
     struct stat in, out;
+    int code = settle(folder);
+    if (code)
+        return code;
     if (lstat(folder->output, &out))
         return errno == ENOENT ? check_parent(folder) : fail_errno(folder->output);
     if (stat(folder->output, &out) == 0 && stat(folder->input, &in) == 0 && in.st_dev == out.st_dev
@@ -183,38 +280,65 @@ static int check_output(struct vcl_folder *folder, int force)
         vcl_say("%s: input and output are the same folder", folder->output);
         return VCL_EXIT_USAGE;
     }
-    if (!force)
+    if (!force) {
+        if (find_journal(folder->output)) /* of a run that was killed after the swap */
+            remove_journal(folder->output);
         return vcl_tell(VCL_E_IO, "%s: is there already; -f replaces it", folder->output);
+    }
     folder->replaced = 1;
-    const int code = check_removable(folder, folder->output);
+    code = check_removable(folder, folder->output);
+    if (!code && access(folder->output, W_OK | X_OK))
+        code = fail_errno(folder->output);
     return code ? code : check_old(folder);
 }
 
-static int journal_agrees(const struct vcl_folder *folder, const json_t *journal)
+/* Is one of this model's shards finished? */
+static int any_finished(const struct vcl_folder *folder)
 {
-    json_t *found = vcl_owned_journal(folder->partial);
-    const int agrees = found && json_equal(found, journal);
-    json_decref(found);
-    return agrees;
+    int found = 0;
+    for (size_t i = 0; i < vcl_model_shards(folder->model) && !found; i++) {
+        char *path = vcl_path_in(folder->partial, vcl_model_shard_name(folder->model, i));
+        found = access(path, F_OK) == 0;
+        free(path);
+    }
+    return found;
+}
+
+/* A partial folder whose run has ended; found: its journal, or NULL.  What --resume could continue is not
+ * thrown away without -f. */
+static int check_begun(struct vcl_folder *folder, const json_t *journal, const json_t *found, int force,
+                       int resume)
+{
+    const int agrees = found && json_equal(found, journal), kept = json_object_get(found, "settings") != NULL;
+    if (!found && vcl_owned_is_empty(folder->partial)) /* killed before it had a journal */
+        return VCL_EXIT_OK;
+    if (resume && kept && !agrees)
+        return vcl_tell(
+            VCL_E_IO, "%s: was begun with other settings or another input; -f without --resume starts again",
+            folder->partial);
+    folder->resumed = resume && agrees;
+    if (!force && !folder->resumed && (!found || (kept && (!agrees || any_finished(folder)))))
+        return vcl_tell(VCL_E_IO, "%s: is there already; %s-f starts again", folder->partial,
+                        kept ? "--resume continues it, " : "");
+    return check_removable(folder, folder->partial);
 }
 
 int vcl_folder_check(struct vcl_folder *folder, const json_t *journal, int force, int resume)
 {
     struct stat status;
-    const int code = check_output(folder, force);
-    if (code || (lstat(folder->partial, &status) && errno == ENOENT))
+    int code = check_output(folder, force);
+    if (code)
         return code;
+    if (lstat(folder->partial, &status))
+        return errno == ENOENT ? VCL_EXIT_OK : fail_errno(folder->partial);
     folder->begun = 1;
-    if (resume && journal_agrees(folder, journal))
-        return check_removable(folder, folder->partial);
-    if (resume)
-        return vcl_tell(
-            VCL_E_IO, "%s: was begun with other settings or another input; -f without --resume starts again",
-            folder->partial);
-    if (!force)
-        return vcl_tell(VCL_E_IO, "%s: is there already; %s-f starts again", folder->partial,
-                        journal ? "--resume continues it, " : "");
-    return check_removable(folder, folder->partial);
+    code = lock_journal(folder->partial, &folder->lock);
+    if (code)
+        return code;
+    json_t *found = vcl_owned_journal(folder->partial);
+    code = check_begun(folder, journal, found, force, resume);
+    json_decref(found);
+    return code;
 }
 
 /* What an interrupted run left half-written is under temporary names: files are renamed when they
@@ -230,31 +354,31 @@ static void sweep_partial(const struct vcl_folder *folder)
         closedir(dir);
 }
 
-static int write_journal(const struct vcl_folder *folder, const json_t *journal)
+static int write_journal(const char *folder, const json_t *journal)
 {
     struct vcl_error error = { 0 };
-    char *path = vcl_path_in(folder->partial, VCL_JOURNAL);
-    char *text = json_dumps(journal, JSON_INDENT(1));
+    char *path = vcl_path_in(folder, VCL_JOURNAL), *text = json_dumps(journal, JSON_INDENT(1));
     const enum vcl_status status = text ? vcl_write_file(path, text, strlen(text), 1, &error) : VCL_E_MEMORY;
     free(text);
     free(path);
     return status == VCL_OK ? VCL_EXIT_OK : vcl_tell(status, "%s", error.text);
 }
 
-int vcl_folder_begin(const struct vcl_folder *folder, const json_t *journal, int resume)
+int vcl_folder_begin(struct vcl_folder *folder, const json_t *journal)
 {
-    int code = VCL_EXIT_OK;
-    if (folder->begun && resume) {
+    if (folder->resumed) {
         sweep_partial(folder);
         return VCL_EXIT_OK;
     }
-    if (folder->begun)
-        code = remove_folder(folder, folder->partial);
+    int code = folder->begun ? remove_folder(folder, folder->partial) : VCL_EXIT_OK;
+    unlock(&folder->lock);
     if (code)
         return code;
     if (mkdir(folder->partial, 0777))
         return fail_errno(folder->partial);
-    code = journal ? write_journal(folder, journal) : VCL_EXIT_OK;
+    code = write_journal(folder->partial, journal);
+    if (!code)
+        code = lock_journal(folder->partial, &folder->lock);
     if (code)
         vcl_folder_discard(folder);
     return code;
@@ -283,45 +407,82 @@ static int swap(const struct vcl_folder *folder, const char *old)
     return code;
 }
 
-/* The journal goes last: until the new output has its name, --resume must be able to come here again. */
-static void remove_journal(const struct vcl_folder *folder)
+/* A list in the older output of what it holds: a run that is killed from here on leaves an OUTPUT.old that is
+ * known to be ours, whatever is left of it. */
+static int mark(const struct vcl_folder *folder)
 {
-    char *journal = vcl_path_in(folder->output, VCL_JOURNAL);
-    if (unlink(journal) && errno != ENOENT)
-        vcl_say("%s: cannot be removed: %s", journal, strerror(errno));
-    free(journal);
+    json_t *names = removable(folder, folder->output), *journal = vcl_owned_list(names);
+    int code = vcl_owned_check(folder->output, names); /* once more: the work may have taken hours */
+    if (!code)
+        code = write_journal(folder->output, journal);
+    json_decref(names);
+    json_decref(journal);
+    return code;
+}
+
+/* The new output has its name.  The journal goes last: until then a next run knows that there is something to
+ * tidy. */
+static int tidy(const struct vcl_folder *folder, const char *old)
+{
+    const int code = folder->replaced ? remove_old(folder, old) : VCL_EXIT_OK;
+    const int left = remove_journal(folder->output);
+    if (code || left)
+        vcl_say("%s: is complete, but what is named above was left behind", folder->output);
+    return code ? code : left;
 }
 
 int vcl_folder_commit(const struct vcl_folder *folder)
 {
     char *old = old_of(folder), *parent = parent_of(folder);
     int code = sync_folder(folder->partial) ? fail_errno(folder->partial) : VCL_EXIT_OK;
-    if (!code && folder->replaced) /* once more: the work may have taken hours */
-        code = check_removable(folder, folder->output);
-    if (!code)
-        code = swap(folder, old);
+    if (!code && folder->replaced)
+        code = mark(folder);
     if (!code) {
-        remove_journal(folder);
+        code = swap(folder, old);
+        if (code && folder->replaced)
+            remove_journal(folder->output);
+    }
+    if (!code) {
         code = sync_folder(parent) ? fail_errno(parent) : VCL_EXIT_OK;
-        if (!code && folder->replaced)
-            remove_folder(folder, old);
+        if (!code)
+            code = tidy(folder, old);
     }
     free(old);
     free(parent);
     return code;
 }
 
-int vcl_folder_write(struct vcl_folder *folder, int force, int (*fill)(void *user, struct vcl_folder *folder),
-                     void *user)
+/* What the partial folder will hold, as keys. */
+static json_t *list_files(const struct vcl_folder *folder)
 {
-    int code = vcl_folder_check(folder, NULL, force, 0);
+    json_t *names = json_object();
+    vcl_owned_add_model(names, folder->model);
+    for (size_t i = 0; i < folder->count; i++)
+        vcl_json_set(names, folder->sides[i], json_true());
+    return names;
+}
+
+static int write_folder(struct vcl_folder *folder, const json_t *journal, int force,
+                        int (*fill)(void *user, struct vcl_folder *folder), void *user)
+{
+    int code = vcl_folder_check(folder, journal, force, 0);
     if (!code)
-        code = vcl_folder_begin(folder, NULL, 0);
+        code = vcl_folder_begin(folder, journal);
     if (code)
         return code;
     code = fill(user, folder);
     if (!code)
         return vcl_folder_commit(folder);
     vcl_folder_discard(folder);
+    return code;
+}
+
+int vcl_folder_write(struct vcl_folder *folder, int force, int (*fill)(void *user, struct vcl_folder *folder),
+                     void *user)
+{
+    json_t *names = list_files(folder), *journal = vcl_owned_list(names);
+    const int code = write_folder(folder, journal, force, fill, user);
+    json_decref(names);
+    json_decref(journal);
     return code;
 }

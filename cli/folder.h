@@ -13,27 +13,32 @@ struct vcl_folder {
     size_t count;
     int replaced; /* an older output is to be replaced */
     int begun;    /* a partial folder is there already */
+    int resumed;  /* and is continued */
     int same;     /* the output has the files of the input by their names, without a list of them */
+    int lock;     /* the journal, locked while the partial folder is this run's; 0: none */
 };
 
 #define VCL_JOURNAL "vcllm-journal.json"
+/* By which a folder is opened; an index of another name, given by its path, gets it in the output. */
+#define VCL_INDEX "model.safetensors.index.json"
 
 /* Sets the paths and finds the side files; those left out are noted where `note` is set.  Returns an exit
  * code. */
 int vcl_folder_open(struct vcl_folder *folder, const struct vcl_model *model, const char *output, int note);
 void vcl_folder_close(struct vcl_folder *folder);
 
-/* Before the work: whether output and partial folder are free, or may be continued (`resume`: the partial
- * folder's journal says the same) or replaced (`force`).  journal NULL: none is kept.  Says why not. */
+/* Before the work: tidies what a killed run left, and tells whether output and partial folder are free, or
+ * may be continued (`resume`: the partial folder's journal says the same) or replaced (`force`; what was
+ * begun but is not worth keeping always).  Says why not. */
 int vcl_folder_check(struct vcl_folder *folder, const json_t *journal, int force, int resume);
 /* After the check: makes the partial folder with the journal in it, or tidies the one that is continued. */
-int vcl_folder_begin(const struct vcl_folder *folder, const json_t *journal, int resume);
-/* Renames partial to output. */
+int vcl_folder_begin(struct vcl_folder *folder, const json_t *journal);
+/* Renames partial to output.  VCL_EXIT_IO too where output is there but something could not be tidied. */
 int vcl_folder_commit(const struct vcl_folder *folder);
 /* Removes the partial folder with the files that were written into it. */
 void vcl_folder_discard(const struct vcl_folder *folder);
-/* All of these without a journal, once the folder is open: `fill` writes all that the partial folder shall
- * hold. */
+/* All of these, once the folder is open, for what cannot be continued: `fill` writes all that the partial
+ * folder shall hold. */
 int vcl_folder_write(struct vcl_folder *folder, int force, int (*fill)(void *user, struct vcl_folder *folder),
                      void *user);
 /* The index file's name, NULL where the model has none. */
@@ -56,16 +61,20 @@ json_t *vcl_owned_names(const char *path);
 void vcl_owned_add_model(json_t *names, const struct vcl_model *model);
 /* The journal in a folder, NULL where there is none. */
 json_t *vcl_owned_journal(const char *folder);
+/* A journal that only lists these names, the keys of an object. */
+json_t *vcl_owned_list(json_t *names);
 int vcl_owned_is_temporary(const char *name);
+/* 1 where a folder holds nothing but temporary files of ours. */
+int vcl_owned_is_empty(const char *path);
 /* VCL_EXIT_IO with a message where path is a link or no folder, or holds what is not among the names. */
 int vcl_owned_check(const char *path, const json_t *names);
-/* Removes the files among the names, and the folder. */
+/* Removes the files among the names, the journal last, and the folder. */
 int vcl_owned_remove(const char *path, const json_t *names);
 
 /* ---- sides.c --------------------------------------------------------------------------------- */
 
-/* Copies the side files, but for the index, into the partial folder: before the work, so that what cannot be
- * read shows early.  *files: their names and hashes, json_decref it. */
+/* Copies the side files, but for the index, into the partial folder: before the work, so that what cannot
+ * be read shows early.  *files: their names and hashes, json_decref it. */
 int vcl_sides_copy(const struct vcl_folder *folder, json_t **files);
 /* After the work: copies the index, its total_size going from before to after where it is `before`.  *text:
  * vcllm.files, free() it. */
@@ -76,7 +85,9 @@ size_t vcl_sides_room(const struct vcl_folder *folder);
 /* The other direction: what vcllm.files of the model's last shard lists is copied and its hashes are
  * checked. */
 int vcl_sides_restore(const struct vcl_folder *folder, uint64_t before, uint64_t after);
-/* Only checks; says every fault and returns their number. */
-size_t vcl_sides_verify(const struct vcl_model *model, size_t *checked);
+/* Only checks.  One file, before it is read; VCL_EXIT_OK too where it is not listed. */
+int vcl_sides_check(const struct vcl_model *model, const char *name);
+/* All that are listed: says and counts every fault.  An exit code where one cannot be read: no verdict. */
+int vcl_sides_verify(const struct vcl_model *model, size_t *checked, size_t *faults);
 
 #endif

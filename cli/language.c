@@ -16,6 +16,9 @@ int vcl_cli_team(int jobs, struct vcl_team **team)
 int vcl_cli_network(const char *folder, struct vcl_team *team, uint64_t memory, struct vcl_network *network)
 {
     struct vcl_error error = { 0 };
+    const int code = vcl_cli_check_side(folder, "config.json");
+    if (code)
+        return code;
     const enum vcl_status status = vcl_network_open(folder, team, memory, network, &error);
     if (status != VCL_OK)
         return vcl_tell(status, "%s", error.text);
@@ -36,6 +39,9 @@ void vcl_cli_note_network(const char *folder, const struct vcl_network *network)
 int vcl_cli_tokenizer(const char *folder, const struct vcl_network *network, struct vcl_tokenizer **tokenizer)
 {
     struct vcl_error error = { 0 };
+    const int code = vcl_cli_check_side(folder, "tokenizer.json");
+    if (code)
+        return code;
     const enum vcl_status status = vcl_tokenizer_open(folder, network->config.vocab, tokenizer, &error);
     if (status != VCL_OK)
         return vcl_tell(status, "%s", error.text);

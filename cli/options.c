@@ -102,11 +102,23 @@ static int take_size(const struct vcl_option *option, const char *text)
     return VCL_EXIT_OK;
 }
 
+static int take_output(const struct vcl_option *option, const char *text)
+{
+    if (strcmp(text, "-") == 0) {
+        vcl_say("--%s: '-' would be standard output, which this is not written to; './-' is a file",
+                option->name);
+        return VCL_EXIT_USAGE;
+    }
+    *(const char **)option->to = text;
+    return VCL_EXIT_OK;
+}
+
 static int take_option(const struct vcl_option *option, const char *text)
 {
     switch (option->kind) {
     case VCL_OPTION_FLAG: *(int *)option->to = 1; return VCL_EXIT_OK;
     case VCL_OPTION_TEXT: *(const char **)option->to = text; return VCL_EXIT_OK;
+    case VCL_OPTION_OUTPUT: return take_output(option, text);
     case VCL_OPTION_CHOICE: return take_choice(option, text);
     case VCL_OPTION_INTEGER:
     case VCL_OPTION_NUMBER: return take_number(option, text);
@@ -180,21 +192,6 @@ int vcl_cli_parse(const struct vcl_verb *verb, const struct vcl_option *options,
     vcl_say("%s: %s; see 'vcllm %s --help'", verb->name,
             *count < least ? "an input is missing" : "too many arguments", verb->name);
     return VCL_EXIT_USAGE;
-}
-
-int vcl_cli_open(const char *path, const struct vcl_reading *reading, struct vcl_model **model)
-{
-    struct vcl_model_options options;
-    struct vcl_error error = { 0 };
-
-    vcl_model_options_init(&options);
-    options.io = reading->io ? VCL_IO_MMAP : VCL_IO_PREAD;
-    if (reading->header_limit)
-        options.header_limit = reading->header_limit;
-    const enum vcl_status status = vcl_model_open(path, &options, model, &error);
-    return status == VCL_OK ? VCL_EXIT_OK
-                            : vcl_tell(status, "%s%s", error.text,
-                                       status == VCL_E_LIMIT ? "; --header-limit sets another" : "");
 }
 
 unsigned vcl_cli_threads(int asked)

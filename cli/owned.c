@@ -47,7 +47,24 @@ static void add_journal(json_t *names, const char *path)
         if (name)
             add_name(names, name);
     }
+    if (journal)
+        add_name(names, VCL_INDEX); /* whatever it is called in the input */
     json_decref(journal);
+}
+
+json_t *vcl_owned_list(json_t *names)
+{
+    json_t *value, *journal = json_object(), *files = json_array();
+    const char *name;
+    json_object_foreach(names, name, value)
+    {
+        json_t *file = json_object();
+        vcl_json_set(file, "name", json_string(name));
+        vcl_json_append(files, file);
+    }
+    vcl_json_set(journal, "schema", json_integer(1));
+    vcl_json_set(journal, "input", files);
+    return journal;
 }
 
 json_t *vcl_owned_journal(const char *folder)
@@ -121,13 +138,30 @@ int vcl_owned_check(const char *path, const json_t *names)
     return code;
 }
 
+int vcl_owned_is_empty(const char *path)
+{
+    DIR *dir = opendir(path);
+    const struct dirent *item;
+    int empty = dir != NULL;
+    while (empty && (item = readdir(dir)))
+        empty = is_dots(item->d_name) || vcl_owned_is_temporary(item->d_name);
+    if (dir)
+        closedir(dir);
+    return empty;
+}
+
+/* The journal says what the others are, so it goes last: what is left of a folder when a run is killed here
+ * is still known to be ours. */
 int vcl_owned_remove(const char *path, const json_t *names)
 {
     DIR *dir = opendir(path);
     const struct dirent *item;
     while (dir && (item = readdir(dir)))
-        if (!is_dots(item->d_name) && is_ours(path, item->d_name, names))
+        if (!is_dots(item->d_name) && strcmp(item->d_name, VCL_JOURNAL) != 0
+            && is_ours(path, item->d_name, names))
             unlinkat(dirfd(dir), item->d_name, 0);
+    if (dir && is_ours(path, VCL_JOURNAL, names))
+        unlinkat(dirfd(dir), VCL_JOURNAL, 0);
     if (dir)
         closedir(dir);
     if (rmdir(path) == 0)

@@ -42,7 +42,7 @@ static int read_options(struct vcl_rotate *job, int argc, char **argv)
     int dtype = -1, count;
     char **operands;
     const struct vcl_option options[] = {
-        { "output", 'o', VCL_OPTION_TEXT, &job->output, 0, 0, NULL, NULL },
+        { "output", 'o', VCL_OPTION_OUTPUT, &job->output, 0, 0, NULL, NULL },
         { "force", 'f', VCL_OPTION_FLAG, &job->force, 0, 0, NULL, NULL },
         { "seed", 0, VCL_OPTION_NUMBER, &job->seed, 0, 4294967295.0, NULL, NULL },
         { "dtype", 0, VCL_OPTION_CHOICE, &dtype, 0, 0, "f16|bf16|f32", NULL },

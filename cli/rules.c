@@ -1,13 +1,15 @@
 /* rules.c - parses rules and finds the one for a tensor's name.
  *
- * A rule is split at its last '=', so that the expression may hold any; the expression is an unanchored
- * POSIX extended one; the first rule that matches wins, in the order of the command line, files included. */
+ * A rule is split at its last '=', so that the expression may hold any; the expression is unanchored; the
+ * first rule that matches wins, in the order of the command line, files included.  Expressions are PCRE2's,
+ * with the options that make what POSIX extended ones have mean the same: libc's crash on deep nesting and
+ * take any memory that repeats ask for, these have limits on both and on steps. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "rules.h"
 
-enum { RULE_FILE_LIMIT = 1 << 20 };
+enum { RULE_FILE_LIMIT = 1 << 20, LONGEST = 4096, STEP_LIMIT = 1000000, MEMORY_LIMIT_KIB = 16384 };
 
 static int parse_value(struct vcl_rule *rule, const char *text)
 {
@@ -25,35 +27,66 @@ static int parse_value(struct vcl_rule *rule, const char *text)
     return vcl_parse_number(text, &rule->target) && rule->target >= 0.01 && rule->target <= 64;
 }
 
+static int refuse(struct vcl_rule *rule, const char *where, const char *text, const char *why)
+{
+    vcl_say("%s: '%.*s%s': %s", where, LONGEST, text, strlen(text) > LONGEST ? "..." : "", why);
+    free(rule->text);
+    return VCL_EXIT_USAGE;
+}
+
+/* NULL where it is none; why: what is wrong with it. */
+static pcre2_code *compile(const char *text, size_t n, char *why, size_t room)
+{
+    const uint32_t options = PCRE2_UTF | PCRE2_NEVER_BACKSLASH_C | PCRE2_DOTALL | PCRE2_DOLLAR_ENDONLY;
+    PCRE2_UCHAR words[128];
+    PCRE2_SIZE at;
+    int number;
+    pcre2_code *code = pcre2_compile((PCRE2_SPTR)text, n, options, &number, &at, NULL);
+    if (code)
+        return code;
+    pcre2_get_error_message(number, words, sizeof words);
+    snprintf(why, room, "character %zu: %s", (size_t)at, (const char *)words);
+    return NULL;
+}
+
+/* Where memory is out, matching fails with that. */
+static void append(struct vcl_rules *rules, const struct vcl_rule *rule)
+{
+    if (rules->count == rules->room) {
+        rules->room = 2 * rules->room + 16;
+        struct vcl_rule *grown = vcl_zeros(rules->room, sizeof *grown);
+        if (rules->count)
+            memcpy(grown, rules->at, rules->count * sizeof *grown);
+        free(rules->at);
+        rules->at = grown;
+    }
+    if (!rules->match) {
+        rules->match = pcre2_match_data_create(1, NULL);
+        rules->limits = pcre2_match_context_create(NULL);
+        if (rules->limits) {
+            pcre2_set_match_limit(rules->limits, STEP_LIMIT);
+            pcre2_set_depth_limit(rules->limits, STEP_LIMIT);
+            pcre2_set_heap_limit(rules->limits, MEMORY_LIMIT_KIB);
+        }
+    }
+    rules->at[rules->count++] = *rule;
+}
+
 int vcl_rules_add(struct vcl_rules *rules, const char *text, const char *where)
 {
     struct vcl_rule rule = { .text = vcl_text("%s", text) };
-    char message[256];
-    char *equals = strrchr(rule.text, '=');
-
-    if (!equals || equals == rule.text || !parse_value(&rule, equals + 1)) {
-        vcl_say(
-            "%s: '%s' is no rule: REGEX=BITS (0.01 to 64), REGEX=snr:DB, REGEX=error:E, REGEX=lossless or "
-            "REGEX=copy",
-            where, text);
-        free(rule.text);
-        return VCL_EXIT_USAGE;
-    }
-    *equals = '\0';
-    const int failed = regcomp(&rule.regex, rule.text, REG_EXTENDED | REG_NOSUB);
-    *equals = '=';
-    if (failed) {
-        regerror(failed, &rule.regex, message, sizeof message);
-        vcl_say("%s: '%s': %s", where, text, message);
-        free(rule.text);
-        return VCL_EXIT_USAGE;
-    }
-    struct vcl_rule *grown = vcl_zeros(rules->count + 1, sizeof *grown);
-    if (rules->count)
-        memcpy(grown, rules->at, rules->count * sizeof *grown);
-    free(rules->at);
-    rules->at = grown;
-    rules->at[rules->count++] = rule;
+    char why[160];
+    const char *equals = strrchr(rule.text, '=');
+    if (!equals || equals == rule.text || !parse_value(&rule, equals + 1))
+        return refuse(&rule, where, text,
+                      "is no rule: REGEX=BITS (0.01 to 64), REGEX=snr:DB, REGEX=error:E, REGEX=lossless or "
+                      "REGEX=copy");
+    if (equals - rule.text > LONGEST)
+        return refuse(&rule, where, text, "an expression has 4096 bytes at most");
+    rule.regex = compile(rule.text, (size_t)(equals - rule.text), why, sizeof why);
+    if (!rule.regex)
+        return refuse(&rule, where, text, why);
+    append(rules, &rule);
     return VCL_EXIT_OK;
 }
 
@@ -74,6 +107,11 @@ int vcl_rules_read(struct vcl_rules *rules, const char *path)
     const enum vcl_status status = vcl_read_file(path, RULE_FILE_LIMIT, &bytes, &n, &error);
     if (status != VCL_OK)
         return vcl_tell(status, "%s", error.text);
+    if (memchr(bytes, 0, n)) {
+        vcl_say("%s: holds a NUL; rules are lines of text", path);
+        free(bytes);
+        return VCL_EXIT_USAGE;
+    }
 
     char *rest = bytes;
     for (unsigned number = 1; rest && !code; number++) {
@@ -87,19 +125,31 @@ int vcl_rules_read(struct vcl_rules *rules, const char *path)
     return code;
 }
 
-const struct vcl_rule *vcl_rules_find(const struct vcl_rules *rules, const char *name)
+int vcl_rules_find(const struct vcl_rules *rules, const char *name, const struct vcl_rule **rule)
 {
-    for (size_t i = 0; i < rules->count; i++)
-        if (regexec(&rules->at[i].regex, name, 0, NULL, 0) == 0)
-            return &rules->at[i];
-    return NULL;
+    const size_t n = strlen(name);
+    *rule = NULL;
+    for (size_t i = 0; i < rules->count && !*rule; i++) {
+        const int found =
+            pcre2_match(rules->at[i].regex, (PCRE2_SPTR)name, n, 0, 0, rules->match, rules->limits);
+        if (found < 0 && found != PCRE2_ERROR_NOMATCH) {
+            vcl_say("rule '%s': whether it matches '%s' takes too many steps or too much memory to tell",
+                    rules->at[i].text, name);
+            return VCL_EXIT_USAGE;
+        }
+        if (found >= 0)
+            *rule = &rules->at[i];
+    }
+    return VCL_EXIT_OK;
 }
 
 void vcl_rules_free(struct vcl_rules *rules)
 {
     for (size_t i = 0; i < rules->count; i++) {
-        regfree(&rules->at[i].regex);
+        pcre2_code_free(rules->at[i].regex);
         free(rules->at[i].text);
     }
     free(rules->at);
+    pcre2_match_data_free(rules->match);
+    pcre2_match_context_free(rules->limits);
 }

@@ -2,13 +2,14 @@
 #ifndef VCL_RULES_H
 #define VCL_RULES_H
 
-#include <regex.h>
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
 
 #include "cli.h"
 
 struct vcl_rule {
     char *text; /* as given */
-    regex_t regex;
+    pcre2_code *regex;
     int exact; /* lossless or copy; else goal and target */
     int copy;
     enum vcl_goal goal;
@@ -16,14 +17,17 @@ struct vcl_rule {
 };
 struct vcl_rules {
     struct vcl_rule *at;
-    size_t count;
+    size_t count, room;
+    pcre2_match_context *limits;
+    pcre2_match_data *match; /* written when matching: one thread at a time */
 };
 
 /* Both append, and return 0 or an exit code with the message said. */
 int vcl_rules_add(struct vcl_rules *rules, const char *text, const char *where);
 int vcl_rules_read(struct vcl_rules *rules, const char *path);
-/* The first rule that matches, NULL if none does. */
-const struct vcl_rule *vcl_rules_find(const struct vcl_rules *rules, const char *name);
+/* rule: the first that matches, NULL if none does.  VCL_EXIT_USAGE with a message where one takes too long
+ * to tell. */
+int vcl_rules_find(const struct vcl_rules *rules, const char *name, const struct vcl_rule **rule);
 void vcl_rules_free(struct vcl_rules *rules);
 
 #endif

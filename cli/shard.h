@@ -12,7 +12,7 @@ struct vcl_shard {
     struct vcl_layout layout; /* of the file to be written; points into what follows */
     struct vcl_entry *entries;
     struct vcl_pair *pairs;
-    char *header; /* text of the original header, where it is needed */
+    char *header; /* the original one, or what is kept of it, where it is needed */
 };
 /* The compressed form; late_bytes: room for metadata that is added after the tensors. */
 int vcl_shard_describe_frames(struct vcl_shard *shard, const struct vcl_model *model, size_t number,

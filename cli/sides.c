@@ -2,8 +2,10 @@
  *
  * The index is edited as text: the digits of metadata.total_size are exchanged and nothing else, so that the
  * way back gives the original file byte for byte. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "folder.h"
 
@@ -131,12 +133,12 @@ static int copy_index(const struct vcl_folder *folder, const char *name, json_t 
                       uint64_t after)
 {
     struct vcl_error error = { 0 };
-    char hex[33], *from = vcl_path_in(folder->input, name), *to = vcl_path_in(folder->partial, name);
+    char hex[33], *from = vcl_path_in(folder->input, name), *to = vcl_path_in(folder->partial, VCL_INDEX);
     int code = write_index(from, to, before, after);
     if (!code)
         code = tell_status(vcl_copy_file(to, NULL, 1, hex, &error), &error);
     if (!code)
-        vcl_json_set(files, name, json_string(hex));
+        vcl_json_set(files, VCL_INDEX, json_string(hex));
     free(from);
     free(to);
     return code;
@@ -179,7 +181,8 @@ size_t vcl_sides_room(const struct vcl_folder *folder)
     json_t *object = json_object();
     size_t room = sizeof "\"vcllm.files\":\"\",";
     for (size_t i = 0; i < folder->count; i++)
-        vcl_json_set(object, folder->sides[i], json_string("0123456789abcdef0123456789abcdef"));
+        vcl_json_set(object, is_index(folder, folder->sides[i]) ? VCL_INDEX : folder->sides[i],
+                     json_string("0123456789abcdef0123456789abcdef"));
     char *text = dump(object);
     for (const char *c = text; *c; c++) /* quoted once more, as a string in the header */
         room += *c == '"' || *c == '\\' ? 2 : (unsigned char)*c < 0x20 ? 6 : 1;
@@ -231,20 +234,44 @@ int vcl_sides_restore(const struct vcl_folder *folder, uint64_t before, uint64_t
     return code;
 }
 
-size_t vcl_sides_verify(const struct vcl_model *model, size_t *checked)
+/* VCL_EXIT_FAILED where it is gone or another; where it cannot be read there is no verdict. */
+static int check_side(const struct vcl_model *model, const char *name, const json_t *hash)
 {
-    const char *shard = vcl_model_shard_path(model, 0), *slash = strrchr(shard, '/'), *name;
+    const char *shard = vcl_model_shard_path(model, 0), *slash = strrchr(shard, '/');
+    struct vcl_error error = { 0 };
+    char hex[33], *path = vcl_text("%.*s%s", slash ? (int)(slash + 1 - shard) : 0, shard, name);
+    const int gone = access(path, F_OK) && errno == ENOENT;
+    const enum vcl_status status = gone ? VCL_E_CHECKSUM : vcl_copy_file(path, NULL, 0, hex, &error);
+    const int code = gone             ? vcl_tell(status, "%s: is gone: vcllm.files lists it", path)
+                   : status == VCL_OK ? check_hash(path, hex, hash)
+                                      : vcl_tell(status, "%s", error.text);
+    free(path);
+    return code;
+}
+
+int vcl_sides_check(const struct vcl_model *model, const char *name)
+{
+    json_t *files = vcl_listed_files(model), *hash = json_object_get(files, name);
+    const int code = !files ? VCL_EXIT_FAILED : hash ? check_side(model, name, hash) : VCL_EXIT_OK;
+    json_decref(files);
+    return code;
+}
+
+int vcl_sides_verify(const struct vcl_model *model, size_t *checked, size_t *faults)
+{
     json_t *hash, *files = vcl_listed_files(model);
-    size_t faults = !files;
+    const char *name;
+    int code = VCL_EXIT_OK;
+    *faults += !files;
     json_object_foreach(files, name, hash)
     {
-        struct vcl_error error = { 0 };
-        char hex[33], *path = vcl_text("%.*s%s", slash ? (int)(slash + 1 - shard) : 0, shard, name);
-        const enum vcl_status status = vcl_copy_file(path, NULL, 0, hex, &error);
-        faults += (status == VCL_OK ? check_hash(path, hex, hash) : vcl_tell(status, "%s", error.text)) != 0;
+        const int found = check_side(model, name, hash);
+        if (found == VCL_EXIT_FAILED)
+            ++*faults;
+        else if (found)
+            code = found;
         ++*checked;
-        free(path);
     }
     json_decref(files);
-    return faults;
+    return code;
 }

@@ -5,7 +5,6 @@
 
 #include "check.h"
 #include "folder.h"
-#include "frames.h"
 
 static const char HELP[] =
     "usage: vcllm verify INPUT [options]\n"
@@ -34,28 +33,11 @@ struct verification {
     size_t sides, faults; /* faults outside tensors */
 };
 
-static int verify_containers(struct verification *v)
+static int verify_containers(struct verification *v, size_t *compressed)
 {
-    size_t compressed = 0;
-    for (size_t i = 0; i < vcl_model_shards(v->model); i++) {
-        struct vcl_error error = { 0 };
-        if (!vcl_model_is_compressed(v->model, i) && !vcl_holds_frames(v->model, i))
-            continue;
-        compressed++;
-        const enum vcl_status status = vcl_model_check_hash(v->model, i, &error);
-        if (status != VCL_OK) {
-            vcl_tell(status, "%s", error.text);
-            v->faults++;
-        }
-    }
-    if (compressed && vcl_model_is_folder(v->model))
-        v->faults += vcl_sides_verify(v->model, &v->sides);
-    if (compressed && compressed < vcl_model_shards(v->model)) {
-        vcl_say("%s: only %zu of %zu shards are compressed", vcl_model_shard_path(v->model, 0), compressed,
-                vcl_model_shards(v->model));
-        v->faults++;
-    }
-    return compressed > 0;
+    v->faults = vcl_headers_verify(v->model, compressed);
+    return *compressed && vcl_model_is_folder(v->model) ? vcl_sides_verify(v->model, &v->sides, &v->faults)
+                                                        : VCL_EXIT_OK;
 }
 
 /* What decompress restores by; only where all else is good, or the same faults would be told twice. */
@@ -126,6 +108,7 @@ static int run(int argc, char **argv)
     struct vcl_reading reading = { 0 };
     struct verification v = { 0 };
     struct vcl_model *model;
+    size_t compressed;
     int jobs = 0, json = 0, quiet = 0, count;
     char **operands;
     const struct vcl_option options[] = {
@@ -139,23 +122,24 @@ static int run(int argc, char **argv)
     int code = vcl_cli_parse(&vcl_verb_verify, options, argc, argv, 1, 1, &operands, &count);
     vcl_set_quiet(quiet);
     if (!code)
-        code = vcl_cli_open(operands[0], &reading, &model);
+        code = vcl_cli_open_any(operands[0], &reading, &model);
     if (code)
         return code;
 
     v.model = v.check.model = model;
     v.check.bad = vcl_zeros(vcl_model_count(model), 1);
     v.check.progress = 1;
-    const int compressed = verify_containers(&v);
-    code = verify_tensors(&v, jobs);
+    code = verify_containers(&v, &compressed);
+    if (!code)
+        code = verify_tensors(&v, jobs);
     if (!code && v.faults + count_bad(&v) == 0)
         verify_originals(&v);
     if (code == VCL_EXIT_INTERRUPTED)
         vcl_say("interrupted after %zu tensors", v.check.checked);
     else if (!code && json)
-        report_json(&v, operands[0], compressed);
+        report_json(&v, operands[0], compressed > 0);
     else if (!code && !quiet)
-        report_text(&v, operands[0], compressed);
+        report_text(&v, operands[0], compressed > 0);
     if ((!code || code == VCL_EXIT_CODEC) && v.faults + count_bad(&v))
         code = VCL_EXIT_FAILED;
     free(v.check.bad);

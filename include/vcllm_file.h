@@ -46,11 +46,11 @@ VCL_API void vcl_model_options_init(struct vcl_model_options *options);
 struct vcl_model;
 
 /* path: a .safetensors file; a folder with model.safetensors.index.json or, without one, with
- * *.safetensors files (all of them but hidden ones); or an index file itself
- * (NAME.safetensors.index.json).  Shards come in the order of their names, and their files stay open.
- * options NULL = defaults. Checks every shard's header, that no two shards hold the same name, and that
- * the index, where there is one, names exactly the tensors there are, each in its shard.  Memory: 16
- * bytes per header byte at most. */
+ * model.safetensors or, without that, with other *.safetensors files (all of them but hidden ones); or
+ * an index file itself (NAME.safetensors.index.json).  Shards come in the order of their names, and
+ * their files stay open. options NULL = defaults. Checks every shard's header, that no two shards hold
+ * the same name, and that the index, where there is one, names exactly the tensors there are, each in
+ * its shard.  Memory: 16 bytes per header byte at most. */
 VCL_API enum vcl_status vcl_model_open(const char *path, const struct vcl_model_options *options,
                                        struct vcl_model **model, struct vcl_error *error);
 VCL_API void vcl_model_close(struct vcl_model *model); /* NULL is fine */
@@ -175,11 +175,18 @@ VCL_API enum vcl_status vcl_writer_commit(struct vcl_writer *writer, struct vcl_
 VCL_API void vcl_writer_abandon(struct vcl_writer *writer); /* removes the temporary file; NULL is fine */
 
 /* The header text a file with this layout has when this library writes it (docs/format.md, "Canonical
- * header"), padding included; free() it.  Used to tell whether an original header must be kept word for
- * word.  With `frames`, it is that of the upper bounds: as long as the one that will be written.
- * VCL_E_ARGUMENT with `header`. */
+ * header"), padding included; free() it.  With `frames`, it is that of the upper bounds: as long as the one
+ * that will be written.  VCL_E_ARGUMENT with `header`. */
 VCL_API enum vcl_status vcl_layout_header(const struct vcl_layout *layout, char **text, size_t *length,
                                           struct vcl_error *error);
+/* What vcllm.header holds of the header that a file of this plain layout really had: *kept, free() it; NULL
+ * where that is the canonical one, and nothing need be kept. */
+VCL_API enum vcl_status vcl_layout_keep_header(const struct vcl_layout *layout, const char *header,
+                                               size_t length, char **kept, struct vcl_error *error);
+/* The way back: *header, free() it, is not parsed yet.  VCL_E_FORMAT where kept is nothing that could have
+ * been kept. */
+VCL_API enum vcl_status vcl_layout_restore_header(const struct vcl_layout *layout, const char *kept,
+                                                  char **header, size_t *length, struct vcl_error *error);
 
 /* Writes a small file the same way: temporary name, fsync, rename. */
 VCL_API enum vcl_status vcl_write_file(const char *path, const void *bytes, size_t n, int overwrite,

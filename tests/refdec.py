@@ -8,6 +8,7 @@ H.265 pictures go through the ffmpeg program.
     refdec.py FILE [--compare OTHER.safetensors]
 """
 import argparse
+import itertools
 import json
 import math
 import os
@@ -643,6 +644,26 @@ def parse_files(text):
     return files
 
 
+def unpack_header(canonical, kept):
+    """The original header from a kept one: "~" and items."""
+    text, at = bytearray(canonical), 1
+    while at < len(kept):
+        item = re.compile(rb"(0|[1-9]\d{0,8})(?::|@(0|[1-9]\d{0,8});)").match(kept, at)
+        need(item, f"vcllm.header: no item at {at}")
+        n, at = int(item[1]), item.end()
+        need(len(text) + n <= 5 * len(canonical), "vcllm.header: too long")
+        if item[2] is None:
+            need(at + n <= len(kept), "vcllm.header: text is missing")
+            text += kept[at:at + n]
+            at += n
+        else:
+            place = int(item[2])
+            need(place < len(text), "vcllm.header: a copy from beyond the text")
+            for i in range(place, place + n):
+                text.append(text[i])
+    return bytes(text[len(canonical):])
+
+
 class Compressed(File):
     """A compressed file: container rules, hash and every frame's header checked when opened."""
 
@@ -678,7 +699,11 @@ class Compressed(File):
         """vcllm.header is a header of the frames' tensors and of the other metadata."""
         if "vcllm.header" not in self.metadata:
             return
-        metadata, original = parse_header(self.metadata["vcllm.header"].encode("utf-8"))
+        sizes = [math.prod(frame.shape) * BITS[frame.dtype] // 8 for frame in self.frames.values()]
+        ends = list(itertools.accumulate(sizes))
+        metadata, original = parse_header(self._original_header(
+            [(name, frame.dtype, frame.shape, end - size, end)
+             for (name, frame), size, end in zip(self.frames.items(), sizes, ends)]))
         original.sort(key=lambda tensor: tensor[3:5])
         at = 0
         need(len(original) == len(self.frames), "vcllm.header has other tensors than the file")
@@ -688,6 +713,13 @@ class Compressed(File):
             at += size
         strangers = {key: value for key, value in metadata.items() if not key.startswith("vcllm.")}
         need(strangers == self._own_metadata(), "vcllm.header has other metadata than the file")
+
+    def _original_header(self, tensors):
+        canonical = canonical_header(self._own_metadata(), tensors)
+        kept = self.metadata.get("vcllm.header")
+        if kept is None:
+            return canonical
+        return unpack_header(canonical, kept.encode("utf-8")) if kept.startswith("~") else kept.encode("utf-8")
 
     def _own_metadata(self):
         return {key: value for key, value in self.metadata.items() if not key.startswith("vcllm.")}
@@ -712,9 +744,7 @@ class Compressed(File):
             parts.append(self.decode(name))
             tensors.append((name, frame.dtype, frame.shape, at, at + len(parts[-1])))
             at += len(parts[-1])
-        header = canonical_header(self._own_metadata(), tensors)
-        if "vcllm.header" in self.metadata:
-            header = self.metadata["vcllm.header"].encode("utf-8")
+        header = self._original_header(tensors)
         return struct.pack("<Q", len(header)) + header + b"".join(parts)
 
 

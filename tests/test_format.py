@@ -942,6 +942,23 @@ class Original(Case):
         self.assertNotEqual(run_vcllm("verify", small).returncode, 0)
         self.assertRaises(refdec.Bad, refdec.Compressed, last)
 
+    @staticmethod
+    def kept_headers():
+        """Of a tensor w and metadata {"a": "b"}: kept headers, and whether they are good."""
+        canonical = refdec.canonical_header({"a": "b"}, [("w", "U8", (4,), 0, 4)])
+        n, place = len(canonical), canonical.index(b'"w"')
+        length = len(canonical.rstrip()) - 1 - place
+        whole = f"~{n}@0;"
+        yield whole, True
+        yield whole + "2:  ", True
+        yield f"~1:{{{length}@{place};1:,{place - 2}@1;1:}}", True       # the metadata last
+        yield f"~1:{{{length}@{place};1:,{place - 3}@1;1:}}", False
+        yield whole + f"1: {3 * n - 1}@{2 * n};", True          # a run of spaces: the most that there may be
+        for more in [f"1: {3 * n}@{2 * n};", "1:", "0", "01: ", "1@", "1@0", f"1@{n * 2 + 1};", "5: ", "-1: ", "1: x",
+                     "1000000000: ", f"1@{10 ** 9};", " ", "1;2", "1:é"]:
+            yield whole + more, False
+        yield "~", False
+
     def test_metadata(self):
         """What vcllm.header and vcllm.files may say: verify, decompress and refdec agree."""
         entry = {"w": {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}}
@@ -951,6 +968,7 @@ class Original(Case):
                  ("vcllm.header", header(dtype="I8"), False), ("vcllm.header", header(data_offsets=[0, 5]), False),
                  ("vcllm.header", header().replace('"w"', '"v"'), False), ("vcllm.header", "nonsense", False),
                  ("vcllm.header", json.dumps(entry), False), ("vcllm.header", "", False),
+                 *[("vcllm.header", value, good) for value, good in self.kept_headers()],
                  ("vcllm.files", "{}", True), ("vcllm.files", "nonsense", False), ("vcllm.files", "[]", False),
                  ("vcllm.files", json.dumps({"a": 1}), False), ("vcllm.files", json.dumps({"../a": digest}), False),
                  ("vcllm.files", json.dumps({"a": digest[1:]}), False), ("vcllm.unknown", "anything", True)]

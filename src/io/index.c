@@ -58,6 +58,19 @@ static int is_model_file(const char *name)
     return name[0] != '.' && n > e && strcmp(name + n - e, ending) == 0;
 }
 
+/* model.safetensors is a whole model to everybody: what else is there has the same weights once more. */
+static void keep_whole_model(struct vcl_paths *paths)
+{
+    for (size_t i = 0; i < paths->count; i++)
+        if (strcmp(vcl_base_name(paths->path[i]), "model.safetensors") == 0) {
+            char *const whole = paths->path[i];
+            paths->path[i] = paths->path[0];
+            paths->path[0] = whole;
+            while (paths->count > 1)
+                free(paths->path[--paths->count]);
+        }
+}
+
 enum vcl_status vcl_folder_list(const char *folder, struct vcl_paths *paths, struct vcl_error *error)
 {
     enum vcl_status status = VCL_OK;
@@ -77,6 +90,7 @@ enum vcl_status vcl_folder_list(const char *folder, struct vcl_paths *paths, str
         status = vcl_fail(error, VCL_E_IO, folder, "has no *.safetensors file");
     closedir(dir);
     free(start);
+    keep_whole_model(paths);
     if (status == VCL_OK)
         qsort(paths->path, paths->count, sizeof *paths->path, compare_strings);
     return status;
@@ -103,8 +117,7 @@ static void read_members(struct vcl_json *json, struct vcl_index *index)
     }
     if (!seen)
         vcl_json_fail(json, VCL_E_FORMAT, "weight_map is missing");
-    if (json->status == VCL_OK && json->text[json->at + strspn(json->text + json->at, " \t\r\n")] != 0)
-        vcl_json_fail(json, VCL_E_FORMAT, "something follows the last '}'");
+    vcl_json_end(json);
 }
 
 static enum vcl_status check_shard_names(const struct vcl_index *index, struct vcl_error *error)

@@ -43,6 +43,8 @@ int vcl_json_string(struct vcl_json *json, char *dst);
 int vcl_json_integer(struct vcl_json *json, uint64_t *value);
 /* Any value, checked and ignored. */
 void vcl_json_skip(struct vcl_json *json);
+/* A fault where anything but white space follows. */
+void vcl_json_end(struct vcl_json *json);
 /* Bytes of the UTF-8 character at text, of which `left` bytes are there; 0 if it is none. */
 size_t vcl_utf8_length(const char *text, size_t left);
 
@@ -127,9 +129,9 @@ void vcl_header_free(struct vcl_header *header);
 const struct vcl_entry *vcl_names_sort(const struct vcl_entry **entries, size_t count);
 
 /* The canonical header text of entries in this order (offsets are their running sum), without padding;
- * free() it. */
-enum vcl_status vcl_header_text(const struct vcl_entry *entries, size_t count, const struct vcl_pair *pairs,
-                                size_t pair_count, char **text, size_t *length);
+ * free() it.  frames: of U8 tensors of their bytes, whatever `tensor` is. */
+enum vcl_status vcl_header_text(const struct vcl_entry *entries, size_t count, int frames,
+                                const struct vcl_pair *pairs, size_t pair_count, char **text, size_t *length);
 /* vcllm.hash of a header whose offsets are set. */
 void vcl_header_hash(const struct vcl_header *header, char hex[33]);
 void vcl_hash_hex(XXH128_hash_t hash, char hex[33]);
@@ -141,7 +143,7 @@ struct vcl_paths {
     size_t count;
 };
 void vcl_paths_free(struct vcl_paths *paths);
-/* The *.safetensors files of a folder, by name. */
+/* The *.safetensors files of a folder, by name; model.safetensors alone where it is there. */
 enum vcl_status vcl_folder_list(const char *folder, struct vcl_paths *paths, struct vcl_error *error);
 
 struct vcl_index {

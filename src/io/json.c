@@ -76,6 +76,12 @@ int vcl_json_item(struct vcl_json *json, char close, size_t index)
     return 0;
 }
 
+void vcl_json_end(struct vcl_json *json)
+{
+    if (json->status == VCL_OK && (next(json) != 0 || json->at < json->length))
+        vcl_json_fail(json, VCL_E_FORMAT, "something follows the last '}'");
+}
+
 /* ---- strings --------------------------------------------------------------------------------- */
 
 size_t vcl_utf8_length(const char *text, size_t left)

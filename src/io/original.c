@@ -104,18 +104,52 @@ static int same_metadata(const struct vcl_header *header, const struct vcl_model
     return next_pair(header->metadata.pair, header->metadata.count, &at) == NULL;
 }
 
-static enum vcl_status compare_header(const char *text, const struct tensors *tensors,
+/* The file's own metadata, without ours; free() *pairs. */
+static size_t own_metadata(const struct vcl_model *model, size_t shard, struct vcl_pair **pairs)
+{
+    struct vcl_pair pair;
+    size_t count = 0, own = 0;
+    while (vcl_model_metadata_at(model, shard, count, &pair.key, &pair.value))
+        count++;
+    *pairs = malloc((count + 1) * sizeof **pairs);
+    for (size_t i = 0; i < count && *pairs != NULL; i++) {
+        vcl_model_metadata_at(model, shard, i, &pair.key, &pair.value);
+        if (strncmp(pair.key, ours, sizeof ours - 1) != 0)
+            (*pairs)[own++] = pair;
+    }
+    return own;
+}
+
+/* The header's text, from what is kept of it. */
+static enum vcl_status restore(const char *kept, const struct tensors *tensors, const struct vcl_model *model,
+                               size_t shard, char **text, size_t *length, struct vcl_error *error)
+{
+    struct vcl_layout layout;
+    struct vcl_pair *pairs;
+    vcl_layout_init(&layout);
+    layout.entries = tensors->entry;
+    layout.count = tensors->count;
+    layout.metadata_count = own_metadata(model, shard, &pairs);
+    layout.metadata = pairs;
+    const enum vcl_status status = pairs != NULL
+                                     ? vcl_layout_restore_header(&layout, kept, text, length, error)
+                                     : vcl_fail_memory(error, NULL);
+    free(pairs);
+    return status;
+}
+
+static enum vcl_status compare_header(const char *kept, const struct tensors *tensors,
                                       const struct vcl_model *model, size_t shard, struct vcl_error *error)
 {
     const char *const path = vcl_model_shard_path(model, shard);
     struct vcl_header header;
     struct vcl_error why = { 0 };
-    const size_t length = strlen(text);
-    char *const copy = strdup(text);
-    if (copy == NULL)
-        return vcl_fail_memory(error, path);
-    enum vcl_status status =
-        vcl_header_parse(NULL, copy, length, 8 + length + tensors->bytes, shard, &header, &why);
+    size_t length;
+    char *text;
+    enum vcl_status status = restore(kept, tensors, model, shard, &text, &length, &why);
+    if (status != VCL_OK)
+        return vcl_fail(error, status, path, "%s", why.text);
+    status = vcl_header_parse(NULL, text, length, 8 + length + tensors->bytes, shard, &header, &why);
     if (status == VCL_E_MEMORY)
         return vcl_fail_memory(error, path);
     if (status != VCL_OK)
@@ -178,8 +212,7 @@ static enum vcl_status check_files(const struct vcl_model *model, size_t shard, 
     if (strings == NULL)
         return vcl_fail_memory(error, path);
     vcl_json_pairs(&json, &files, &end);
-    if (json.status == VCL_OK && text[json.at] != 0)
-        vcl_json_fail(&json, VCL_E_FORMAT, "something follows the last '}'");
+    vcl_json_end(&json);
     const char *const fault = json.status != VCL_OK ? json.fault : files_fault(model, &files);
     const enum vcl_status status = json.status == VCL_E_MEMORY ? vcl_fail_memory(error, path)
                                  : fault != NULL               ? fail(path, FILES_KEY, fault, error)

@@ -2,13 +2,16 @@
  *
  * In: a path.  Out: a file of a temporary name beside it (.NAME.vcllm-PID-N.tmp), which takes the
  * path's place in one step once its bytes are on the disk.  Nothing that exists is replaced unless the
- * caller asked for it, not even what appeared meanwhile: the rename itself refuses. */
+ * caller asked for it, not even what appeared meanwhile: the rename itself refuses.  The temporary file is
+ * locked as long as its writer lives: whoever writes to the same path next removes those that are not. */
 #include "io.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -19,8 +22,8 @@ static enum vcl_status check_place(const char *path, int overwrite, struct vcl_e
     const char *const slash = strrchr(path, '/');
     if (*(slash != NULL ? slash + 1 : path) == 0)
         return vcl_fail(error, VCL_E_IO, path, "is no name for a file");
-    if (lstat(path, &about) != 0)
-        return VCL_OK; /* what else may be wrong, creating the temporary file will tell */
+    if (lstat(path, &about) != 0) /* what else may be wrong, creating the temporary file will tell */
+        return errno == ENAMETOOLONG ? vcl_fail(error, VCL_E_IO, path, "%m") : VCL_OK;
     if (S_ISDIR(about.st_mode))
         return vcl_fail(error, VCL_E_IO, path, "is a folder");
     if (!S_ISREG(about.st_mode) && !S_ISLNK(about.st_mode))
@@ -48,16 +51,87 @@ static int kept_length(const char *name)
     return (int)n;
 }
 
-static char *temporary_name(const char *path, unsigned attempt)
+/* "FOLDER/.NAME.vcllm-": how all temporary names for a path begin. */
+static char *temporary_stem(const char *path)
 {
-    const char *const slash = strrchr(path, '/');
-    const char *const name = slash != NULL ? slash + 1 : path;
+    const char *const name = vcl_base_name(path);
     char *text;
-    if (asprintf(&text, "%.*s.%.*s.vcllm-%ld-%u.tmp", (int)(name - path), path, kept_length(name), name,
-                 (long)getpid(), attempt)
-        < 0)
-        return NULL;
-    return text;
+    return asprintf(&text, "%.*s.%.*s.vcllm-", (int)(name - path), path, kept_length(name), name) < 0 ? NULL
+                                                                                                      : text;
+}
+
+/* Is this what follows the stem: PID-N.tmp? */
+static int is_rest(const char *text)
+{
+    for (int i = 0; i < 2; i++) {
+        const size_t n = strspn(text, "0123456789");
+        if (n == 0 || text[n] != "-."[i])
+            return 0;
+        text += n + 1;
+    }
+    return strcmp(text, "tmp") == 0;
+}
+
+/* Its writer has the lock, which ends with the process.  Where there are no locks it stays. */
+static void remove_abandoned(int folder, const char *name)
+{
+    struct stat about;
+    const int fd = openat(folder, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0)
+        return;
+    if (fstat(fd, &about) == 0 && S_ISREG(about.st_mode) && flock(fd, LOCK_EX | LOCK_NB) == 0)
+        unlinkat(folder, name, 0);
+    close(fd);
+}
+
+static void sweep_abandoned(const char *stem)
+{
+    const char *const start = vcl_base_name(stem);
+    char *const folder = start == stem ? strdup(".") : strndup(stem, (size_t)(start - stem));
+    DIR *const dir = folder != NULL ? opendir(folder) : NULL;
+    const struct dirent *item;
+    const size_t n = strlen(start);
+    free(folder);
+    while (dir != NULL && (item = readdir(dir)) != NULL)
+        if (strncmp(item->d_name, start, n) == 0 && is_rest(item->d_name + n))
+            remove_abandoned(dirfd(dir), item->d_name);
+    if (dir != NULL)
+        closedir(dir);
+}
+
+/* A file that nobody else has removed before it was locked; -1, errno says why not. */
+static int create_locked(const char *path)
+{
+    struct stat about;
+    const int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd < 0)
+        return -1;
+    flock(fd, LOCK_EX); /* where this fails, it fails for those who look for a lock too */
+    if (fstat(fd, &about) == 0 && about.st_nlink > 0)
+        return fd;
+    close(fd);
+    errno = EEXIST;
+    return -1;
+}
+
+static enum vcl_status create_temporary(struct vcl_output *output, const char *stem, struct vcl_error *error)
+{
+    for (unsigned attempt = 0; attempt < 1000; attempt++) {
+        free(output->temporary);
+        if (asprintf(&output->temporary, "%s%ld-%u.tmp", stem, (long)getpid(), attempt) < 0) {
+            output->temporary = NULL;
+            return vcl_fail_memory(error, output->path);
+        }
+        output->fd = create_locked(output->temporary);
+        if (output->fd >= 0)
+            return VCL_OK;
+        if (errno != EEXIST)
+            break;
+    }
+    vcl_fail(error, VCL_E_IO, output->path, "cannot create a file in its folder: %m");
+    free(output->temporary); /* nobody's, or another's */
+    output->temporary = NULL;
+    return VCL_E_IO;
 }
 
 enum vcl_status vcl_output_create(struct vcl_output *output, const char *path, int overwrite,
@@ -66,26 +140,21 @@ enum vcl_status vcl_output_create(struct vcl_output *output, const char *path, i
     memset(output, 0, sizeof *output);
     output->fd = -1;
     output->overwrite = overwrite;
-    const enum vcl_status status = check_place(path, overwrite, error);
+    enum vcl_status status = check_place(path, overwrite, error);
     if (status != VCL_OK)
         return status;
+    char *const stem = temporary_stem(path);
     output->path = strdup(path);
-    for (unsigned attempt = 0; attempt < 1000 && output->path != NULL; attempt++) {
-        free(output->temporary);
-        output->temporary = temporary_name(path, attempt);
-        if (output->temporary == NULL)
-            break;
-        output->fd = open(output->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (output->fd >= 0)
-            return VCL_OK;
-        if (errno != EEXIST)
-            break;
+    if (output->path == NULL || stem == NULL)
+        status = vcl_fail_memory(error, path);
+    else {
+        sweep_abandoned(stem);
+        status = create_temporary(output, stem, error);
     }
-    const int failed = output->path != NULL && output->temporary != NULL;
-    if (failed)
-        vcl_fail(error, VCL_E_IO, path, "cannot create a file in its folder: %m");
-    vcl_output_abandon(output);
-    return failed ? VCL_E_IO : vcl_fail_memory(error, path);
+    free(stem);
+    if (status != VCL_OK)
+        vcl_output_abandon(output);
+    return status;
 }
 
 enum vcl_status vcl_output_reserve(const struct vcl_output *output, uint64_t needed, uint64_t exact,
@@ -153,6 +222,8 @@ static int sync_folder(const char *path)
     return failed ? -1 : 0;
 }
 
+/* The descriptor, which holds the lock, is closed only when the file has its name: fsync has told whether it
+ * was written. */
 static enum vcl_status finish(struct vcl_output *output, uint64_t bytes, struct vcl_error *error)
 {
     const char *const path = output->path;
@@ -160,10 +231,6 @@ static enum vcl_status finish(struct vcl_output *output, uint64_t bytes, struct 
         return vcl_fail(error, VCL_E_IO, path, "cannot be set to %llu bytes: %m", (unsigned long long)bytes);
     if (fsync(output->fd) != 0)
         return vcl_fail(error, VCL_E_IO, path, "cannot write to the disk: %m");
-    const int closed = close(output->fd);
-    output->fd = -1;
-    if (closed != 0)
-        return vcl_fail(error, VCL_E_IO, path, "cannot close: %m");
     if (output->overwrite ? rename(output->temporary, path) != 0
                           : rename_to_free_name(output->temporary, path) != 0)
         return vcl_fail(error, VCL_E_IO, path,

@@ -433,15 +433,17 @@ static void put_pairs(struct text *t, const struct vcl_pair *pairs, size_t count
     put(t, "}", 1);
 }
 
-static void put_entry(struct text *t, const struct vcl_entry *entry, uint64_t begin)
+static void put_entry(struct text *t, const struct vcl_entry *entry, int frame, uint64_t begin)
 {
+    const struct vcl_tensor as_bytes = { VCL_DTYPE_U8, 1, { entry->bytes } };
+    const struct vcl_tensor *const tensor = frame ? &as_bytes : &entry->tensor;
     put_string(t, entry->name);
     put_text(t, ":{\"dtype\":\"");
-    put_text(t, vcl_dtype_name(entry->tensor.dtype));
+    put_text(t, vcl_dtype_name(tensor->dtype));
     put_text(t, "\",\"shape\":[");
-    for (unsigned i = 0; i < entry->tensor.rank; i++) {
+    for (unsigned i = 0; i < tensor->rank; i++) {
         put(t, ",", i > 0);
-        put_number(t, entry->tensor.dims[i]);
+        put_number(t, tensor->dims[i]);
     }
     put_text(t, "],\"data_offsets\":[");
     put_number(t, begin);
@@ -450,8 +452,8 @@ static void put_entry(struct text *t, const struct vcl_entry *entry, uint64_t be
     put_text(t, "]}");
 }
 
-enum vcl_status vcl_header_text(const struct vcl_entry *entries, size_t count, const struct vcl_pair *pairs,
-                                size_t pair_count, char **text, size_t *length)
+enum vcl_status vcl_header_text(const struct vcl_entry *entries, size_t count, int frames,
+                                const struct vcl_pair *pairs, size_t pair_count, char **text, size_t *length)
 {
     struct text t = { 0 };
     uint64_t begin = 0;
@@ -460,7 +462,7 @@ enum vcl_status vcl_header_text(const struct vcl_entry *entries, size_t count, c
         put_pairs(&t, pairs, pair_count);
     for (size_t i = 0; i < count; i++) {
         put(&t, ",", i > 0 || pair_count > 0);
-        put_entry(&t, &entries[i], begin);
+        put_entry(&t, &entries[i], frames, begin);
         begin += entries[i].bytes;
     }
     put(&t, "}", 1);

@@ -7,6 +7,7 @@
 #include "io.h"
 
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -93,6 +94,15 @@ static enum vcl_status list_files(struct vcl_model *model, const char *path, uin
     return VCL_OK;
 }
 
+/* A shard that cannot be opened may be one that only the index knows. */
+static void blame_index(const struct vcl_model *model, struct vcl_error *error)
+{
+    const size_t n = error != NULL ? strlen(error->text) : 0;
+    if (error != NULL && model->index.path != NULL)
+        snprintf(error->text + n, sizeof error->text - n, "; " VCL_NAME " names it",
+                 vcl_base_name(model->index.path));
+}
+
 static enum vcl_status open_shards(struct vcl_model *model, const struct vcl_model_options *options,
                                    struct vcl_error *error)
 {
@@ -103,8 +113,10 @@ static enum vcl_status open_shards(struct vcl_model *model, const struct vcl_mod
     while (status == VCL_OK && model->opened < model->paths.count) {
         struct shard *const shard = &model->shards[model->opened];
         status = vcl_file_open(&shard->file, model->paths.path[model->opened], options->io, error);
-        if (status != VCL_OK)
+        if (status != VCL_OK) {
+            blame_index(model, error);
             return status;
+        }
         status = vcl_header_read(&shard->file, model->opened, options->header_limit, &shard->header, error);
         model->count += shard->header.count;
         model->opened++;
@@ -308,7 +320,7 @@ static enum vcl_status check_spelling(const struct vcl_header *header, const cha
 {
     char *text;
     size_t length;
-    const enum vcl_status status = vcl_header_text(header->entries, header->count, header->metadata.pair,
+    const enum vcl_status status = vcl_header_text(header->entries, header->count, 0, header->metadata.pair,
                                                    header->metadata.count, &text, &length);
     if (status != VCL_OK)
         return vcl_fail_memory(error, path);

@@ -71,22 +71,16 @@ static enum vcl_status check_sizes(const struct vcl_layout *layout, const char *
 static enum vcl_status layout_text(const struct vcl_layout *layout, char **text, size_t *length)
 {
     const size_t pair_count = layout->metadata_count + (layout->frames != 0);
-    struct vcl_entry *const entries = malloc((layout->count + 1) * sizeof *entries);
     struct vcl_pair *const pairs = malloc((pair_count + 1) * sizeof *pairs);
     enum vcl_status status = VCL_E_MEMORY;
-    if (entries != NULL && pairs != NULL) {
-        for (size_t i = 0; i < layout->count; i++) {
-            entries[i] = layout->entries[i];
-            if (layout->frames)
-                entries[i].tensor = (struct vcl_tensor){ VCL_DTYPE_U8, 1, { entries[i].bytes } };
-        }
+    if (pairs != NULL) {
         for (size_t i = 0; i < layout->metadata_count; i++)
             pairs[i] = layout->metadata[i];
         if (layout->frames)
             pairs[layout->metadata_count] = (struct vcl_pair){ VCL_HASH_KEY, no_hash };
-        status = vcl_header_text(entries, layout->count, pairs, pair_count, text, length);
+        status =
+            vcl_header_text(layout->entries, layout->count, layout->frames, pairs, pair_count, text, length);
     }
-    free(entries);
     free(pairs);
     return status;
 }
@@ -292,7 +286,7 @@ static enum vcl_status measure_pair(const struct vcl_writer *w, const struct vcl
 {
     struct vcl_header alone;
     char *text;
-    if (vcl_header_text(NULL, 0, pair, 1, &text, length) != VCL_OK)
+    if (vcl_header_text(NULL, 0, 0, pair, 1, &text, length) != VCL_OK)
         return vcl_fail_memory(error, w->output.path);
     const enum vcl_status status =
         vcl_header_parse(w->output.path, text, *length, 8 + *length, 0, &alone, error);
@@ -367,8 +361,8 @@ static enum vcl_status settle_header(struct vcl_writer *w, struct vcl_error *err
     header->length = w->room;
     vcl_header_hash(header, hex);
     header->metadata.pair[header->metadata.count++] = (struct vcl_pair){ VCL_HASH_KEY, hex };
-    if (vcl_header_text(header->entries, header->count, header->metadata.pair, header->metadata.count, &text,
-                        &length)
+    if (vcl_header_text(header->entries, header->count, 1, header->metadata.pair, header->metadata.count,
+                        &text, &length)
         != VCL_OK)
         return vcl_fail_memory(error, w->output.path);
     free(header->text);

@@ -1,10 +1,12 @@
 """What goes through compress and comes back."""
+import functools
+import json
 import os
 import random
 import struct
 
 import stfile
-from case import FAST, CODEC, BOUND, Case
+from case import FAST, FAILED, CODEC, BOUND, Case
 
 
 class Lossless(Case):
@@ -51,6 +53,44 @@ class Lossless(Case):
             model = self.write(f"odd{i}", struct.pack("<Q", len(raw)) + raw + body)
             with self.subTest(header=header):
                 self.round_trip(model)
+
+    def many(self, name, count, dump, order=lambda entries: entries):
+        entries = {f"model.layers.{i}.mlp.experts.{i % 7}.up_proj.weight":
+                   {"dtype": "U8", "shape": [1], "data_offsets": [i, i + 1]} for i in range(count)}
+        raw = dump(dict(order(list(entries.items())))).encode()
+        self.write(name, struct.pack("<Q", len(raw)) + raw + bytes(i & 255 for i in range(count)))
+        return self.path(name), len(raw)
+
+    def test_other_headers_cost_little(self):
+        """A header of another order, keys or spaces is kept as what differs, not once more as a whole."""
+        def swapped(entries):
+            return json.dumps({name: {key: entry[key] for key in sorted(entry)} for name, entry in entries.items()},
+                              separators=(",", ":"))
+
+        def shuffled(entries):
+            random.Random(1).shuffle(entries)
+            return entries
+        compact = functools.partial(json.dumps, separators=(",", ":"))
+        for most, *how in [(0.16, compact, shuffled), (0.4, swapped, sorted), (0.5, json.dumps),
+                           (0.5, functools.partial(json.dumps, indent=1))]:
+            model, length = self.many("model", 2000, *how)
+            kept = stfile.read(self.round_trip(model))[0]["__metadata__"]["vcllm.header"]
+            self.assertLess(len(kept), most * length)
+            self.assertEqual(kept[0], "~")
+        model, length = self.many("model", 3, lambda entries: json.dumps(entries) + " " * 9000)
+        kept = stfile.read(self.round_trip(model))[0]["__metadata__"]["vcllm.header"]
+        self.assertEqual((kept[0], len(kept)), ("{", length))       # longer than a reader makes room for
+
+    def test_headers_beyond_the_limit(self):
+        """Said before the work, with the option that helps, not by whoever reads the output."""
+        model, length = self.many("model", 2000, functools.partial(json.dumps, separators=(",", ":")))
+        options = ["compress", model, "-o", self.path("small"), "-q"]
+        _, error = self.vcllm(*options, "--header-limit", length + 8, code=FAILED)
+        self.assertIn("--header-limit", error)
+        self.assertEqual(self.files(), ["model"])
+        self.vcllm(*options, "--header-limit", 2 * length)
+        self.vcllm("info", self.path("small"), "--header-limit", 2 * length)
+        self.vcllm("info", self.path("small"), "--header-limit", length, code=FAILED)
 
     def test_canonical_header_costs_nothing(self):
         small = self.round_trip(self.model())

@@ -74,6 +74,50 @@ class Folders(Case):
         index = json.loads(self.read("half", "model.safetensors.index.json"))
         self.assertEqual(index["metadata"]["total_size"], self.frame_bytes(self.path("half")))
 
+    def test_chosen_index(self):
+        """Two sets of weights with an index each: the chosen one is the model, and its output opens."""
+        model, small, back = self.make(), self.path("small"), self.path("back")
+        chosen = os.path.join(model, "model.fp16.safetensors.index.json")
+        tensors = [stfile.normal(f"layer.{i}.weight", [96, 96], 40 + i, dtype="F16") for i in range(3)]
+        for i, tensor in enumerate(tensors):
+            stfile.write(os.path.join(model, f"model.fp16-{i}.safetensors"), [tensor])
+        with open(chosen, "w") as file:
+            json.dump({"metadata": {"total_size": sum(len(t[3]) for t in tensors)},
+                       "weight_map": {t[0]: f"model.fp16-{i}.safetensors" for i, t in enumerate(tensors)}}, file)
+        _, error = self.vcllm("compress", chosen, "-o", small, *FAST, "--bits", 4)
+        self.assertIn("'model.safetensors.index.json' is not copied: the index of another model", error)
+        self.vcllm("compress", chosen, "-o", small, "-f", "-q", "--lossless")
+        self.assertEqual(self.files("small"), ["config.json", *(f"model.fp16-{i}.safetensors" for i in range(3)),
+                                               "model.safetensors.index.json", "tokenizer.json"])
+        self.vcllm("verify", small)
+        self.assertEqual(self.run_json("info", small)[0]["totals"]["tensors"], 3)
+        self.assertIn("exact", self.vcllm("compare", small, chosen)[0])
+        self.vcllm("decompress", small, "-o", back, "-q")
+        self.assertEqual(self.contents(back)["model.safetensors.index.json"],
+                         self.contents(model)["model.fp16.safetensors.index.json"])
+        for i, tensor in enumerate(tensors):
+            self.assertEqual(stfile.read(self.path("back", f"model.fp16-{i}.safetensors"))[1], [tensor])
+        self.vcllm("compress", model, "-o", small, "-f", "-q", "--lossless")
+        self.assertEqual(self.files("small"), sorted(["config.json", "model.safetensors.index.json", "tokenizer.json"]
+                                                     + [f"model-{i:05}-of-00003.safetensors" for i in (1, 2, 3)]))
+
+    def test_one_model_in_two_files(self):
+        """model.safetensors beside the same weights under other names, or of other precision, and no index."""
+        os.mkdir(self.path("model"))
+        tensor = stfile.normal("up.weight", [64, 64], 1)
+        stfile.write(self.path("model", "model.safetensors"), [tensor])
+        stfile.write(self.path("model", "consolidated.safetensors"), [stfile.normal("w1.weight", [64, 64], 1)])
+        stfile.write(self.path("model", "model.fp16.safetensors"), [stfile.normal("up.weight", [64, 64], 1, "F16")])
+        _, error = self.vcllm("compress", self.path("model"), "-o", self.path("small"), "--lossless")
+        for name in ["consolidated.safetensors", "model.fp16.safetensors"]:
+            self.assertIn(f"'{name}' is not copied: weights that are not part of this model", error)
+        self.assertEqual(self.files("small"), ["model.safetensors"])
+        for folder in ["model", "small"]:
+            self.assertEqual(self.run_json("info", self.path(folder))[0]["totals"]["tensors"], 1)
+        self.vcllm("compress", self.path("model"), "-o", self.path("small"), "--lossless", "-f", "-q")
+        os.unlink(self.path("model", "model.safetensors"))
+        self.assertEqual(self.run_json("info", self.path("model"))[0]["totals"]["tensors"], 2)
+
     def test_altered_side_file(self):
         small = self.path("small")
         self.vcllm("compress", self.make(), "-o", small, "--lossless", "-q")

@@ -16,6 +16,9 @@ from check_usage import Usage  # noqa: E402,F401
 from check_coding import Lossless, Lossy  # noqa: E402,F401
 from check_output import Output  # noqa: E402,F401
 from check_damage import Damage, Extract, Compare  # noqa: E402,F401
+from check_opening import Opening  # noqa: E402,F401
+from check_killed import Killed  # noqa: E402,F401
+from check_quantised import Quantised  # noqa: E402,F401
 from check_folders import Folders, RealModels  # noqa: E402,F401
 
 if __name__ == "__main__":
