@@ -1,12 +1,14 @@
 /* compare.c - the verb compare: what was lost between two models, either of them compressed or not.
  *
  * Tensors are read side by side in stretches of some MiB; float dtypes that differ meet in F32, or in F64
- * where one of them is.  compare_report.c prints the results. */
+ * where one of them is.  Sums are taken row by row: where a norm follows, a row's error counts relative to
+ * that row.  compare_report.c prints the results. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "compare.h"
+#include "rows.h"
 #include "values.h"
 #include "work.h"
 
@@ -15,6 +17,8 @@ static const char HELP[] =
     "\n"
     "Compares two models tensor by tensor; either may be compressed.  For each: NMSE = sum (a-b)^2 /\n"
     "sum a^2, SNR = -10 log10 NMSE, the largest |a-b|, and how many values are finite in one model only.\n"
+    "Of matrices with rows of 16 values or more also the SNR of the worst row, by itself, and how many\n"
+    "rows are lost: all zero in B, but not in A.  Rows run along the last dimension.\n"
     "Tensors that are missing, or differ in shape, are listed; float dtypes may differ, other tensors are\n"
     "compared byte by byte.\n"
     "\n"
@@ -38,6 +42,12 @@ struct buffers {
     unsigned char *a, *b, *wide_a, *wide_b;
 };
 
+struct row { /* the one that the walk is in; the whole tensor where that has no rows */
+    uint64_t number, length, filled;
+    struct vcl_error_sums sums;
+    int zero; /* in B, so far */
+};
+
 static enum vcl_dtype common_dtype(enum vcl_dtype a, enum vcl_dtype b)
 {
     if (a == b)
@@ -58,12 +68,47 @@ static const void *widened(enum vcl_dtype from, const void *values, enum vcl_dty
     return wide;
 }
 
-static void add_floats(struct vcl_difference *difference, const struct buffers *buffers, size_t n)
+void vcl_sums_add(struct vcl_error_sums *sums, const struct vcl_error_sums *more)
+{
+    sums->values += more->values;
+    sums->mismatches += more->mismatches;
+    sums->signal += more->signal;
+    sums->error += more->error;
+    sums->max_error = fmax(sums->max_error, more->max_error);
+}
+
+static void end_row(struct vcl_difference *difference, struct row *row)
+{
+    const struct vcl_error_sums *sums = &row->sums;
+    const int lost = row->zero && (sums->max_error > 0 || sums->mismatches);
+    const double nmse = lost ? 1 : sums->signal > 0 ? sums->error / sums->signal : 0;
+    if (vcl_row_length(&difference->shape_a)) {
+        difference->rows_lost += (uint64_t)lost;
+        if (nmse > difference->worst_row_nmse) {
+            difference->worst_row_nmse = nmse;
+            difference->worst_row = row->number;
+        }
+    }
+    vcl_sums_add(&difference->sums, sums);
+    *row = (struct row){ .number = row->number + 1, .length = row->length, .zero = 1 };
+}
+
+static void add_floats(struct vcl_difference *difference, struct row *row, const struct buffers *buffers,
+                       size_t n)
 {
     const enum vcl_dtype dtype = common_dtype(difference->dtype_a, difference->dtype_b);
-    const void *a = widened(difference->dtype_a, buffers->a, dtype, buffers->wide_a, n);
-    const void *b = widened(difference->dtype_b, buffers->b, dtype, buffers->wide_b, n);
-    vcl_compare(dtype, a, b, n, &difference->sums);
+    const size_t size = vcl_dtype_bits(dtype) / 8;
+    const unsigned char *a = widened(difference->dtype_a, buffers->a, dtype, buffers->wide_a, n);
+    const unsigned char *b = widened(difference->dtype_b, buffers->b, dtype, buffers->wide_b, n);
+    for (size_t i = 0, piece; i < n; i += piece) {
+        const uint64_t left = row->length - row->filled;
+        piece = left < n - i ? (size_t)left : n - i;
+        vcl_compare(dtype, a + i * size, b + i * size, piece, &row->sums);
+        row->zero = row->zero && vcl_all_zero(dtype, b + i * size, piece);
+        row->filled += piece;
+        if (piece == left)
+            end_row(difference, row);
+    }
 }
 
 static void add_bytes(struct vcl_difference *difference, const struct buffers *buffers, size_t bytes)
@@ -85,7 +130,9 @@ static int walk(struct vcl_difference *difference, const struct vcl_values *a, c
     const uint64_t count = floats ? a->count : a->bytes;
     const size_t step = a->compressed ? vcl_values_step(a) / size_a : vcl_values_step(b) / size_b;
     const size_t room = step + (step == 0);
+    const uint64_t length = vcl_row_length(&a->tensor);
     struct buffers buffers = { vcl_zeros(room, size_a), vcl_zeros(room, size_b), NULL, NULL };
+    struct row row = { .length = length ? length : count, .zero = 1 };
     int code = VCL_EXIT_OK;
 
     if (difference->dtype_a != difference->dtype_b) {
@@ -98,7 +145,7 @@ static int walk(struct vcl_difference *difference, const struct vcl_values *a, c
         if (!code)
             code = vcl_values_read(b, ctx, at * size_b, buffers.b, n * size_b);
         if (!code && floats)
-            add_floats(difference, &buffers, n);
+            add_floats(difference, &row, &buffers, n);
         else if (!code)
             add_bytes(difference, &buffers, n);
     }

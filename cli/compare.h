@@ -15,7 +15,9 @@ struct vcl_difference { /* of one tensor of A */
     struct vcl_tensor shape_a, shape_b;
     enum vcl_dtype dtype_a, dtype_b;
     struct vcl_error_sums sums;
-    uint64_t differing; /* values */
+    double worst_row_nmse;         /* of rows that were not all zero; 0: there are none, or none differs */
+    uint64_t worst_row, rows_lost; /* lost: all zero in B only */
+    uint64_t differing;            /* values */
 };
 
 struct vcl_comparison {
@@ -26,6 +28,8 @@ struct vcl_comparison {
     struct vcl_difference *differences;
     const struct vcl_work *work;
 };
+
+void vcl_sums_add(struct vcl_error_sums *sums, const struct vcl_error_sums *more);
 
 /* compare_report.c: prints, and returns the exit code that the differences deserve. */
 int vcl_comparison_report(const struct vcl_comparison *job);

@@ -6,8 +6,9 @@
 struct verdict {
     struct vcl_error_sums sums; /* over all float tensors */
     size_t compared, missing, extra, shapes, below, differing;
-    double worst_snr;
-    const char *worst_name;
+    double worst_snr, worst_row_nmse; /* the latter 0: no row differs */
+    const char *worst_name, *worst_row_name;
+    uint64_t worst_row, rows_lost;
 };
 
 static double nmse(const struct vcl_error_sums *sums)
@@ -21,16 +22,26 @@ static double snr_of(const struct vcl_error_sums *sums)
     return sums->values == 0 || (sums->error == 0 && sums->mismatches) ? NAN : vcl_snr(sums);
 }
 
+/* NAN where there is no row, or none differs. */
+static double row_snr(double nmse) { return nmse > 0 ? 10 * log10(1 / nmse) : NAN; }
+
+static void add_rows(struct verdict *verdict, const struct vcl_difference *difference, const char *name)
+{
+    verdict->rows_lost += difference->rows_lost;
+    if (difference->worst_row_nmse > verdict->worst_row_nmse) {
+        verdict->worst_row_nmse = difference->worst_row_nmse;
+        verdict->worst_row = difference->worst_row;
+        verdict->worst_row_name = name;
+    }
+}
+
 static void add_floats(struct verdict *verdict, const struct vcl_difference *difference, const char *name,
                        double min_snr)
 {
     const struct vcl_error_sums *sums = &difference->sums;
     const double snr = snr_of(sums);
-    verdict->sums.values += sums->values;
-    verdict->sums.mismatches += sums->mismatches;
-    verdict->sums.signal += sums->signal;
-    verdict->sums.error += sums->error;
-    verdict->sums.max_error = fmax(verdict->sums.max_error, sums->max_error);
+    vcl_sums_add(&verdict->sums, sums);
+    add_rows(verdict, difference, name);
     if (snr < min_snr || (sums->mismatches && isfinite(min_snr)))
         verdict->below++;
     if (!isnan(snr) && (snr < verdict->worst_snr || !verdict->worst_name)) {
@@ -61,10 +72,21 @@ static struct verdict judge(const struct vcl_comparison *job)
 
 /* ---- text ------------------------------------------------------------------------------------ */
 
-static void print_row(const struct vcl_difference *difference, const char *name, int width)
+static void print_floats(const struct vcl_difference *difference)
+{
+    const struct vcl_error_sums *sums = &difference->sums;
+    printf("  %10.4g  %10s  %10.4g  %10s", nmse(sums), vcl_words_snr(snr_of(sums)).text, sums->max_error,
+           vcl_words_snr(row_snr(difference->worst_row_nmse)).text);
+    if (difference->rows_lost)
+        printf("  %llu rows lost", (unsigned long long)difference->rows_lost);
+    if (sums->mismatches)
+        printf("  %llu values finite in one only", (unsigned long long)sums->mismatches);
+    putchar('\n');
+}
+
+static void print_tensor(const struct vcl_difference *difference, const char *name, int width)
 {
     const char *dtype_a = vcl_dtype_name(difference->dtype_a), *dtype_b = vcl_dtype_name(difference->dtype_b);
-    const struct vcl_error_sums *sums = &difference->sums;
     vcl_print_name(name, width);
     if (difference->state == VCL_DIFFERENCE_MISSING) {
         printf("  only in A\n");
@@ -77,12 +99,9 @@ static void print_row(const struct vcl_difference *difference, const char *name,
     else if (difference->state == VCL_DIFFERENCE_BYTES && difference->differing)
         printf("  %llu values differ\n", (unsigned long long)difference->differing);
     else if (difference->state == VCL_DIFFERENCE_BYTES)
-        printf("  %10s  %10s  %10s\n", "0", "exact", "0");
-    else if (sums->mismatches)
-        printf("  %10.4g  %10s  %10.4g  %llu values finite in one only\n", nmse(sums),
-               vcl_words_snr(snr_of(sums)).text, sums->max_error, (unsigned long long)sums->mismatches);
+        printf("  %10s  %10s  %10s  %10s\n", "0", "exact", "0", "-");
     else
-        printf("  %10.4g  %10s  %10.4g\n", nmse(sums), vcl_words_snr(snr_of(sums)).text, sums->max_error);
+        print_floats(difference);
 }
 
 static void print_summary(const struct verdict *verdict)
@@ -93,6 +112,13 @@ static void print_summary(const struct verdict *verdict)
         printf("; worst %s ", vcl_words_snr(verdict->worst_snr).text);
         vcl_print_name(verdict->worst_name, 0);
     }
+    if (verdict->worst_row_name) {
+        printf("; worst row %s, row %llu of ", vcl_words_snr(row_snr(verdict->worst_row_nmse)).text,
+               (unsigned long long)verdict->worst_row);
+        vcl_print_name(verdict->worst_row_name, 0);
+    }
+    if (verdict->rows_lost)
+        printf("; %llu rows lost", (unsigned long long)verdict->rows_lost);
     putchar('\n');
     if (verdict->differing)
         printf("%zu tensors that are no float differ\n", verdict->differing);
@@ -105,9 +131,10 @@ static void report_text(const struct vcl_comparison *job, const struct verdict *
         const int name = vcl_name_width(vcl_model_entry(job->a, i)->name);
         width = name > width && name <= 60 ? name : width;
     }
-    printf("%-*s  %-11s  %10s  %10s  %10s\n", width, "name", "dtype", "NMSE", "SNR", "max error");
+    printf("%-*s  %-11s  %10s  %10s  %10s  %10s\n", width, "name", "dtype", "NMSE", "SNR", "max error",
+           "worst row");
     for (size_t i = 0; i < vcl_model_count(job->a); i++)
-        print_row(&job->differences[i], vcl_model_entry(job->a, i)->name, width);
+        print_tensor(&job->differences[i], vcl_model_entry(job->a, i)->name, width);
     for (size_t i = 0; i < vcl_model_count(job->b); i++) {
         const char *name = vcl_model_entry(job->b, i)->name;
         if (!vcl_model_find(job->a, name)) {
@@ -128,6 +155,14 @@ static void set_sums(json_t *object, const struct vcl_error_sums *sums)
     vcl_json_set(object, "mismatches", json_integer((json_int_t)sums->mismatches));
 }
 
+/* Null where no row differs. */
+static void set_rows(json_t *object, double nmse, uint64_t row, uint64_t lost)
+{
+    vcl_json_set(object, "worst_row_snr", vcl_json_real(row_snr(nmse)));
+    vcl_json_set(object, "worst_row", nmse > 0 ? json_integer((json_int_t)row) : json_null());
+    vcl_json_set(object, "rows_lost", json_integer((json_int_t)lost));
+}
+
 static json_t *difference_json(const void *user, size_t i)
 {
     const struct vcl_comparison *job = user;
@@ -143,8 +178,10 @@ static json_t *difference_json(const void *user, size_t i)
         vcl_json_set(object, "dtype_b", json_string(vcl_dtype_name(difference->dtype_b)));
     if (difference->state == VCL_DIFFERENCE_SHAPE)
         vcl_json_set(object, "shape_b", vcl_json_shape(&difference->shape_b));
-    if (difference->state == VCL_DIFFERENCE_FLOATS)
+    if (difference->state == VCL_DIFFERENCE_FLOATS) {
         set_sums(object, &difference->sums);
+        set_rows(object, difference->worst_row_nmse, difference->worst_row, difference->rows_lost);
+    }
     if (difference->state == VCL_DIFFERENCE_BYTES)
         vcl_json_set(object, "differing", json_integer((json_int_t)difference->differing));
     return object;
@@ -163,6 +200,9 @@ static json_t *totals_json(const struct verdict *verdict)
     vcl_json_set(object, "worst_snr", vcl_json_real(verdict->worst_snr));
     vcl_json_set(object, "worst_tensor",
                  verdict->worst_name ? vcl_json_text(verdict->worst_name) : json_null());
+    set_rows(object, verdict->worst_row_nmse, verdict->worst_row, verdict->rows_lost);
+    vcl_json_set(object, "worst_row_tensor",
+                 verdict->worst_row_name ? vcl_json_text(verdict->worst_row_name) : json_null());
     return object;
 }
 

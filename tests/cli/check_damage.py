@@ -138,6 +138,31 @@ class Compare(Case):
         self.vcllm("compare", a, b, "--min-snr", 20, "--json", code=BOUND)     # the integer differs
         self.vcllm("compare", a, a, "--min-snr", 200)
 
+    def test_rows(self):
+        """Rows that were zero before count as lost, or those of NaN or of -0 do not; short rows count."""
+        ones = struct.pack("<16f", *[1] * 16)
+        pairs = [(bytes(64), ones), (ones, b"\0\0\0\x80" * 16), (b"\0\0\xc0\x7f" * 16, bytes(64)),
+                 (ones, struct.pack("<16f", *[-1] * 16)), (ones, bytes(60) + ones[:4]), (bytes(64), bytes(64))]
+        a, b = [stfile.write(self.path(name), [("x", "F32", [2, 3, 16], b"".join(p[i] for p in pairs)),
+                                               ("short", "F32", [4, 4], bytes(64) if i else ones),
+                                               ("flat", "F32", [16], bytes(64) if i else ones)])
+                for i, name in enumerate("ab")]
+        document, _ = self.run_json("compare", a, b)
+        x, short, flat = document["tensors"]
+        self.assertEqual((x["worst_row"], x["rows_lost"]), (3, 2))
+        self.assertAlmostEqual(x["worst_row_snr"], -6.0206, places=4)
+        for tensor in [short, flat]:
+            self.assertEqual((tensor["worst_row_snr"], tensor["worst_row"], tensor["rows_lost"]), (None, None, 0))
+
+    def test_rows_longer_than_a_stretch(self):
+        """A row that is read in several stretches counts as lost for its last one."""
+        cols = 4500000
+        one = struct.pack("<f", 1)
+        a = stfile.write(self.path("a"), [("x", "F32", [2, cols], one * 2 * cols)])
+        b = stfile.write(self.path("b"), [("x", "F32", [2, cols], one + bytes(8 * cols - 4))])
+        x = self.run_json("compare", a, b)[0]["tensors"][0]
+        self.assertEqual((x["worst_row"], x["worst_row_snr"], x["rows_lost"]), (1, 0, 1))
+
     def test_differences(self):
         a = stfile.write(self.path("a"), [stfile.normal("x", [4, 4], 1), stfile.normal("y", [4, 4], 2)])
         b = stfile.write(self.path("b"), [stfile.normal("x", [2, 8], 1), stfile.normal("z", [4, 4], 2)])
