@@ -1,5 +1,9 @@
-/* info.c - the verb info: what a model holds, from its headers alone. */
+/* info.c - the verb info: what a model holds, from its headers alone; with -v also what its values say of
+ * rows that came to nothing. */
+#include <stdlib.h>
+
 #include "frames.h"
+#include "rows.h"
 #include "totals.h"
 
 static const char HELP[] =
@@ -13,14 +17,24 @@ static const char HELP[] =
     "  vcllm info small.safetensors\n"
     "  vcllm info --json my-model-3bit/ | jq '.totals.file_bits'\n"
     "\n"
-    "  -v, --verbose        tiles, depth and options of each tensor as well\n"
+    "  -v, --verbose        tiles, depth and options of each tensor as well, and how many rows of its\n"
+    "                       values are all zero, for which matrices coded lossily are decoded\n"
+    "  --decoder NAME       with -v: libavcodec's decoder; see 'vcllm codecs'\n"
+    "  -j, --threads N      with -v: threads (default: all CPUs)\n"
     "  --json               one JSON document on standard output\n" VCL_READING_HELP "\n"
-    "Exit codes: 0 ok, 1 corrupt, 2 usage, 3 input/output.\n";
+    "Exit codes: 0 ok, 1 corrupt, 2 usage, 3 input/output; with -v also 4 codec missing, 130 interrupted.\n";
 
 static int run(int argc, char **argv);
 const struct vcl_verb vcl_verb_info = { "info", "list tensors, codecs, bits and SNR", HELP, run };
 
 enum { NAME_WIDTH = 60, SHAPE_WIDTH = 24 };
+
+struct listing {
+    const struct vcl_model *model;
+    const char *input, *decoder;
+    int compressed, verbose, json, jobs;
+    uint64_t *zero_rows; /* per entry; NULL: not counted */
+};
 
 static int limit(int width, int most) { return width < most ? width : most; }
 
@@ -34,7 +48,7 @@ static int name_width(const struct vcl_model *model)
     return width;
 }
 
-static void print_details(const struct vcl_info *info)
+static void print_details(const struct vcl_info *info, uint64_t zero_rows)
 {
     printf("  %llu tiles of %u x %u", (unsigned long long)info->tiles, info->tile_rows, info->tile_cols);
     if (info->depth)
@@ -45,12 +59,15 @@ static void print_details(const struct vcl_info *info)
         printf(", DCT %d x %d", info->transform_down, info->transform_along);
     printf("%s%s%s%s", info->transposed ? ", transposed" : "", info->rotated ? ", rotated" : "",
            info->row_scales ? ", row scales" : "", info->non_finite ? ", non-finite values" : "");
+    if (zero_rows)
+        printf(", %llu zero rows", (unsigned long long)zero_rows);
 }
 
-static int print_frame(const struct vcl_model *model, const struct vcl_entry *entry, int width, int verbose)
+static int print_frame(const struct listing *listing, size_t i, int width)
 {
+    const struct vcl_model *model = listing->model;
+    const struct vcl_entry *entry = vcl_model_entry(model, i), *target;
     struct vcl_error error = { 0 };
-    const struct vcl_entry *target;
     struct vcl_info info;
     const enum vcl_status status = vcl_model_frame(model, entry, &info, &target, &error);
     if (status != VCL_OK)
@@ -64,8 +81,8 @@ static int print_frame(const struct vcl_model *model, const struct vcl_entry *en
     } else {
         printf(" %12s %8.3f  %10s", vcl_words_size(info.frame_bytes).text, vcl_frame_bits(&info),
                vcl_words_snr(info.snr).text);
-        if (verbose)
-            print_details(&info);
+        if (listing->verbose)
+            print_details(&info, listing->zero_rows ? listing->zero_rows[i] : 0);
     }
     putchar('\n');
     return VCL_EXIT_OK;
@@ -110,7 +127,11 @@ static void plain_text(const struct vcl_model *model)
            (unsigned long long)values, vcl_words_size(bytes).text, vcl_model_shards(model));
 }
 
-static json_t *plain_item(const void *model, size_t i) { return vcl_plain_json(vcl_model_entry(model, i)); }
+static json_t *plain_item(const void *user, size_t i)
+{
+    const struct listing *listing = user;
+    return vcl_plain_json(vcl_model_entry(listing->model, i));
+}
 
 static json_t *plain_totals(const struct vcl_model *model)
 {
@@ -123,57 +144,86 @@ static json_t *plain_totals(const struct vcl_model *model)
     return totals;
 }
 
-static int frames_text(const struct vcl_model *model, int verbose)
+static int frames_text(const struct listing *listing)
 {
-    const int width = name_width(model);
+    const int width = name_width(listing->model);
     struct vcl_totals totals;
-    int code = vcl_totals_take(&totals, model);
+    int code = vcl_totals_take(&totals, listing->model);
     if (code)
         return code;
     printf("%-*s  %-*s %-5s %-8s %12s %8s  %10s\n", width, "name", SHAPE_WIDTH, "shape", "dtype", "codec",
            "size", "bits", "SNR");
-    for (size_t i = 0; i < vcl_model_count(model) && !code; i++)
-        code = print_frame(model, vcl_model_entry(model, i), width, verbose);
+    for (size_t i = 0; i < vcl_model_count(listing->model) && !code; i++)
+        code = print_frame(listing, i, width);
     putchar('\n');
     vcl_totals_print(&totals);
     return code;
 }
 
-static json_t *frame_item(const void *model, size_t i)
+static json_t *frame_item(const void *user, size_t i)
 {
-    const struct vcl_entry *entry = vcl_model_entry(model, i), *target;
+    const struct listing *listing = user;
+    const struct vcl_entry *entry = vcl_model_entry(listing->model, i), *target;
     struct vcl_info info;
-    if (vcl_model_frame(model, entry, &info, &target, NULL) != VCL_OK)
+    if (vcl_model_frame(listing->model, entry, &info, &target, NULL) != VCL_OK)
         return json_null(); /* totals have been taken: this does not happen */
-    return vcl_frame_json(entry, &info, target == entry ? NULL : target);
+    json_t *object = vcl_frame_json(entry, &info, target == entry ? NULL : target);
+    if (listing->zero_rows && vcl_rows_may_vanish(&info))
+        vcl_json_set(object, "zero_rows", json_integer((json_int_t)listing->zero_rows[i]));
+    return object;
 }
 
-static int show_json(const struct vcl_model *model, const char *input)
+static int show_json(const struct listing *listing)
 {
-    const int compressed = is_compressed(model);
+    const struct vcl_model *model = listing->model;
+    const int compressed = listing->compressed;
     struct vcl_totals totals;
     const int code = compressed ? vcl_totals_take(&totals, model) : VCL_EXIT_OK;
     if (code)
         return code;
     json_t *document = vcl_json_document("info");
-    vcl_json_set(document, "input", vcl_json_text(input));
+    vcl_json_set(document, "input", vcl_json_text(listing->input));
     vcl_json_set(document, "compressed", json_boolean(compressed));
     vcl_json_set(document, "shards", json_integer((json_int_t)vcl_model_shards(model)));
     vcl_json_set(document, "totals", compressed ? vcl_totals_json(&totals) : plain_totals(model));
     vcl_json_print_list(document, "tensors", vcl_model_count(model), compressed ? frame_item : plain_item,
-                        model);
+                        listing);
     return VCL_EXIT_OK;
+}
+
+static int show(const struct listing *listing)
+{
+    if (listing->json)
+        return show_json(listing);
+    if (listing->compressed)
+        return frames_text(listing);
+    plain_text(listing->model);
+    return VCL_EXIT_OK;
+}
+
+/* What the headers say is listed even where values do not decode. */
+static int count_and_show(struct listing *listing)
+{
+    uint64_t *zero_rows = vcl_zeros(vcl_model_count(listing->model), sizeof *zero_rows);
+    const int counted = vcl_zero_rows_count(listing->model, listing->decoder, listing->jobs, zero_rows);
+    listing->zero_rows = counted ? NULL : zero_rows;
+    const int code = counted == VCL_EXIT_INTERRUPTED ? counted : show(listing);
+    free(zero_rows);
+    return code ? code : counted;
 }
 
 static int run(int argc, char **argv)
 {
     struct vcl_reading reading = { 0 };
+    struct listing listing = { 0 };
     struct vcl_model *model;
-    int verbose = 0, json = 0, count;
+    int count;
     char **operands;
     const struct vcl_option options[] = {
-        { "verbose", 'v', VCL_OPTION_FLAG, &verbose, 0, 0, NULL, NULL },
-        { "json", 0, VCL_OPTION_FLAG, &json, 0, 0, NULL, NULL },
+        { "verbose", 'v', VCL_OPTION_FLAG, &listing.verbose, 0, 0, NULL, NULL },
+        { "decoder", 0, VCL_OPTION_TEXT, &listing.decoder, 0, 0, NULL, NULL },
+        { "threads", 'j', VCL_OPTION_INTEGER, &listing.jobs, 0, 1024, NULL, NULL },
+        { "json", 0, VCL_OPTION_FLAG, &listing.json, 0, 0, NULL, NULL },
         VCL_READING_OPTIONS(&reading),
         { 0 },
     };
@@ -182,12 +232,10 @@ static int run(int argc, char **argv)
         code = vcl_cli_open(operands[0], &reading, &model);
     if (code)
         return code;
-    if (json)
-        code = show_json(model, operands[0]);
-    else if (is_compressed(model))
-        code = frames_text(model, verbose);
-    else
-        plain_text(model);
+    listing.model = model;
+    listing.input = operands[0];
+    listing.compressed = is_compressed(model);
+    code = listing.compressed && listing.verbose ? count_and_show(&listing) : show(&listing);
     vcl_model_close(model);
     return code;
 }

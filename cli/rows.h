@@ -11,4 +11,10 @@ uint64_t vcl_row_length(const struct vcl_tensor *tensor);
 /* 1 where all n values of a float dtype are 0, of either sign. */
 int vcl_all_zero(enum vcl_dtype dtype, const void *values, size_t n);
 
+/* 1 where info -v counts a tensor's zero rows: it is coded lossily and has rows. */
+int vcl_rows_may_vanish(const struct vcl_info *info);
+/* Decodes the matrices of a compressed model that are coded lossily; zero[i]: rows of entry i that are all
+ * zero.  Returns an exit code, the message said. */
+int vcl_zero_rows_count(const struct vcl_model *model, const char *decoder, int jobs, uint64_t *zero);
+
 #endif

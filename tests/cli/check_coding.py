@@ -100,10 +100,55 @@ class Lossless(Case):
 class Lossy(Case):
     """Catches: a rate above its target, reports that do not fit the file, rules that are not obeyed."""
 
+    def test_rows_that_become_zero_are_told(self):
+        """Rows far below the others come back as zeros while the whole tensor's SNR is good."""
+        generator, rows, cols = random.Random(5), 512, 128
+        values = []
+        for _ in range(rows):
+            deviation = 10 ** generator.uniform(-2, 2)
+            values += [generator.gauss(0, deviation) for _ in range(cols)]
+        model = stfile.write(self.path("m"), [("embed", "F32", [rows, cols], struct.pack("<65536f", *values)),
+                                              stfile.normal("other", [64, 64], 6)])
+        small, exact = self.path("s"), self.path("e")
+        self.vcllm("compress", model, "-o", small, "-q", "--bits", 2, *FAST)
+        self.vcllm("decompress", small, "-o", self.path("b"), "-q")
+        raw = stfile.read(self.path("b"))[1][0][3]
+        lost = [i for i in range(rows) if not any(raw[512 * i:512 * i + 512])]
+        self.assertTrue(lost)
+        document, _ = self.run_json("compare", model, small)
+        embed, other = document["tensors"]
+        self.assertGreater(embed["snr"], 8)
+        self.assertEqual((embed["rows_lost"], embed["worst_row_snr"], embed["worst_row"] in lost),
+                         (len(lost), 0, True))
+        self.assertEqual(other["rows_lost"], 0)
+        self.assertEqual([document["totals"][key] for key in ["rows_lost", "worst_row_snr", "worst_row_tensor"]],
+                         [len(lost), 0, "embed"])
+        text, _ = self.vcllm("compare", model, small)
+        self.assertRegex(text, rf"(?m)^embed .* 0\.00 dB  {len(lost)} rows lost$")
+        self.assertRegex(text, rf"; worst row 0\.00 dB, row \d+ of embed; {len(lost)} rows lost\n")
+
+        self.assertRegex(self.vcllm("info", "-v", small)[0], rf"(?m)^embed .*, {len(lost)} zero rows$")
+        self.assertEqual([t["zero_rows"] for t in self.run_json("info", "-v", small)[0]["tensors"]],
+                         [len(lost), 0])
+        self.vcllm("compress", model, "-o", exact, "-q", "--lossless")
+        embed, _ = self.run_json("compare", model, exact)[0]["tensors"]
+        self.assertEqual((embed["rows_lost"], embed["worst_row"]), (0, None))
+        self.assertNotIn("row ", self.vcllm("compare", model, exact)[0].splitlines()[-1])
+        for document in [self.run_json("info", small), self.run_json("info", "-v", exact)]:
+            self.assertNotIn("zero_rows", document[0]["tensors"][0])
+
     def test_saturated_tensors_are_named(self):
         _, error = self.vcllm("compress", self.model(), "-o", self.path("s"), "--depth", 8, "--bits", 12,
                               "--codec", "h265", *FAST)
         self.assertRegex(error, r"saturated.*layer\.0\.weight \(\d+\.\d\d dB\), layer\.1\.weight")
+
+    def test_zero_rows_longer_than_a_stretch(self):
+        """A row that is decoded in several stretches counts for its last one."""
+        some, cols = stfile.normal("", [4096], 7)[3], 1100 * 4096
+        rows = [some * 1100, bytes(4 * cols), some + bytes(4 * cols - 4 * 4096)]
+        model = stfile.write(self.path("m"), [("x", "F32", [3, cols], b"".join(rows))])
+        self.vcllm("compress", model, "-o", self.path("s"), "-q", "--bits", 2, *FAST)
+        self.assertEqual(self.run_json("info", "-v", self.path("s"))[0]["tensors"][0]["zero_rows"], 1)
 
     def test_round_trip(self):
         model, small, back = self.model(rows=256, cols=256), self.path("small"), self.path("back")

@@ -60,6 +60,19 @@ class Damage(Case):
         for name in document["bad_tensors"]:
             self.assertIn(f"tensor '{name}' at offset {start + header[name]['data_offsets'][0]}", error)
 
+    def test_info_decodes_only_where_asked(self):
+        """info without -v reads more than headers, or with it keeps a fault, or its list, to itself."""
+        small = self.compressed()
+        whole = bytearray(self.read("small.safetensors"))
+        header, _ = stfile.read(small)
+        whole[8 + struct.unpack("<Q", whole[:8])[0] + header["layer.0.weight"]["data_offsets"][1] - 100] ^= 1
+        bad = self.write("bad", whole)
+        plain, _ = self.vcllm("info", bad)
+        verbose, error = self.vcllm("info", "-v", bad, code=FAILED)
+        self.assertIn("tensor 'layer.0.weight' at offset", error)
+        self.assertEqual(verbose.splitlines()[5:], plain.splitlines()[5:])
+        self.assertNotIn("zero_rows", self.run_json("info", "-v", bad, code=FAILED)[0]["tensors"][0])
+
     def test_not_safetensors(self):
         for i, data in enumerate([b"", b"hello", bytes(100), b"\xff" * 64, b"PK\3\4" + bytes(60),
                                   struct.pack("<Q", 2) + b"[]",

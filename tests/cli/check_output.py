@@ -159,5 +159,7 @@ class Output(Case):
         _, error = self.vcllm("verify", small, code=CODEC, env=env)
         self.assertEqual(len(error.splitlines()), 1, error)
         self.assertNotIn("fault", error)
+        self.vcllm("info", small, env=env)
+        self.assertIn("layer.1.weight", self.vcllm("info", "-v", small, code=CODEC, env=env)[0])
         self.vcllm("decompress", small, "-o", self.path("b"), code=CODEC, env=env)
         self.assertEqual(self.files(), ["empty", "exact", "model.safetensors", "small.safetensors"])
