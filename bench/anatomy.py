@@ -7,10 +7,10 @@ import tables
 from ours import Coder
 
 RATE = 2.9
-FLAG_LISTS, FLAG_MEANS, FLAG_STEPS, FLAG_MODELS, FLAG_TABLES = 4, 8, 16, 64, 128
+FLAG_LISTS, FLAG_MEANS, FLAG_STEPS, FLAG_MODELS, FLAG_TABLES, FLAG_MEAN, FLAG_POINTS = 4, 8, 16, 64, 128, 256, 512
 CONSTANT = 6    # in a Rice parameter's place: no differences follow
 VALUE_BYTES = {13: 2, 14: 2, 17: 4, 19: 8}      # of F16, BF16, F32, F64
-PARTS = ["fields", "models", "col classes", "col steps", "col means", "tile table", "row classes",
+PARTS = ["fields", "models", "mean", "points", "col classes", "col steps", "col means", "tile table", "row classes",
          "side list", "states", "escapes", "words"]
 
 
@@ -55,6 +55,10 @@ def models_bytes(side, flags):
 def count_side(side, flags, cols, parts):
     parts["models"] = models_bytes(side, flags)
     at = parts["models"]
+    parts["mean"] = 4 if flags & FLAG_MEAN else 0
+    at += parts["mean"]
+    parts["points"] = 2 + side[at + 1] if flags & FLAG_POINTS else 0
+    at += parts["points"]
     if at < len(side):
         parts["col classes"] = class_list_bytes(side[at:], cols)
         at += parts["col classes"]
@@ -119,5 +123,5 @@ def run(report):
     tables.show(f"(d) Where the bits go at {RATE} bits, effort {effort}, objective mse: bits per value",
                 ["", "values", "all", *PARTS, "aside"], rows,
                 "aside: what is not words and escapes, as a share of the frame. fields: the header without "
-                "models, classes, means and tile table, with hash and padding.")
+                "models, mean, points, classes, means and tile table, with hash and padding.")
     report.keep("anatomy", counts)

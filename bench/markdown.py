@@ -4,9 +4,10 @@
     bench/markdown.py build/bench.json [SECTION...]
     bench/markdown.py build/bench-models.json models
 
-Sections: floors, kinds, rate, stages, speed, anatomy; all by default.
+Sections: floors, saved, rate, stages, speed, anatomy, kinds; all by default.
 """
 import json
+import math
 import statistics
 import sys
 
@@ -46,7 +47,7 @@ def floors(document):
         row(line["what"], number(line["measured"], line["digits"], True), *bounds, line["verdict"], line["note"])
 
 
-def kinds(document):
+def saved(document):
     tensors, rates = document["floors"]["tensors"], (1, 2, 2.9)
     head("bits saved: minimum, median, maximum", *(f"{rate} bit{'s' * (rate > 1)}" for rate in rates))
     for kind in dict.fromkeys(t["kind"] for t in tensors):
@@ -105,12 +106,33 @@ def speed(document):
 
 
 def anatomy(document):
-    parts = ("fields", "models", "col classes", "col means", "tile table", "row classes", "states", "escapes", "words")
+    parts = ("fields", "models", "mean", "points", "col classes", "col means", "tile table", "row classes", "states", "escapes",
+             "words")
     head("bits a value", "values", "all", *parts, "aside")
     for r in document["anatomy"]:
         bits = lambda count: f"{8 * count / r['values']:.4f}" if count else ""
         row(r["data"], r["values"], bits(r["bytes"]), *(bits(r[part]) for part in parts),
             f"{100 * (1 - (r['words'] + r['escapes']) / r['bytes']):.2f} %")
+
+
+def kinds(document):
+    def bound(found):
+        return "–" if found is None else "exact" if math.isinf(found) else f"{found:.2f}"
+
+    def cell(found):
+        if found is None or math.isinf(found["snr"]):
+            return "fails" if found is None else f"exact, {found['bits']:.2f}"
+        return f"{found['snr']:.2f}" + ("" if found["gap"] is None else f", {number(found['gap'])}")
+
+    lines, means = document["kinds"]["rows"], document["kinds"]["means"]
+    head("bound: model; mse", *(f"{p['rate']:g} bit{'s' * (p['rate'] > 1)}" for p in lines[0]["points"]))
+    for line in lines:
+        row(line["kind"] + ("" if line["entropy"] is None else f", entropy {line['entropy']:.2f}"),
+            *(f"{bound(p['bound'])}: {cell(p['model'])}; {cell(p['mse'])}" for p in line["points"]))
+    print()
+    head("bits", *(f"{p['mean']} + N(0,1)" for p in means if p["objective"] == "mse"))
+    for objective in ("model", "mse"):
+        row(objective, *(f"{p['bits']:.3f}" for p in means if p["objective"] == objective))
 
 
 def models(document):
@@ -133,7 +155,7 @@ def models(document):
 
 
 def main():
-    sections = {"floors": floors, "kinds": kinds, "rate": rate, "stages": stages, "speed": speed, "anatomy": anatomy}
+    sections = {"floors": floors, "saved": saved, "rate": rate, "stages": stages, "speed": speed, "anatomy": anatomy, "kinds": kinds}
     with open(sys.argv[1], encoding="utf-8") as file:
         document = json.load(file)
     for name in sys.argv[2:] or sections:

@@ -3,7 +3,7 @@
 
     PYTHONPATH=python VCLLM_LIBRARY=build/libvcllm.so bench/report.py [SECTION...]
 
-Sections: rate (a), stages (b), speed (c), anatomy (d), floors; all by default.  VCLLM_DATA names the folder
+Sections: rate (a), stages (b), speed (c), anatomy (d), kinds (e), floors; all by default.  VCLLM_DATA names the folder
 of docs/data.md.  Needs numpy.  ffmpeg with libx265 and libx264, and zfpy, are peers: left out where they are
 missing.
 """
@@ -17,6 +17,7 @@ import time
 
 import anatomy
 import floors
+import kinds
 import matrices
 import peers
 import rate
@@ -24,7 +25,8 @@ import speed
 import stages
 import video_peers
 
-SECTIONS = {"rate": rate, "stages": stages, "speed": speed, "anatomy": anatomy, "floors": floors}
+SECTIONS = {"rate": rate, "stages": stages, "speed": speed, "anatomy": anatomy, "kinds": kinds,
+            "floors": floors}
 
 
 class Report:

@@ -1,8 +1,9 @@
-/* budget.c - the target that makes the output no larger than --size.
+/* budget.c - the targets that keep the whole to --bits, or the output to --size.
  *
  * From the size go headers, exact tensors and those a rule gives their own bits; what remains is spread
  * evenly over the values left.  Where that is more than a tensor's exact form takes, the tensor is kept
  * exactly and the rest shared out again: each round only raises the others' share, so it ends. */
+#include <math.h>
 #include <stdlib.h>
 
 #include "shard.h"
@@ -56,6 +57,56 @@ static size_t aim_all(const struct vcl_model *model, struct vcl_choice *choices,
         exact += choices[i].action == VCL_ACTION_EXACT;
     }
     return exact;
+}
+
+/* Bits a value of a frame that says nothing of its values: header, tile table and the states of its lanes
+ * (docs/format.md, Codec 4; those of the video codecs are much the same). */
+static double least_share(const struct vcl_model *model, size_t i, const struct vcl_choice *choice)
+{
+    enum { FRAME_BYTES = 80, TILE_BYTES = 18, FEW = 32768, TILE_SHIFT = 20 };
+    const double tiles = (double)((choice->values >> TILE_SHIFT) + 1);
+    const double bytes = FRAME_BYTES + 8 * vcl_model_entry(model, i)->tensor.rank
+                       + tiles * (TILE_BYTES + (choice->values <= FEW ? 32 : 128));
+    return 8 * bytes / (double)choice->values;
+}
+
+/* The share of tensors that need no more, where those that need more than it get what they need, times
+ * `generous`: each round they may be more, and the share falls.  Below 0 where that takes all. */
+static double common_share(const struct vcl_model *model, const struct vcl_choice *choices, double bits,
+                           double generous)
+{
+    double share = bits, before;
+    do {
+        double left = 0, values = 0;
+        before = share;
+        for (size_t i = 0; i < vcl_model_count(model); i++) {
+            if (!vcl_choice_is_free(&choices[i]))
+                continue;
+            const double n = (double)choices[i].values, its = generous * least_share(model, i, &choices[i]);
+            left += (its > before ? bits - its : bits) * n;
+            values += its > before ? 0 : n;
+        }
+        share = values > 0 ? left / values : left < 0 ? -1 : before;
+    } while (share < before && share > 0);
+    return share;
+}
+
+int vcl_choose_bits(const struct vcl_model *model, const struct vcl_policy *policy,
+                    struct vcl_choice *choices)
+{
+    const double bits = policy->params.target;
+    double generous = 1.5, share = common_share(model, choices, bits, generous);
+    if (share < LEAST_BITS)
+        share = common_share(model, choices, bits, generous = 1);
+    if (share < 0)
+        return vcl_tell(VCL_E_RATE, "--bits %g: the frames' headers alone take more", bits);
+    for (size_t i = 0; i < vcl_model_count(model); i++) {
+        const double its = generous * least_share(model, i, &choices[i]);
+        if (vcl_choice_is_free(&choices[i]) && (its > share || share < bits))
+            vcl_choice_aim(&choices[i], &vcl_model_entry(model, i)->tensor, VCL_GOAL_BITS,
+                           fmax(its > share ? its : share, LEAST_BITS));
+    }
+    return VCL_EXIT_OK;
 }
 
 int vcl_choose_size(const struct vcl_model *model, const struct vcl_policy *policy,

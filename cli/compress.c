@@ -127,6 +127,8 @@ static int decide(struct vcl_compress *job, const struct vcl_folder *folder)
     code = vcl_choose_ties(job->model, job->choices);
     if (!code && job->policy.size)
         code = vcl_choose_size(job->model, &job->policy, job->choices, folder ? vcl_sides_room(folder) : 0);
+    else if (!code && job->policy.params.goal == VCL_GOAL_BITS)
+        code = vcl_choose_bits(job->model, &job->policy, job->choices);
     if (!code)
         code = check_headers(job, folder);
     if (!code && any_lossy(job))

@@ -6,7 +6,7 @@
 enum { NAMES_SHOWN = 4 };
 
 struct tally {
-    size_t coded, saturated, fell_back, weighed;
+    size_t coded, saturated, fell_back, missed, zero, weighed;
     double trials;
 };
 
@@ -22,26 +22,28 @@ static struct tally count_results(const struct vcl_compress *job)
         tally.weighed += job->choices[i].inputs != NULL;
         tally.saturated += (result->report.flags & VCL_REPORT_SATURATED) != 0;
         tally.fell_back += (result->report.flags & VCL_REPORT_FELL_BACK) != 0;
+        tally.missed += (result->report.flags & VCL_REPORT_MISSED) != 0;
+        tally.zero += (result->report.flags & VCL_REPORT_ZERO) != 0;
     }
     return tally;
 }
 
-static void warn_saturated(const struct vcl_compress *job, const struct tally *tally)
+/* Names the tensors whose report has a flag. */
+static void warn_of(const struct vcl_compress *job, unsigned flag, size_t count, const char *what)
 {
     char names[512] = "";
     size_t shown = 0, length = 0;
     for (size_t i = 0; i < vcl_model_count(job->model) && shown < NAMES_SHOWN && length < sizeof names; i++) {
         const struct vcl_result *result = &job->results[i];
-        if (!result->done || !(result->report.flags & VCL_REPORT_SATURATED))
+        if (!result->done || !(result->report.flags & flag))
             continue;
-        length +=
-            (size_t)snprintf(names + length, sizeof names - length, "%s%s (%s)", shown ? ", " : "",
-                             vcl_model_entry(job->model, i)->name, vcl_words_snr(result->report.snr).text);
+        length += (size_t)snprintf(names + length, sizeof names - length, "%s%s (%.3g bits, %s)",
+                                   shown ? ", " : "", vcl_model_entry(job->model, i)->name,
+                                   result->report.bits, vcl_words_snr(result->report.snr).text);
         shown++;
     }
-    if (tally->saturated)
-        vcl_note("warning: saturated, all that the codec can hold takes fewer bits than the target: %s%s",
-                 names, tally->saturated > shown ? ", ..." : "");
+    if (count)
+        vcl_note("warning: %s: %s%s", what, names, count > shown ? ", ..." : "");
 }
 
 void vcl_compress_json_choice(json_t *object, const struct vcl_choice *choice)
@@ -73,6 +75,8 @@ static json_t *tensor_json(const void *user, size_t i)
         vcl_json_set(object, "trials", vcl_json_real(result->report.trials));
         vcl_json_set(object, "saturated", json_boolean(result->report.flags & VCL_REPORT_SATURATED));
         vcl_json_set(object, "fell_back", json_boolean(result->report.flags & VCL_REPORT_FELL_BACK));
+        vcl_json_set(object, "missed", json_boolean(result->report.flags & VCL_REPORT_MISSED));
+        vcl_json_set(object, "zero", json_boolean(result->report.flags & VCL_REPORT_ZERO));
     }
     return object;
 }
@@ -86,6 +90,8 @@ static void report_json(const struct vcl_compress *job, const struct vcl_model *
     vcl_json_set(document, "output", vcl_json_text(job->output));
     vcl_json_set(sums, "saturated", json_integer((json_int_t)tally->saturated));
     vcl_json_set(sums, "fell_back", json_integer((json_int_t)tally->fell_back));
+    vcl_json_set(sums, "missed", json_integer((json_int_t)tally->missed));
+    vcl_json_set(sums, "zero", json_integer((json_int_t)tally->zero));
     vcl_json_set(sums, "average_trials",
                  tally->coded ? vcl_json_real(tally->trials / (double)tally->coded) : json_null());
     vcl_json_set(document, "allocate", vcl_allocation_json(&job->allocation));
@@ -107,9 +113,8 @@ static void report_text(const struct vcl_compress *job, const struct vcl_totals 
         printf("imatrix   %s: inputs of %zu of %zu lossy tensors\n", job->policy.imatrix, tally->weighed,
                tally->coded);
     if (tally->coded)
-        printf(
-            "coding    %.2f trials per tensor, %zu saturated, %zu kept exact: the codec missed the target\n",
-            tally->trials / (double)tally->coded, tally->saturated, tally->fell_back);
+        printf("coding    %.2f trials per tensor, %zu saturated, %zu kept exact, which is no larger\n",
+               tally->trials / (double)tally->coded, tally->saturated, tally->fell_back);
     printf("time      %s with %u threads, %.2f MB/s\n", vcl_words_time(seconds).text, job->work.threads,
            seconds > 0 ? (double)totals->raw_bytes / seconds / 1e6 : 0);
 }
@@ -124,7 +129,9 @@ int vcl_compress_report(const struct vcl_compress *job)
     int code = vcl_cli_open(job->output, &reading, &written);
     if (code)
         return code;
-    warn_saturated(job, &tally);
+    warn_of(job, VCL_REPORT_SATURATED, tally.saturated, "saturated, more bits would not raise the SNR");
+    warn_of(job, VCL_REPORT_ZERO, tally.zero, "all zeros, which is all that the target has room for");
+    warn_of(job, VCL_REPORT_MISSED, tally.missed, "the target is missed, the nearest that works was written");
     code = vcl_totals_take(&totals, written);
     if (!code && job->json)
         report_json(job, written, &totals, &tally, seconds);

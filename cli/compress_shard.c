@@ -91,23 +91,10 @@ static struct vcl_params params_of(const struct vcl_encoding *encoding, size_t i
         params.codec = choice->exact;
     params.goal = choice->goal;
     params.target = choice->target;
+    params.nearest = 1; /* one tensor stops no model */
     weigh(&vcl_model_entry(encoding->model, i)->tensor, choice->inputs, &params);
     feed_back(&vcl_model_entry(encoding->model, i)->tensor, choice->matrix, &params);
     return params;
-}
-
-/* A rule that keeps just this tensor: its name with the expression's special characters escaped. */
-static char *suggest_rule(const char *name)
-{
-    char *rule = vcl_zeros(2 * strlen(name) + 16, 1), *at = rule;
-    *at++ = '^';
-    for (; *name; name++) {
-        if (strchr(".[]()*+?{}|^$\\", *name))
-            *at++ = '\\';
-        *at++ = *name;
-    }
-    strcpy(at, "$=lossless");
-    return rule;
 }
 
 static int encode_failed(const struct encode_job *job, size_t i, enum vcl_status status, const char *message,
@@ -118,15 +105,9 @@ static int encode_failed(const struct encode_job *job, size_t i, enum vcl_status
         return vcl_tell(reading->status, "%s", reading->text);
     if (*vcl_writer_failure(job->writer))
         return vcl_tell(VCL_E_IO, "%s", vcl_writer_failure(job->writer));
-    char *where = vcl_where(job->encoding->model, entry), *rule = suggest_rule(entry->name);
-    if (!*message)
-        message = vcl_status_text(status);
-    const int code =
-        status == VCL_E_RATE
-            ? vcl_tell(status, "%s: %s; give it a rule of its own, e.g. --rule '%s'", where, message, rule)
-            : vcl_tell(status, "%s: %s", where, message);
+    char *where = vcl_where(job->encoding->model, entry);
+    const int code = vcl_tell(status, "%s: %s", where, *message ? message : vcl_status_text(status));
     free(where);
-    free(rule);
     return code;
 }
 
@@ -209,9 +190,12 @@ static void print_line(const struct vcl_encoding *encoding, size_t i)
         vcl_print_name(vcl_model_entry(encoding->model, encoding->choices[i].same_as)->name, 0);
         putchar('\n');
     } else {
-        printf("  %.3f bits  %s%s%s\n", report->bits, vcl_words_snr(report->snr).text,
+        printf("  %.3f bits  %s%s%s%s\n", report->bits, vcl_words_snr(report->snr).text,
                report->flags & VCL_REPORT_SATURATED ? "  saturated" : "",
-               report->flags & VCL_REPORT_FELL_BACK ? "  kept exact: the codec misses the target" : "");
+               report->flags & VCL_REPORT_ZERO ? "  all zeros" : "",
+               report->flags & VCL_REPORT_MISSED      ? "  misses its target"
+               : report->flags & VCL_REPORT_FELL_BACK ? "  exact is no larger"
+                                                      : "");
     }
 }
 

@@ -193,8 +193,9 @@ VCL_API enum vcl_codec vcl_codec_parse(const char *name);
 
 enum vcl_goal {
     VCL_GOAL_BITS, /* target = bits per value, 0.01 to 64: never above, and within 2 % below where reachable
-                    * with 64k values or more */
-    VCL_GOAL_SNR,  /* target = dB, -10 to 200: never below, and close to it.  NMSE is 10^(-dB/10) */
+                    * with 64k values or more.  Exact where that takes no more */
+    VCL_GOAL_SNR,  /* target = dB, -10 to 200: never below, and close to it; exact where that takes no more
+                    * bytes.  NMSE is 10^(-dB/10) */
     VCL_GOAL_ERROR /* target = largest |x - y| over finite values, above 0: never above.  Tensor codec
                     * alone; with its scalar quantiser and points on the lattice, no transform and no
                     * rotation, whatever else is asked for */
@@ -251,6 +252,8 @@ struct vcl_params {
     const float *col_weight, *feedback;
     const char *encoder; /* libavcodec's name, e.g. "hevc_nvenc"; NULL = the first that works */
     const char *decoder; /* likewise; decodes what was encoded, to check it */
+    int nearest; /* 1 = where neither the codec nor a lossless frame meets the target, the nearest rate that
+                  * works, flagged VCL_REPORT_MISSED, instead of VCL_E_RATE.  Default 0 */
 };
 VCL_API void vcl_params_init(struct vcl_params *params);
 
@@ -277,8 +280,11 @@ struct vcl_sink {
 };
 
 enum {
-    VCL_REPORT_SATURATED = 1, /* the finest that the codec can hold takes less than the target: written so */
-    VCL_REPORT_FELL_BACK = 2  /* the target is met by a lossless frame, or only by one: written so */
+    VCL_REPORT_SATURATED = 1, /* more of the target would not raise the SNR: written with less */
+    VCL_REPORT_FELL_BACK = 2, /* kept exactly by a lossless frame: it takes no more than the target allows, or
+                               * nothing else meets it */
+    VCL_REPORT_MISSED = 4,    /* with `nearest`: the target is not met */
+    VCL_REPORT_ZERO = 8       /* all that the target has room for: every value decodes to 0, or to the mean */
 };
 struct vcl_report {
     uint64_t frame_bytes;
@@ -301,7 +307,7 @@ VCL_API uint64_t vcl_bound(const struct vcl_tensor *tensor);
  * may have written beyond its end, up to vcl_bound.  Memory: a few tiles of at most 2^20 values per
  * thread and 12 bytes per tile, never the whole tensor. report may be NULL. VCL_E_CODEC: no module or
  * no working encoder.  VCL_E_RATE: neither the codec nor the exact frame meets the target.
- * VCL_E_ARGUMENT also for a dtype that can only be coded exactly. */
+ * VCL_E_ARGUMENT also for a dtype that can only be coded exactly.  No frame with an SNR below 0 dB is written. */
 VCL_API enum vcl_status vcl_encode(struct vcl_context *ctx, const struct vcl_tensor *tensor,
                                    const struct vcl_source *source, const struct vcl_params *params,
                                    const struct vcl_sink *sink, struct vcl_report *report);

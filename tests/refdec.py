@@ -33,7 +33,8 @@ LOSSY = ("F16", "BF16", "F32", "F64")
 
 ALIAS, EXACT, H264, H265, TENSOR, LOSSLESS = range(6)
 VIDEO = (H264, H265)
-ROTATED, ROW_SCALES, NON_FINITE, COL_MEANS, COL_STEPS, TRANSPOSED, CLASS_MODELS, TABLES = (1 << i for i in range(8))
+(ROTATED, ROW_SCALES, NON_FINITE, COL_MEANS, COL_STEPS, TRANSPOSED, CLASS_MODELS, TABLES, MEAN,
+ POINTS) = (1 << i for i in range(10))
 HEADER_LIMIT = 100_000_000
 MAX_SIDE = 4096
 FLT_MAX = np.finfo(np.float32).max
@@ -92,7 +93,7 @@ class Frame:
     def _codec_part(self, at):
         known = ROTATED | ROW_SCALES | NON_FINITE if self.codec in VIDEO else 0
         if self.codec == TENSOR:
-            known = ROTATED | NON_FINITE | COL_MEANS | COL_STEPS | TRANSPOSED | CLASS_MODELS | TABLES
+            known = (ROTATED | NON_FINITE | COL_MEANS | COL_STEPS | TRANSPOSED | CLASS_MODELS | TABLES | MEAN | POINTS)
         need(self.flags & ~known == 0, "unknown flag")
         if self.codec == ALIAS:
             (length,), at = self._take("<I", at)
@@ -128,12 +129,12 @@ class Frame:
 
     def _tensor_part(self, at):
         fields, at = self._take("<BBBBbBH8b", at)
-        self.states, self.lanes, self.shift, slopes, self.fine, transform, zero = fields[:7]
+        self.states, self.lanes, reserved, slopes, self.fine, transform, zero = fields[:7]
         self.centroids, self.down, self.along = fields[7:], transform & 15, transform >> 4
         need(self.states in (0, 2, 3, 4, 5, 6, 7, 8), "states")
-        need(self.lanes in (8, 32) and self.shift <= 8 and slopes <= 7 and -16 <= self.fine <= 16, "model")
+        need(self.lanes in (8, 32) and slopes <= 7 and -16 <= self.fine <= 16, "model")
         need(ceil_div(self.tile_rows, self.lanes) * self.lanes * self.tile_cols <= 1 << 22, "tile too large")
-        need(zero == 0, "reserved bytes")
+        need(reserved == 0 and zero == 0, "reserved bytes")
         need(all(n in (0, 2, 3, 4, 5, 6, 7, 8) for n in (self.down, self.along)), "transform")
         at = self._lossy_part(at)
         (side,), at = self._take("<I", at)
@@ -143,15 +144,20 @@ class Frame:
         return at + side
 
     def _sides(self, data, shape):
-        """The columns' classes, steps and means."""
+        """Models, the points' moves, the columns' classes, steps and means."""
         self.col_classes, exponents = np.zeros(self.cols, np.int64), np.zeros(self.cols, np.int64)
-        self.col_means, models, tables = None, [(shape, self.fine)] * 40, {}
+        self.moves, self.means, models, tables = None, None, [(shape, self.fine)] * refdec_tensor.CLASSES, {}
         try:
             if self.flags & CLASS_MODELS:
                 data = refdec_tensor.read_class_models(data, self.fine, models)
             if self.flags & TABLES:
                 data = refdec_tensor.read_tables(data, tables)
             self.tables = refdec_tensor.slot_tables(models, tables)
+            if self.flags & MEAN:
+                mean, data = refdec_tensor.read_mean(data)
+                self.means = np.full(self.cols, mean)
+            if self.flags & POINTS:
+                self.moves, data = refdec_tensor.read_points(data)
             if data or self.flags & (COL_STEPS | COL_MEANS):
                 self.col_classes, used = refdec_tensor.read_classes(data, self.cols)
                 data = data[used:]
@@ -162,9 +168,10 @@ class Frame:
                 need(data, "column means")
                 levels, used = refdec_tensor.read_classes(data[1:], self.cols)
                 with np.errstate(over="ignore"):
-                    self.col_means = np.ldexp(levels.astype(np.float32), struct.unpack("b", data[:1])[0])
+                    own = np.ldexp(levels.astype(np.float32), struct.unpack("b", data[:1])[0])
+                    self.means = own if self.means is None else self.means + own
                 data = data[1 + used:]
-                need(np.isfinite(self.col_means).all(), "column means")
+                need(np.isfinite(self.means).all(), "column means")
         except refdec_tensor.Damaged as error:
             raise Bad(str(error)) from None
         need(not data, "side bytes")
@@ -448,7 +455,7 @@ def tensor_values(frame, data, rows, cols, first_col):
         span = slice(first_col, first_col + cols)
         y = refdec_tensor.decode_values(frame, data, rows, cols, frame.col_classes[span], frame.col_steps[span])
         y = refdec_tensor.inverse_transform(y, frame.down, frame.along)
-        return y if frame.col_means is None else y + frame.col_means[first_col:first_col + cols]
+        return y if frame.means is None else y + frame.means[span]
     except refdec_tensor.Damaged as error:
         raise Bad(str(error)) from None
 

@@ -2,6 +2,7 @@
 
 The numbers D are read from src/codec/model_cdf.h, which the document names as part of the format.
 """
+import functools
 import os
 import re
 import struct
@@ -13,6 +14,7 @@ A = [65536, 68438, 71468, 74632, 77936, 81386, 84990, 88752, 92682, 96785, 10107
 H0 = [0, 0, 0o5, 0o13, 0o23, 0o45, 0o103, 0o235, 0o515]
 H1 = [0, 0, 0o2, 0o4, 0o4, 0o10, 0o24, 0o126, 0o362]
 LOWEST = 1 << 16
+CLASSES, POINTS = 64, 32    # classes 0 ... 63; points -32 ... 31 may be moved
 
 
 class Damaged(Exception):
@@ -22,6 +24,11 @@ class Damaged(Exception):
 def need(condition, message):
     if not condition:
         raise Damaged(message)
+
+
+def low_bits(t):
+    """Of indices of class t, that the model does not see; t: a number or an array."""
+    return np.maximum((np.asarray(t) - 28) // 4, 0)
 
 
 # ---- class lists -----------------------------------------------------------------------------------------------
@@ -49,6 +56,7 @@ def read_classes(data, count, period=1):
 
 # ---- model -----------------------------------------------------------------------------------------------------
 
+@functools.cache
 def distribution(shape):
     with open(HEADER, encoding="ascii") as file:
         text = file.read()
@@ -72,8 +80,10 @@ def cumulative(d, q, m):
     return d[i] + ((high - d[i]) * ((r % (1 << 29)) >> 13) >> 16)
 
 
-def frequencies(d, t, fine, g):
-    q = 4 * (24 - t) - fine
+@functools.cache
+def frequencies(shape, t, fine, g):
+    d = distribution(shape)
+    q = 4 * (16 - t + 4 * int(low_bits(t))) - fine
     mass = [0] * 64
     for y in range(1, 63):
         j = abs(2 * (y - 32) + g)
@@ -86,12 +96,12 @@ def frequencies(d, t, fine, g):
     freq = [(m * 1024 + total // 2) // total for m in mass]
     freq = [1 if f == 0 and (y in (0, 63) or mass[y] * 8192 >= total) else f for y, f in enumerate(freq)]
     freq[freq.index(max(freq))] += 1024 - sum(freq)
-    return freq
+    return tuple(freq)
 
 
 def read_class_models(data, fine, models):
     """Puts (shape, fine) of classes into models; the rest of data."""
-    need(len(data) >= 2 and data[1] >= 1 and data[0] + data[1] <= 40 and len(data) >= 2 + data[1], "class models")
+    need(len(data) >= 2 and data[1] >= 1 and data[0] + data[1] <= CLASSES and len(data) >= 2 + data[1], "class models")
     for i, m in enumerate(data[2:2 + data[1]]):
         models[data[0] + i] = m % 8, fine + m // 8 - 16
     return data[2 + data[1]:]
@@ -117,10 +127,10 @@ def read_table(data):
 
 
 def read_tables(data, tables):
-    need(len(data) >= 1 and 1 <= data[0] <= 40, "tables")
+    need(len(data) >= 1 and 1 <= data[0] <= CLASSES, "tables")
     count, data, last = data[0], data[1:], -1
     for _ in range(count):
-        need(data and last < data[0] < 40, "table's class")
+        need(data and last < data[0] < CLASSES, "table's class")
         last, data = data[0], data[1:]
         even, data = read_table(data)
         odd, data = read_table(data)
@@ -130,16 +140,32 @@ def read_tables(data, tables):
 
 def slot_tables(models, tables):
     """symbol, frequency and offset in the symbol, for [class][codebook][slot]; models: (shape, fine) by class."""
-    shapes = {shape: distribution(shape) for shape, _ in models}
-    symbol = np.zeros((40, 2, 1024), np.int64)
+    symbol = np.zeros((CLASSES, 2, 1024), np.int64)
     freq, rest = np.zeros_like(symbol), np.zeros_like(symbol)
     for t, (shape, fine) in enumerate(models):
         for g in range(2):
             at = 0
-            for y, f in enumerate(tables[t][g] if t in tables else frequencies(shapes[shape], t, fine, g)):
+            for y, f in enumerate(tables[t][g] if t in tables else frequencies(shape, t, fine, g)):
                 symbol[t, g, at:at + f], freq[t, g, at:at + f], rest[t, g, at:at + f] = y, f, np.arange(f)
                 at += f
     return symbol, freq, rest
+
+
+def read_mean(data):
+    need(len(data) >= 4, "mean cut off")
+    mean = np.frombuffer(data, "<f4", 1)[0]
+    need(np.isfinite(mean), "mean")
+    return mean, data[4:]
+
+
+def read_points(data):
+    """Moves in half-steps of the points -POINTS ... POINTS - 1, and the rest of data."""
+    need(len(data) >= 2, "points cut off")
+    first, count = struct.unpack("bB", data[:2])
+    need(-POINTS <= first and 1 <= count <= POINTS - first and len(data) >= 2 + count, "points")
+    moves = np.zeros(2 * POINTS, np.float32)
+    moves[POINTS + first:][:count] = np.frombuffer(data, np.int8, count, 2) / np.float32(64)
+    return moves, data[2 + count:]
 
 
 # ---- lanes -----------------------------------------------------------------------------------------------------
@@ -192,18 +218,18 @@ def decode_points(frame, data, rows, cols, col_classes):
         n = min(frame.lanes, rows - first)
         state = np.zeros(n, np.int64)
         for c in range(cols):
-            t = np.clip(row_classes[first:first + n] + col_classes[c], 0, 39)
+            t = np.clip(row_classes[first:first + n] + col_classes[c], 0, CLASSES - 1)
+            h = low_bits(t)
             g, m = state & 1, lanes.x[:n] & 1023
             y = symbols[t, g, m]
             lanes.x[:n] = freqs[t, g, m] * (lanes.x[:n] >> 10) + rests[t, g, m]
             lanes.refill(n)
             k = y - 32
             for lane in np.flatnonzero((y == 0) | (y == 63)):
-                k[lane] = lanes.escape(int(y[lane]) & 1, frame.shift)
-            if frame.shift:
-                k = (k << frame.shift) + (lanes.x[:n] & ((1 << frame.shift) - 1))
-                lanes.x[:n] >>= frame.shift
-                lanes.refill(n)
+                k[lane] = lanes.escape(int(y[lane]) & 1, int(h[lane]))
+            k = (k << h) + (lanes.x[:n] & ((1 << h) - 1))
+            lanes.x[:n] >>= h
+            lanes.refill(n)
             points[first:first + n, c] = 2 * k + g
             state = next_state(frame.states, state, k & 1)
     lanes.finish()
@@ -213,12 +239,15 @@ def decode_points(frame, data, rows, cols, col_classes):
 def decode_values(frame, data, rows, cols, col_classes, steps):
     """f32 values of a tile whose side list has been taken off."""
     j = decode_points(frame, data, rows, cols, col_classes)
-    offsets = np.zeros(9, np.float32)
-    offsets[1:] = np.array(frame.centroids, np.float32) / np.float32(256)
-    size = np.abs(j)
-    move = np.where(size <= 8, offsets[np.minimum(size, 8)], np.float32(0)).astype(np.float32)
+    if frame.moves is not None:
+        move = np.where((j >= -POINTS) & (j < POINTS), frame.moves[np.clip(j, -POINTS, POINTS - 1) + POINTS], 0)
+    else:
+        offsets = np.zeros(9, np.float32)
+        offsets[1:] = np.array(frame.centroids, np.float32) / np.float32(256)
+        size = np.abs(j)
+        move = np.sign(j) * np.where(size <= 8, offsets[np.minimum(size, 8)], 0)
     largest = np.finfo(np.float32).max
-    return np.clip((j.astype(np.float32) + np.where(j < 0, -move, move)) * steps, -largest, largest)
+    return np.clip((j.astype(np.float32) + move.astype(np.float32)) * steps, -largest, largest)
 
 
 FRACTIONS = np.array([0x3F800000, 0x3F9837F0, 0x3FB504F3, 0x3FD744FD], np.uint32).view(np.float32)

@@ -53,7 +53,7 @@ class Coder:
     def put_high(self, lane, high, t, g):
         if (t, g) not in self.tables:
             shape, fine = self.models.get(t, self.model)
-            self.tables[t, g] = refdec_tensor.frequencies(refdec_tensor.distribution(shape), t, fine, g)
+            self.tables[t, g] = refdec_tensor.frequencies(shape, t, fine, g)
         freq = self.tables[t, g]
         y = high + 32
         if not (1 <= y <= 62 and freq[y]):
@@ -71,22 +71,22 @@ def codebooks(k, v):
     return out
 
 
-def tile(k, *, states=3, lanes=8, shift=0, shape=0, fine=0, models={}, tables={}, down=0, rows=None, cols=None, side=b"",
-         rice=0):
-    """The parts of a tile with these indices; rows and cols: classes, 24 and 0 by default; models: (shape, fine), tables:
+def tile(k, *, states=3, lanes=8, shape=0, fine=0, models={}, tables={}, down=0, rows=None, cols=None, side=b"", rice=0):
+    """The parts of a tile with these indices; rows and cols: classes, 16 and 0 by default; models: (shape, fine), tables:
     both codebooks' frequencies, of the classes that have their own."""
     k = np.asarray(k, np.int64)
-    rows = [24] * len(k) if rows is None else rows
+    rows = [16] * len(k) if rows is None else rows
     cols = [0] * k.shape[1] if cols is None else cols
     coder, g = Coder(lanes, (shape, fine), models, tables), codebooks(k, states)
     for first in reversed(range(0, len(k), lanes)):
         active = range(first, min(first + lanes, len(k)))
         for c in reversed(range(k.shape[1])):
-            for r in reversed(active if shift else []):
-                coder.push(r - first, 1, int(k[r, c]) & (1 << shift) - 1, shift)
+            classes = {r: min(max(int(rows[r]) + int(cols[c]), 0), refdec_tensor.CLASSES - 1) for r in active}
+            low = {r: int(refdec_tensor.low_bits(t)) for r, t in classes.items()}
             for r in reversed(active):
-                t = min(max(int(rows[r]) + int(cols[c]), 0), 39)
-                coder.put_high(r - first, int(k[r, c]) >> shift, t, int(g[r, c]))
+                coder.push(r - first, 1, int(k[r, c]) & (1 << low[r]) - 1, low[r])
+            for r in reversed(active):
+                coder.put_high(r - first, int(k[r, c]) >> low[r], classes[r], int(g[r, c]))
     return {"side": side, "rows": class_list(rows, rice, 1 << down), "escapes": b"".join(reversed(coder.escapes)),
             "states": coder.states, "words": coder.words[::-1]}
 
@@ -98,10 +98,10 @@ def join(parts, size=None):
             + struct.pack(f"<{len(parts['words'])}H", *parts["words"]))
 
 
-def part(cols, tile_rows, tile_cols, *, states=3, lanes=8, shift=0, shape=0, fine=0, transform=0, zero=0,
+def part(cols, tile_rows, tile_cols, *, states=3, lanes=8, reserved=0, shape=0, fine=0, transform=0, zero=0,
          centroids=(0,) * 8, step=1.0, snr=30.0, seed=0, sides=b"", size=None):
-    """The codec part; sides: the columns' lists and means; size: what is said of their length."""
-    return struct.pack("<QIIBBBBbBH8bffII", cols, tile_rows, tile_cols, states, lanes, shift, shape, fine, transform, zero,
+    """The codec part; sides: the side data; size: what is said of their length."""
+    return struct.pack("<QIIBBBBbBH8bffII", cols, tile_rows, tile_cols, states, lanes, reserved, shape, fine, transform, zero,
                        *centroids, step, snr, seed, len(sides) if size is None else size) + sides
 
 
@@ -115,6 +115,11 @@ def tables_of(tables):
     return bytes([len(tables)]) + b"".join(each)
 
 
+def points_of(first, moves, count=None):
+    """count: the number of moves that is written."""
+    return struct.pack(f"<bB{len(moves)}b", first, len(moves) if count is None else count, *moves)
+
+
 def sides(cols=None, col_classes=None, exponents=None, means=None, rice=0):
     """means: their exponent and levels, which want a list of classes before them: for `cols` columns of 0."""
     lists = [class_list(classes, rice) for classes in (col_classes, exponents) if classes is not None]
@@ -125,10 +130,10 @@ def sides(cols=None, col_classes=None, exponents=None, means=None, rice=0):
 
 
 def tensor(dtype, dims, k, *, tile_rows=None, tile_cols=None, flags=0, row_classes=None, col_classes=None, side=None,
-           fields=None, models={}, tables={}, **model):
+           fields=None, models={}, tables={}, mean=None, points=None, **model):
     """A frame of the indices k, rows x cols of the coded matrix.  row_classes: of all rows; side(number, values): a tile's
-    list; fields: of part; models, tables: as tile's, written before fields' sides; model: states, lanes, shift, shape,
-    fine.  Hashes are refdec's."""
+    list; fields: of part; models, tables: as tile's, mean and points (the first and the moves) are written before fields'
+    sides; model: states, lanes, shape, fine.  Hashes are refdec's."""
     k = np.asarray(k, np.int64)
     rows, cols = k.shape
     tile_rows, tile_cols = tile_rows or rows, tile_cols or cols
@@ -142,8 +147,10 @@ def tensor(dtype, dims, k, *, tile_rows=None, tile_cols=None, flags=0, row_class
                          side=side(len(made), block.size) if side else b"", models=models, tables=tables, **model)
             made.append((join(parts), block.shape, c))
     own = (class_models(models, model.get("fine", 0)) if models else b"") + (tables_of(tables) if tables else b"")
+    own += (b"" if mean is None else struct.pack("<f", mean)) + (points_of(*points) if points else b"")
     fields["sides"] = own + fields.get("sides", b"")
     flags |= (refdec.CLASS_MODELS if models else 0) | (refdec.TABLES if tables else 0)
+    flags |= (0 if mean is None else refdec.MEAN) | (refdec.POINTS if points else 0)
     header = part(cols, tile_rows, tile_cols, **{**model, **fields})
     make = lambda hashes: refenc.frame(refdec.TENSOR, dtype, dims, header, [(t[0], h) for t, h in zip(made, hashes)],
                                        flags=flags)

@@ -19,6 +19,7 @@ sys.path[:0] = [str(ROOT / "python"), str(ROOT / "bench")]
 
 import anatomy
 import curves
+import kinds
 import peers
 import vcllm
 import video_peers
@@ -40,7 +41,7 @@ class Bench(Case):
         run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
         self.assertEqual(run.returncode, 0, run.stderr)
         report = json.loads((self.folder / "report.json").read_text())
-        self.assertEqual(set(report), {"machine", "efforts", "rate", "stages", "speed", "anatomy", "floors"})
+        self.assertEqual(set(report), {"machine", "efforts", "rate", "stages", "speed", "anatomy", "kinds", "floors"})
         for point in report["rate"]:
             self.assertTrue(point["snr"] is None or math.isfinite(point["snr"]), point)
         for line in report["floors"]["lines"]:
@@ -87,6 +88,20 @@ class Bench(Case):
         self.assertAlmostEqual(curve.at(curves.BITS, 11), 9.7 * curves.DB, places=9)
         self.assertEqual(curves.least_bits([curve], 100), (10, True))
         self.assertLess(len(curve.points), 12)
+
+    def test_bounds(self):
+        """Shannon's of N(0,1); of two levels, of which one bit tells all; and what the iteration finds is no
+        better than a Gaussian's bound with the entropy of the source (Shannon's lower bound)."""
+        _, cdf, (low, high) = kinds.CONTINUOUS["N(0,1)"]
+        for rate, snr in zip(kinds.RATES, kinds.bounds(kinds.curve(*kinds.cells(cdf, low, high, 1), low, high))):
+            self.assertAlmostEqual(snr, rate * curves.DB, places=2)
+        _, cdf, (low, high) = kinds.CONTINUOUS["uniform"]
+        for rate, snr in zip(kinds.RATES, kinds.bounds(kinds.curve(*kinds.cells(cdf, low, high, 0.577), low, high))):
+            self.assertLess(snr, rate * curves.DB + 10 * math.log10(math.pi * math.e / 6))
+            self.assertGreater(snr, rate * curves.DB)
+        bits, error = kinds.rate_distortion(np.array([-1.0, 1]), np.array([0.5, 0.5]), np.array([-1.0, 1]), 1e-2)
+        self.assertAlmostEqual(bits, 1, places=6)
+        self.assertLess(error, 1e-6)
 
     def test_plain_quantisers(self):
         x = drawn(1 << 18)[0].values

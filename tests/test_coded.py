@@ -69,7 +69,8 @@ class Coded(ModelCase):
                     coded, back = self.coded(model, f"{name}-{codec}", *options)
                     kept = codec in ("tensor", "transposed", "allocated")
                     self.agree(coded, back, file, lambda m, kept=kept: m["coded"] > 0.8 * m["weights"] if kept else m["coded"] == 0)
-                    self.agree(coded, back, file, lambda m: m["coded"] > 0.5 * m["weights"], "--memory", 0)
+                    # of so small a model, decoding tables are as large as a matrix
+                    self.agree(coded, back, file, lambda m: m["coded"] > 0.4 * m["weights"], "--memory", 0)
                     self.agree(coded, back, file, lambda m: m["coded"] == 0, "--memory", "1GiB")
 
     def test_video(self):

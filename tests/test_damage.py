@@ -14,6 +14,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "python"))
 
 import refenc
+import refenc_tensor
 import vcllm
 from driver import Case, run_vcllm
 
@@ -28,6 +29,8 @@ class Damage(Case):
                   ("video", refenc.video(3, "BF16", (9, 10), refenc.samples(rng, (9, 10), 8), quality=35, flags=7,
                                          part={"seed": 5, "step": 0.1},
                                          side=lambda i: refenc.runs([(4, 2, b"\x80\x7f")]) + b"\x80\x3f" * 9)),
+                  ("tensor", refenc_tensor.tensor("F16", (3, 5), [[-1, 0, 40, 2, 0]] * 3, row_classes=[33, 16, 16],
+                                                  mean=0.5, points=(-2, [9, -7, 3]))),
                   ("padded", refenc.exact("U8", (3,), b"abc"))]
         return refenc.container(frames, {"format": "pt"})
 
@@ -48,7 +51,7 @@ class Damage(Case):
         path.write_bytes(data)
         with vcllm.open(path) as model:
             self.assertEqual({name: model[name].shape for name in model},
-                             {"weight": (2, 3), "tied": (2, 3), "video": (9, 10), "padded": (3,)})
+                             {"weight": (2, 3), "tied": (2, 3), "video": (9, 10), "tensor": (3, 5), "padded": (3,)})
         for length in range(len(data)):
             self.check_in_process(path, data[:length], f"truncation to {length} of {len(data)}")
         for bit in range(8 * len(data)):

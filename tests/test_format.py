@@ -101,7 +101,7 @@ class HandMade(Same):
         """Codec 4: every field at its ends; classes, escapes, lists and steps that no encoder of ours writes."""
         rng = np.random.default_rng(SEED)
         frames = list(tensor_models(rng)) + list(tensor_sides(rng)) + list(tensor_values(rng))
-        frames += tensor_own_models(rng)
+        frames += [*tensor_own_models(rng), *tensor_low_bits(rng), *tensor_means(rng), *tensor_points(rng)]
         frames.append(("empty", refenc.frame(refdec.TENSOR, "F32", (0, 4), refenc_tensor.part(4, 64, 64))))
         frames.append(("0-d", refenc_tensor.tensor("F64", (), [[-7]])))
         with np.errstate(all="ignore"):
@@ -158,14 +158,17 @@ def tensor_models(rng):
     sizes = itertools.cycle([(1, 40), (7, 9), (33, 20), (70, 31), (64, 5), (40, 1)])
     for i, (states, lanes) in enumerate(itertools.product((0, 2, 3, 4, 5, 6, 7, 8), (8, 32))):
         rows, cols = next(sizes)
-        model = {"states": states, "lanes": lanes, "shift": i * 5 % 9, "shape": i % 8, "fine": (-16, -3, 0, 16)[i % 4]}
+        model = {"states": states, "lanes": lanes, "shape": i % 8, "fine": (-16, -3, 0, 16)[i % 4]}
         k = indices(rng, rows, cols, 2 + i)
-        yield f"model {model}", refenc_tensor.tensor(refdec.LOSSY[i % 4], (rows, cols), k, **model)
+        yield f"model {model}", refenc_tensor.tensor(refdec.LOSSY[i % 4], (rows, cols), k, row_classes=[16 + i * 9 % 48] * rows,
+                                                     **model)
     k = indices(rng, 50, 30)
     yield "all indices at the ends", refenc_tensor.tensor("F32", (8, 8), np.tile([[-16384, 16383]], (8, 4)), states=0)
-    yield "ends by low bits", refenc_tensor.tensor("F32", (8, 8), np.tile([[-16384, 16383]], (8, 4)), states=0, shift=8)
+    for t in (31, 32, 63):
+        yield f"ends by class {t}", refenc_tensor.tensor("F32", (8, 8), np.tile([[-16384, 16383]], (8, 4)), states=0,
+                                                         row_classes=[t] * 8)
     yield "tiles of part of a stripe", refenc_tensor.tensor("F16", (50, 30), k, tile_rows=13, tile_cols=7)
-    for classes in (rng.integers(-128, 128, 50), [-128] * 50, [127, -128] * 25, rng.integers(-10, 50, 50)):
+    for classes in (rng.integers(-128, 128, 50), [-128] * 50, [127, -128] * 25, rng.integers(-10, 74, 50)):
         yield f"row classes {classes[:2]}", refenc_tensor.tensor("F32", (50, 30), k, row_classes=classes)
 
 
@@ -173,7 +176,7 @@ def tensor_sides(rng):
     k = indices(rng, 24, 40)
     make = lambda flags=0, model=None, **sides: refenc_tensor.tensor(
         "F32", (24, 40), k, flags=flags, col_classes=sides.get("col_classes"),
-        fields={"sides": refenc_tensor.sides(40, **sides), **(model or {})}, tile_cols=19, shift=2)
+        row_classes=[36] * 24, fields={"sides": refenc_tensor.sides(40, **sides), **(model or {})}, tile_cols=19)
     for rice in range(6):
         yield f"column classes, {rice}", make(col_classes=rng.integers(-20, 21, 40), rice=rice)
     zeros, exponents = np.zeros(40, int), rng.integers(-64, 65, 40)
@@ -197,22 +200,87 @@ def random_table(rng, symbols):
 def tensor_own_models(rng):
     """Models and tables of classes: one, all, with and without escapes."""
     k = indices(rng, 40, 30)
-    classes = rng.integers(0, 40, 40).tolist()
+    classes = rng.integers(0, 64, 40).tolist()
     make = lambda **own: refenc_tensor.tensor("F32", (40, 30), k, row_classes=classes, **own)
-    everywhere = {t: (t % 8, -19 + t % 32) for t in range(40)}
-    tables = {t: [random_table(rng, [0, *range(1 + t % 30, 60), 63]) for g in range(2)] for t in (0, 1, 17, 38, 39)}
+    everywhere = {t: (t % 8, -19 + t % 32) for t in range(64)}
+    tables = {t: [random_table(rng, [0, *range(1 + t % 30, 60), 63]) for g in range(2)] for t in (0, 1, 17, 62, 63)}
     yield "one class model", make(models={classes[0]: (7, 5)}, fine=5)
     yield "all class models", make(models=everywhere, fine=-3)
-    yield "last class model", make(models={39: (0, -32)}, fine=-16)
+    yield "last class model", make(models={63: (0, -32)}, fine=-16)
     yield "tables", make(tables=tables)
     yield "tables and class models", make(tables=tables, models=everywhere, fine=-3, shape=4)
-    yield "all tables", make(tables={t: [random_table(rng, list(range(64))) for g in range(2)] for t in range(40)})
+    yield "all tables", make(tables={t: [random_table(rng, list(range(64))) for g in range(2)] for t in range(64)})
     zeros = np.zeros((8, 20), int)
     two = [1023 if y == 32 else y == 63 for y in range(64)]
-    yield "table of two symbols", refenc_tensor.tensor("F32", (8, 20), zeros, states=0, tables={24: ([*map(int, two)],) * 2})
+    yield "table of two symbols", refenc_tensor.tensor("F32", (8, 20), zeros, states=0, tables={16: ([*map(int, two)],) * 2})
     yield "models, tables, classes, steps and means", refenc_tensor.tensor(
         "BF16", (40, 30), k, tables=tables, models=everywhere, fine=-3, row_classes=classes, col_classes=[3] * 30,
         flags=24, fields={"sides": refenc_tensor.sides(30, [3] * 30, [-4] * 30, (0, [1] * 30))})
+
+
+def tensor_low_bits(rng):
+    """Rows and columns of classes below and above 32, in one stripe; deviations as classes have them, and escapes."""
+    for i, (states, lanes, rows) in enumerate(itertools.product((0, 3), (8, 32), (1, 3, 40, 64))):
+        k = indices(rng, rows, 24, 2 ** rng.uniform(0, 11, (rows, 1)))
+        mixed = rng.choice([*range(24, 40), 0, 63], rows)
+        yield f"rows about 32, {states} {lanes} {rows}", refenc_tensor.tensor(
+            refdec.LOSSY[i % 4], (rows, 24), k, states=states, lanes=lanes, row_classes=mixed)
+        columns = rng.integers(-6, 7, 24)
+        yield f"columns across 32, {states} {lanes} {rows}", refenc_tensor.tensor(
+            "F32", (rows, 24), k, states=states, lanes=lanes, row_classes=[31] * rows, col_classes=columns,
+            fields={"sides": refenc_tensor.sides(col_classes=columns)}, tile_rows=33, tile_cols=13)
+    columns = np.arange(-64, 64)
+    yield "every sum of classes", refenc_tensor.tensor(
+        "F32", (7, 128), indices(rng, 7, 128, 300), row_classes=[0, 10, 32, 31, 63, 64, 127], col_classes=columns,
+        lanes=32, fields={"sides": refenc_tensor.sides(col_classes=columns)})
+    every = np.arange(64)
+    k = (rng.normal(0, 1, (64, 20)) * 2.0 ** ((every[:, None] - 20) / 4)).round().clip(-16384, 16383)
+    for fine in (-16, 16):
+        yield f"every class, fine {fine}", refenc_tensor.tensor("F64", (64, 20), k, row_classes=every, fine=fine)
+    yield "escapes with low bits", refenc_tensor.tensor(
+        "F32", (16, 12), rng.choice([-16384, -9000, -8192, 8191, 16383, 0], (16, 12)), row_classes=[31, 32, 36, 59] * 4)
+
+
+def tensor_means(rng):
+    """A mean with those of columns and without, with everything else that is added or taken off."""
+    k = indices(rng, 24, 40)
+    make = lambda mean, flags=0, dtype="F32", sides=b"", **fields: refenc_tensor.tensor(
+        dtype, (40, 24) if flags & 32 else (24, 40), k, flags=flags, mean=mean, fields={"sides": sides, **fields},
+        tile_rows=16, tile_cols=19)
+    levels = rng.integers(-128, 128, 40)
+    largest, columns = float(np.finfo(np.float32).max), lambda e: refenc_tensor.sides(40, means=(e, levels))
+    for dtype, flags in itertools.product(refdec.LOSSY, (0, 1, 32, 33)):
+        yield f"mean {dtype} flags {flags}", make(-1.37, flags, dtype, seed=5 * (flags & 1))
+        yield f"means {dtype} flags {flags}", make(0.21, flags | 8, dtype, columns(-6), seed=5 * (flags & 1))
+    for mean in (0.0, -0.0, 1e-45, -largest, largest):
+        yield f"mean {mean}", make(mean, step=1e-45, centroids=(-128,) * 8)
+        yield f"means about {mean}", make(mean, 8, sides=columns(-128), step=1e-45, centroids=(-128,) * 8)
+    yield "means that take each other away", make(-1.5, 8, sides=refenc_tensor.sides(40, means=(-1, [3] * 40)))
+    yield "largest mean less a column's", make(largest, 8, sides=refenc_tensor.sides(40, means=(120, [-1] * 40)))
+    yield "mean, classes and steps", make(3.5, 16, sides=refenc_tensor.sides(40, [0] * 40, levels // 2))
+    yield "mean and a transform", make(3.5, 8, sides=columns(-4), transform=0x23)
+
+
+def tensor_points(rng):
+    """The first and the last point, all, those of one end; the centroids are not looked at."""
+    near = rng.integers(-20, 20, (40, 30))
+    moves = rng.integers(-128, 128, 64).tolist()
+    for i, (dtype, lanes, states) in enumerate(itertools.product(refdec.LOSSY, (8, 32), (0, 4))):
+        for what, points in (("first", (-32, [-128])), ("last", (31, [127])), ("0", (0, [-77])), ("all", (-32, moves)),
+                             ("some", (-5, moves[:11]))):
+            yield f"points {what} {dtype} {lanes} {states}", refenc_tensor.tensor(
+                dtype, (40, 30), near, lanes=lanes, states=states, points=points,
+                fields={"centroids": moves[:8], "step": 0.37}, tile_rows=33, tile_cols=13)
+    every = np.arange(-50, 50).reshape(10, 10)
+    for lanes in (8, 32):
+        yield f"every point, {lanes}", refenc_tensor.tensor("F64", (10, 10), every, states=0, lanes=lanes, points=(-32, moves))
+    yield "points, means and steps", refenc_tensor.tensor(
+        "F32", (40, 30), near, points=(-32, moves), mean=7.5, flags=24, row_classes=[33, 20] * 20,
+        col_classes=[3] * 30, models={36: (5, 0), 37: (6, 1)}, fields={"sides": refenc_tensor.sides(30, [3] * 30, [-4] * 30, (0, [1] * 30))})
+    yield "points, rotated and transposed", refenc_tensor.tensor(
+        "BF16", (30, 40), near, points=(-32, moves), flags=33, fields={"seed": 3})
+    yield "points and a transform", refenc_tensor.tensor(
+        "F16", (40, 30), near, points=(-32, moves), fields={"transform": 0x32})
 
 
 def tensor_values(rng):
@@ -228,7 +296,7 @@ def tensor_values(rng):
         dims = (cols, rows) if flags & 32 else (rows, cols)
         yield f"transform {down} {along} flags {flags}", refenc_tensor.tensor(
             "F32", dims, k, flags=flags, fields=fields, side=lists if flags & 4 else None,
-            row_classes=rng.integers(0, 40, rows), tile_rows=48, tile_cols=33, lanes=32)
+            row_classes=rng.integers(0, 64, rows), tile_rows=48, tile_cols=33, lanes=32)
     for down, along in ((6, 0), (0, 6), (7, 0), (0, 7), (8, 0), (0, 8), (2, 8), (6, 7)):
         rows, cols = (1 << down) + 6, (1 << along) + 3
         yield f"long transform {down} {along}", refenc_tensor.tensor(
@@ -550,13 +618,13 @@ def hostile_tensor():
     assert made() == refenc_tensor.tensor("F32", (20, 30), k)
     for dtype in ("I32", "F8_E4M3", "F4", "C64"):
         yield f"tensor of {dtype}", made(dtype=dtype)
-    for name, values in (("states", (1, 9, 255)), ("lanes", (0, 1, 7, 9, 16, 31, 33, 255)), ("shift", (9, 32, 255)),
+    for name, values in (("states", (1, 9, 255)), ("lanes", (0, 1, 7, 9, 16, 31, 33, 255)), ("reserved", (1, 8, 255)),
                          ("shape", (8, 255)), ("fine", (-17, 17, -128, 127)), ("zero", (1, 256)), ("seed", (1,)),
                          ("transform", (1, 9, 15, 16, 144, 240, 255)), ("snr", (float("nan"),)),
                          ("step", (-1.0, -0.0, float("nan"), float("inf")))):
         for value in values:
             yield f"{name} {value}", made(**{name: value})
-    for bit in (1, 8, 16, 31):
+    for bit in (1, 10, 16, 31):
         yield f"tensor with flag bit {bit}", made(flags=1 << bit)
     yield "rows that become too many lanes", made(dims=(1, 1 << 20), cut=(1, 1 << 20), cols=1 << 20)
     yield "rows that become too many lanes of 32", made(cut=((1 << 17) - 31, 32), lanes=32)
@@ -565,6 +633,7 @@ def hostile_tensor():
     yield "S 2^32-1", made(size=2 ** 32 - 1)
     yield from hostile_columns(made)
     yield from hostile_models(made)
+    yield from hostile_points(made)
     yield from hostile_tensor_tiles(rng, made, k)
 
 
@@ -600,29 +669,56 @@ def hostile_columns(made):
 def hostile_models(made):
     own = lambda data, flags=64: made(sides=data, flags=flags)
     for what, data in (("nothing", b""), ("one byte", b"\5"), ("none", b"\5\0"), ("cut off", b"\5\2\0"),
-                       ("41", bytes([0, 41] + [128] * 41)), ("39 and 40", bytes([39, 2, 128, 128])),
-                       ("from 40", bytes([40, 1, 128])), ("from 255", bytes([255, 2, 1, 1]))):
+                       ("65", bytes([0, 65] + [128] * 65)), ("63 and 64", bytes([63, 2, 128, 128])),
+                       ("from 64", bytes([64, 1, 128])), ("from 255", bytes([255, 2, 1, 1]))):
         yield f"class models: {what}", own(data)
-    yield "class models without the flag", made(sides=refenc_tensor.class_models({24: (1, 0)}))
-    yield "class models and a byte", own(bytes([24, 1, 128, 0]))
+    yield "class models without the flag", made(sides=refenc_tensor.class_models({16: (1, 0)}))
+    yield "class models and a byte", own(bytes([16, 1, 128, 0]))
     flat = refenc.table([16] * 64)
-    good = b"\1\x18" + flat + flat
+    good = b"\1\x10" + flat + flat
     short, high = refenc.table([17] + [16] * 62 + [14]), refenc.table([0] * 64 + [512, 512])
-    every = b"\x29" + b"".join(bytes([t]) + flat * 2 for t in range(41))
-    for what, data in (("nothing", b""), ("none", b"\0"), ("41", every),
-                       ("of class 40", b"\1\x28" + flat * 2), ("of class 255", b"\1\xff" + flat * 2),
-                       ("twice", b"\2" + good[1:] * 2), ("not in order", b"\2\x18" + flat * 2 + b"\x17" + flat * 2),
-                       ("cut off", good[:-1]), ("of one codebook", b"\1\x18" + flat), ("two said", b"\2" + good[1:]),
-                       ("and a byte", good + b"\0"), ("of sum 1023", b"\1\x18" + short + flat),
-                       ("of symbol 64", b"\1\x18" + flat + high),
-                       ("of sum 4096", b"\1\x18" + refenc.table([64] * 64) + flat),
-                       ("of one symbol", b"\1\x18" + refenc.table([1024] + [0] * 63) + flat),
-                       ("backwards", b"\1\x18\x3f\0" + flat[2:] + flat),
-                       ("with length 13", b"\1\x18\0\x3f\xdd" + flat[3:] + flat)):
+    every = b"\x41" + b"".join(bytes([t]) + flat * 2 for t in range(65))
+    for what, data in (("nothing", b""), ("none", b"\0"), ("65", every),
+                       ("of class 64", b"\1\x40" + flat * 2), ("of class 255", b"\1\xff" + flat * 2),
+                       ("twice", b"\2" + good[1:] * 2), ("not in order", b"\2\x10" + flat * 2 + b"\x0f" + flat * 2),
+                       ("cut off", good[:-1]), ("of one codebook", b"\1\x10" + flat), ("two said", b"\2" + good[1:]),
+                       ("and a byte", good + b"\0"), ("of sum 1023", b"\1\x10" + short + flat),
+                       ("of symbol 64", b"\1\x10" + flat + high),
+                       ("of sum 4096", b"\1\x10" + refenc.table([64] * 64) + flat),
+                       ("of one symbol", b"\1\x10" + refenc.table([1024] + [0] * 63) + flat),
+                       ("backwards", b"\1\x10\x3f\0" + flat[2:] + flat),
+                       ("with length 13", b"\1\x10\0\x3f\xdd" + flat[3:] + flat)):
         yield f"tables: {what}", own(data, 128)
     yield "tables without the flag", made(sides=good)
     nothing = [512 if y in (40, 41) else 0 for y in range(64)]      # the tile's symbols are others
-    yield "tables of other symbols", own(refenc_tensor.tables_of({24: (nothing, nothing)}), 128)
+    yield "tables of other symbols", own(refenc_tensor.tables_of({16: (nothing, nothing)}), 128)
+
+
+def hostile_points(made):
+    """The mean and the points, alone and together with lists."""
+    f32 = lambda mean: struct.pack("<f", mean)
+    means, points = refenc_tensor.sides(30, means=(0, [1, 2] * 15)), refenc_tensor.points_of
+    for mean in (float("nan"), float("inf"), -float("inf")):
+        yield f"mean {mean}", made(sides=f32(mean), flags=256)
+    yield "mean and a column's that overflow", made(sides=f32(3.4e38) + refenc_tensor.sides(30, means=(120, [127] * 30)),
+                                                    flags=264)
+    yield "infinite column mean less a mean", made(sides=f32(-3.4e38) + refenc_tensor.sides(30, means=(122, [127] * 30)),
+                                                   flags=264)
+    for n in range(4):
+        yield f"mean cut to {n}", made(sides=f32(1)[:n], flags=256)
+    yield "mean and a byte", made(sides=f32(1) + b"\0", flags=256)
+    yield "mean without the flag", made(sides=f32(1))
+    yield "mean behind the points", made(sides=points(0, [0] * 9) + f32(1), flags=768)
+    yield "mean but no means of columns", made(sides=f32(1), flags=264)
+    yield "means of columns but no mean", made(sides=means, flags=256)
+    for what, data in (("nothing", b""), ("one byte", b"\0"), ("none", points(0, [])), ("none said", points(0, [1], 0)),
+                       ("32", points(32, [1])), ("-33", points(-33, [1])), ("127", points(127, [1])),
+                       ("-128", points(-128, [1])), ("31 and 32", points(31, [1, 1])), ("33 from 0", points(0, [1] * 33)),
+                       ("65", points(-32, [1] * 65)), ("255 said", points(-32, [1] * 64, 255)),
+                       ("cut off", points(-32, [1] * 63, 64)), ("and a byte", points(-32, [1] * 64) + b"\0")):
+        yield f"points: {what}", made(sides=data, flags=512)
+    yield "points without the flag", made(sides=points(-32, [1] * 64))
+    yield "points behind the classes", made(sides=refenc_tensor.class_list([1] * 30, 6) + points(0, [1]), flags=512)
 
 
 def hostile_tensor_tiles(rng, made, k):
@@ -640,7 +736,8 @@ def hostile_tensor_tiles(rng, made, k):
     yield "row classes with parameter 6", made(good(rows=rows[:1] + b"\6" + rows[2:]))
     yield "row classes of ones", made(good(rows=b"\0\0" + b"\xff" * 100))
     yield "row classes above 127", made(good(rows=refenc_tensor.class_list([127] + [128] * 19)))
-    yield "row class 26", made(good(rows=refenc_tensor.class_list([26] + [24] * 19)))
+    for t in (18, 32, 63):
+        yield f"row class {t}", made(good(rows=refenc_tensor.class_list([t] + [16] * 19)))
     for size in (0, len(escapes) - 1, len(escapes) + 1, len(tile), 2 ** 31, 2 ** 32 - 1):
         yield f"{size} bytes of escapes said", made(good(size=size))
     yield "an escape less", made(good(escapes=escapes[:-2]))
@@ -668,10 +765,13 @@ def hostile_lanes(made):
         states = [*few["states"][:lane], state, *few["states"][lane + 1:]]
         yield f"idle lane {lane} at {state}", made(refenc_tensor.join({**few, "states": states}), dims=(3, 200),
                                                    cols=200, cut=(3, 200))
-    low = refenc_tensor.tile([[1 << 12] * 30] * 20, shift=3)
-    for z in (1024, -1025, 8191):
-        one = {**low, "escapes": refenc_tensor.escape(z) + low["escapes"][2:]}
-        yield f"escape {z} with 3 low bits", made(refenc_tensor.join(one), shift=3)
+    for t, most in ((32, 4096), (36, 2048), (40, 1024), (43, 1024), (60, 32), (63, 32)):
+        k, escaped = [[0] * 30 for _ in range(20)], len(refenc_tensor.escape(most - 1))
+        k[0][0] = 16383 if t < 60 else -16384
+        low = refenc_tensor.tile(k, states=0, rows=[t] * 20)
+        for z in (most, -most - 1, 8191):
+            one = {**low, "escapes": refenc_tensor.escape(z) + low["escapes"][escaped:]}
+            yield f"escape {z} in class {t}", made(refenc_tensor.join(one), states=0)
     nan = b"\0\0\xc0\x7f"
     parts = refenc_tensor.tile(np.ones((20, 30), int))
     for name, entries in (("out of order", [(9, 1, nan), (3, 1, nan)]), ("overlapping", [(3, 4, nan), (6, 2, nan)]),
@@ -807,7 +907,8 @@ class Written(Same):
     def check_video(self, codec, *options):
         frames = self.check("--codec", codec, "--rule", ".*=snr:18", *options).frames.values()
         code = {"h264": refdec.H264, "h265": refdec.H265}[codec]
-        self.assertGreater(sum(frame.codec == code for frame in frames), len(frames) // 2, "too few coded by video")
+        # small tensors are kept exactly: that takes less than a picture
+        self.assertGreater(sum(frame.codec == code for frame in frames), len(frames) * 2 // 5, "too few coded by video")
 
     def test_h265(self):
         self.check_video("h265")

@@ -207,8 +207,18 @@ static struct vcl_matrix_info info_of(const struct sample *s)
 
 /* ---- weights ------------------------------------------------------------------------------------ */
 
-/* Rows and columns of different scales, columns with means, outliers: what the codec has stages for. */
-enum { ROW_SCALES = 1, COL_SCALES = 2, MEANS = 4, OUTLIERS = 8, SMOOTH = 16, NON_FINITE = 32, HEAVY = 64 };
+/* Rows and columns of different scales, columns with means, outliers, values in two humps: what the codec has
+ * stages for. */
+enum {
+    ROW_SCALES = 1,
+    COL_SCALES = 2,
+    MEANS = 4,
+    OUTLIERS = 8,
+    SMOOTH = 16,
+    NON_FINITE = 32,
+    HEAVY = 64,
+    HUMPS = 128
+};
 
 static void fill_weights(float *x, uint64_t rows, uint64_t cols, unsigned kinds, uint64_t seed)
 {
@@ -217,6 +227,8 @@ static void fill_weights(float *x, uint64_t rows, uint64_t cols, unsigned kinds,
         const double scale = kinds & ROW_SCALES ? exp2((double)(r * 7 % 11) / 2 - 3) : 1;
         for (uint64_t c = 0; c < cols; c++) {
             double v = scale * (kinds & HEAVY ? random_laplace(&state) : random_normal(&state));
+            if (kinds & HUMPS)
+                v = copysign(1, v) + v / 50;
             if (kinds & COL_SCALES)
                 v *= exp2((double)(c * 5 % 13) / 2 - 3);
             if (kinds & SMOOTH)
@@ -296,13 +308,15 @@ enum {
     WITH_TABLES,
     WITH_LOW_BITS,
     WITH_CENTROIDS,
+    WITH_POINTS,
+    WITH_FAR_POINTS,
     WIDE,
-    LIMITED,
     KINDS
 };
 
-static const char *const kind_names[KINDS] = { "fused",  "transposed", "means",     "steps", "class models",
-                                               "tables", "low bits",   "centroids", "wide",  "limited" };
+static const char *const kind_names[KINDS] = { "fused",        "transposed", "means",    "steps",
+                                               "class models", "tables",     "low bits", "centroids",
+                                               "points",       "far points", "wide" };
 
 static void count_kinds(const struct sample *s, int count[KINDS])
 {
@@ -315,16 +329,18 @@ static void count_kinds(const struct sample *s, int count[KINDS])
         count[WITH_STEPS] += (frame->flags & VCL_FLAG_COL_STEPS) != 0;
         count[WITH_MODELS] += (frame->flags & VCL_FLAG_CLASS_MODELS) != 0;
         count[WITH_TABLES] += (frame->flags & VCL_FLAG_TABLES) != 0;
-        count[WITH_LOW_BITS] += frame->shift > 0;
+        count[WITH_LOW_BITS] += m->low_from < VCL_MODEL_CLASSES;
         count[WITH_CENTROIDS] += frame->centroid[0] != 0;
+        count[WITH_POINTS] += (frame->flags & VCL_FLAG_POINTS) != 0;
+        count[WITH_FAR_POINTS] += m->values.moved;
         count[WIDE] += m->values.wide;
-        count[LIMITED] += m->values.limited && !m->values.means && frame->shift == 0;
     }
     vcl_matrix_close(m);
 }
 
 /* Fault: a stage that the kernels of products leave out or do otherwise than decoding: classes of rows and
- * columns, steps of columns, means, centroids, low bits, tables, escapes, any trellis, any rounding. */
+ * columns, steps of columns, means, centroids, moves of points, low bits, tables, escapes, any trellis, any
+ * rounding. */
 static void every_stage(void **unused)
 {
     (void)unused;
@@ -334,7 +350,8 @@ static void every_stage(void **unused)
     int count[KINDS] = { 0 };
     for (uint64_t i = 0; i < CASES; i++) {
         uint64_t state = (i + 1) * 0x9E3779B97F4A7C15;
-        const unsigned kinds = (unsigned)random_bits(&state) % 16 | (i % 3 == 0 ? HEAVY : 0);
+        const unsigned some = (unsigned)random_bits(&state) % 16 | (i % 3 == 0 ? HEAVY : 0);
+        const unsigned kinds = i % 5 == 4 ? HUMPS : some;
         const uint64_t rows = 32 * (3 + random_bits(&state) % 6) + (random_bits(&state) % 2 ? 9 : 0);
         const struct vcl_tensor tensor = matrix(dtypes[i % 4], rows, 400 + random_bits(&state) % 300);
         struct vcl_params params = params_of(VCL_CODEC_TENSOR, bits[i % 9], 1 + (int)(i % 8));

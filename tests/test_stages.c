@@ -191,13 +191,20 @@ struct curve {
     int trials;
 };
 
-static enum vcl_status run_curve(void *user, double x, struct vcl_trial *trial)
+static struct vcl_trial try_curve(struct curve *curve, double x)
 {
-    struct curve *const curve = user;
     curve->trials++;
-    trial->bits = 0.5 * log2(1 + exp2(2 * (curve->offset - x))) + curve->bend * sin(40 * x);
-    trial->snr = 6.02 * trial->bits - 0.5;
-    return VCL_OK;
+    const double bits = 0.5 * log2(1 + exp2(2 * (curve->offset - x))) + curve->bend * sin(40 * x);
+    return (struct vcl_trial){ bits, 6.02 * bits - 0.5 };
+}
+
+static struct vcl_rate search_curve(struct curve *curve, struct vcl_rate rate)
+{
+    while (!rate.done) {
+        const struct vcl_trial trial = try_curve(curve, rate.x);
+        vcl_rate_tell(&rate, &trial);
+    }
+    return rate;
 }
 
 /* Fault: a search that ends outside the window or takes many trials, on curves bent as real ones are. */
@@ -208,16 +215,12 @@ static void search_lands_in_the_window(void **unused)
     for (double target = 0.3; target < 6; target += 0.37)
         for (double offset = -1; offset < 8; offset += 1.3) {
             struct curve curve = { offset, 0.01, 0 };
-            struct vcl_rate_result result;
-            struct vcl_rate_search search = { VCL_GOAL_BITS,         target, -9,       12,
-                                              offset - target + 0.4, &curve, run_curve };
-            assert_int_equal(vcl_rate_run(&search, &result), VCL_OK);
-            assert_true(result.accepted && result.trial.bits <= target && result.trial.bits >= 0.98 * target);
-            search.goal = VCL_GOAL_SNR;
-            search.target = 6.02 * target;
-            assert_int_equal(vcl_rate_run(&search, &result), VCL_OK);
-            assert_true(result.accepted && result.trial.snr >= search.target
-                        && result.trial.snr < search.target + 0.3);
+            const double guess = offset - target + 0.4;
+            struct vcl_rate rate = search_curve(&curve, vcl_rate_begin(VCL_GOAL_BITS, target, -9, 12, guess));
+            assert_true(rate.accepted && rate.best.bits <= target && rate.best.bits >= 0.98 * target);
+            rate = search_curve(&curve, vcl_rate_begin(VCL_GOAL_SNR, 6.02 * target, -9, 12, guess));
+            assert_true(rate.accepted && rate.best.snr >= 6.02 * target
+                        && rate.best.snr < 6.02 * target + 0.3);
             all += curve.trials;
             searches += 2;
         }
@@ -230,13 +233,27 @@ static void search_gives_up(void **unused)
 {
     (void)unused;
     struct curve curve = { 3, 0, 0 };
-    struct vcl_rate_result result;
-    struct vcl_rate_search search = { VCL_GOAL_BITS, 0.001, -1, 5, 0, &curve, run_curve };
-    assert_int_equal(vcl_rate_run(&search, &result), VCL_OK);
-    assert_true(!result.found && curve.trials < 12);
-    search.target = 9; /* all that can be had is far less: found, not accepted */
-    assert_int_equal(vcl_rate_run(&search, &result), VCL_OK);
-    assert_true(result.found && !result.accepted && result.x == -1);
+    struct vcl_rate rate = search_curve(&curve, vcl_rate_begin(VCL_GOAL_BITS, 0.001, -1, 5, 0));
+    assert_true(!rate.found && curve.trials < 12);
+    rate = search_curve(&curve, vcl_rate_begin(VCL_GOAL_BITS, 9, -1, 5, 0));
+    assert_true(rate.found && !rate.accepted && rate.best_x == -1); /* all that can be had is far less */
+}
+
+/* Fault: the trial with the most bits below the target is kept although another has a higher SNR; or the one
+ * with the fewest bits that reaches an SNR is passed over for one that is nearer to it. */
+static void the_better_trial_is_kept(void **unused)
+{
+    (void)unused;
+    struct vcl_rate rate = vcl_rate_begin(VCL_GOAL_BITS, 3, -5, 5, 0);
+    assert_true(vcl_rate_tell(&rate, &(struct vcl_trial){ 3.4, 20 }));
+    assert_true(vcl_rate_tell(&rate, &(struct vcl_trial){ 2.2, 17 }));
+    assert_false(vcl_rate_tell(&rate, &(struct vcl_trial){ 2.9, 4 }));
+    assert_true(rate.found && rate.best.snr == 17);
+    rate = vcl_rate_begin(VCL_GOAL_SNR, 10, -5, 5, 0);
+    assert_true(vcl_rate_tell(&rate, &(struct vcl_trial){ 3.0, 12 }));
+    assert_true(vcl_rate_tell(&rate, &(struct vcl_trial){ 2.0, 14 }));
+    assert_false(vcl_rate_tell(&rate, &(struct vcl_trial){ 1.5, 9 }));
+    assert_true(rate.found && rate.best.bits == 2.0);
 }
 
 int main(void)
@@ -246,6 +263,7 @@ int main(void)
         cmocka_unit_test(rotation_is_orthonormal),    cmocka_unit_test(rotation_spreads_an_outlier),
         cmocka_unit_test(pictures_round_to_nearest),  cmocka_unit_test(extreme_ranges),
         cmocka_unit_test(search_lands_in_the_window), cmocka_unit_test(search_gives_up),
+        cmocka_unit_test(the_better_trial_is_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

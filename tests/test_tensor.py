@@ -20,14 +20,19 @@ DTYPES = (np.float32, np.float16, np.float64)
 
 
 def random_tensor(rng, shape, dtype):
-    """Rows and columns of different scales, heavy tails, now and then values that are no numbers."""
-    x = rng.standard_normal(shape) * np.exp(rng.standard_normal(shape[:1] + (1,) * (len(shape) - 1)))
+    """Rows and columns of different scales, heavy tails, two humps, now and then values that are no numbers."""
+    x = rng.standard_normal(shape)
+    if rng.random() < 0.2:
+        x = np.sign(x) * (1 + x / 20)
+    x = x * np.exp(rng.standard_normal(shape[:1] + (1,) * (len(shape) - 1)))
     if rng.random() < 0.5:
         x *= np.exp(2 * rng.standard_normal(shape[-1:]))
     if rng.random() < 0.3:
         x.flat[::97] *= 50
     if rng.random() < 0.3:
         x += 5 * rng.standard_normal(shape[-1:])
+    if rng.random() < 0.2:
+        x += 9
     if rng.random() < 0.4:      # smooth along an axis
         axis = int(rng.integers(len(shape)))
         x = np.cumsum(x, axis) / 4
@@ -134,6 +139,24 @@ class Tensor(unittest.TestCase):
             self.assertEqual(bool(frame[8] & 8), pays)
             plain = snr(y, self.agree(y, bits=2.5, disable=1)[1])
             self.assertGreater(snr(y, z), plain + (0.2 if pays else -0.05))
+
+    def test_a_mean_of_all_values_costs_nothing(self):
+        """Would catch a mean that is not found, or taken off and not added."""
+        x = np.random.default_rng(21).standard_normal((512, 256)).astype(np.float32)
+        for transpose in (0, 1):
+            for bits in (1, 2.5, 4):
+                frame, z = self.agree(x + np.float32(9), bits=bits, transpose=transpose)
+                _, y = self.agree(x, bits=bits, transpose=transpose)
+                self.assertTrue(frame[9] & 1)
+                self.assertLess(((x + np.float32(9) - z) ** 2).mean(), 1.03 * ((x - y) ** 2).mean(), (transpose, bits))
+
+    def test_points_move_one_by_one(self):
+        """Two humps: would catch moves that are not found or do not help, against those by size and against none."""
+        x = np.random.default_rng(22).standard_normal((512, 256)).astype(np.float32)
+        x = np.sign(x) * (1 + x / 50)
+        frame, y = self.agree(x, bits=2)
+        self.assertTrue(frame[9] & 2)
+        self.assertGreater(snr(x, y), snr(x, self.agree(x, bits=2, disable=64)[1]) + 3)
 
     def test_column_weights_are_obeyed(self):
         """Steps as 1 / sqrt(weight): equal weighted errors, and a smaller sum of them than without weights."""

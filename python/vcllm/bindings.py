@@ -31,7 +31,7 @@ class ParamsStruct(Structure):
     _fields_ = [("size", c_size_t), ("codec", c_int), ("goal", c_int), ("target", c_double), ("effort", c_int),
                 ("objective", c_int), ("rotate", c_int), ("seed", c_uint32), ("row_scales", c_int), ("depth", c_int),
                 ("chroma", c_int), ("disable", c_uint), ("transpose", c_int), ("columns", c_uint64),
-                ("col_weight", c_void_p), ("feedback", c_void_p), ("encoder", c_char_p), ("decoder", c_char_p)]
+                ("col_weight", c_void_p), ("feedback", c_void_p), ("encoder", c_char_p), ("decoder", c_char_p), ("nearest", c_int)]
 
 
 class InfoStruct(Structure):

@@ -8,7 +8,7 @@ from .values import describe, dtype_name, pointer, present, shape_of
 GOALS = ("bits", "snr", "max_error")    # enum vcl_goal
 OBJECTIVES = {"model": 0, "mse": 1}
 INTEGERS = ("effort", "seed", "depth", "chroma", "disable")
-FLAGS = ("rotate", "row_scales", "transpose")
+FLAGS = ("nearest", "rotate", "row_scales", "transpose")
 TEXTS = ("encoder", "decoder")
 WEIGHTS = {"col_weight": 1, "feedback": 2}      # dimensions
 SETTINGS = (*INTEGERS, *FLAGS, *TEXTS, *WEIGHTS, "objective")

@@ -130,7 +130,7 @@ static enum vcl_status choose_transform(struct vcl_encoder *e)
     return status;
 }
 
-/* ---- columns --------------------------------------------------------------------------------- */
+/* ---- means ----------------------------------------------------------------------------------- */
 
 static enum vcl_status measure_sample(struct vcl_encoder *e)
 {
@@ -138,6 +138,24 @@ static enum vcl_status measure_sample(struct vcl_encoder *e)
     const enum vcl_status status = vcl_encoder_measure(e);
     e->probing = 0;
     return status;
+}
+
+/* The mean of all values, taken off where that saves 0.002 bit a value: a zero that is no centre would cost
+ * every row what its mean is beyond its deviation. */
+static enum vcl_status choose_mean(struct vcl_encoder *e)
+{
+    const double n = (double)e->sampled, energy = e->stats.energy;
+    double sum = 0;
+    if (e->params->disable & VCL_STAGE_MEANS || energy == 0)
+        return VCL_OK;
+    for (uint64_t c = 0; c < e->frame.plan.cols; c++)
+        sum += e->col_sum[c];
+    const double left = fmax(1 - sum * sum / (n * energy), 0x1p-60), values = (double)e->frame.values;
+    if (-0.5 * log2(left) * values < 0.002 * values + 32)
+        return VCL_OK;
+    e->tables->mean = (float)(sum / n);
+    e->frame.flags |= VCL_FLAG_MEAN;
+    return measure_sample(e);
 }
 
 /* Measured rows of a column, and values. */
@@ -270,6 +288,8 @@ static int classes_pay(struct vcl_encoder *e)
     return saved > 8 * (double)vcl_scales_write(e->tables->col_class, cols, 1, e->side) + 64;
 }
 
+/* ---- classes of the columns -------------------------------------------------------------------- */
+
 /* Classes of the columns where they save more than they cost. */
 static enum vcl_status choose_classes(struct vcl_encoder *e)
 {
@@ -346,11 +366,15 @@ enum vcl_status vcl_analyse(struct vcl_encoder *e)
     choose_steps(e);
     enum vcl_status status = add_feedback(e);
     if (!status)
-        status = choose_transform(e);
-    if (!status)
         status = measure_sample(e);
     if (!status && e->stats.energy == 0) /* a sample of zeros tells nothing */
         status = vcl_encoder_measure(e);
+    if (!status)
+        status = choose_mean(e);
+    if (!status)
+        status = choose_transform(e);
+    if (!status && (e->frame.transform.down || e->frame.transform.along))
+        status = measure_sample(e);
     if (e->stats.non_finite > 0)
         e->frame.flags |= VCL_FLAG_NON_FINITE;
     if (!status)

@@ -66,21 +66,31 @@ static void release(struct vcl_encoder *e)
     e->coder.tables = NULL;
 }
 
-static enum vcl_status encode_exact(struct vcl_encoder *e, enum vcl_codec codec)
+/* A frame of all bytes; or only *bytes, how many it would take, and nothing that is written. */
+static enum vcl_status code_exactly(struct vcl_encoder *e, enum vcl_codec codec, uint64_t *bytes)
 {
+    const uint64_t bound = e->bound;
     struct vcl_trial trial;
     e->frame.codec = codec;
     e->frame.flags = 0;
     e->frame.side_bytes = 0;
-    e->coder.counting = 0; /* a search that failed may have been */
     vcl_plan_flat(e->frame.values, &e->frame.plan);
     enum vcl_status status = prepare(e);
+    e->bound = bytes ? 0 : bound;
     if (!status)
         status = vcl_encoder_pass(e, &trial);
-    if (!status)
+    e->bound = bound;
+    if (!status && bytes)
+        *bytes = vcl_encoder_frame_bytes(e);
+    if (!status && !bytes)
         status = write_header(e);
     release(e);
     return status;
+}
+
+static enum vcl_status encode_exact(struct vcl_encoder *e, enum vcl_codec codec)
+{
+    return code_exactly(e, codec, NULL);
 }
 
 /* The plan and the parameters that hold for the whole search. */
@@ -98,7 +108,6 @@ static void choose_frame(struct vcl_encoder *e)
         e->frame.flags |= p->transpose ? VCL_FLAG_TRANSPOSED : 0u;
         vcl_plan_stripes(&e->frame.tensor, e->frame.values, p->transpose, &e->frame.plan, &e->frame.lanes);
         e->frame.states = scalar ? 0 : states[p->effort];
-        e->frame.shift = VCL_SHIFT_MAX; /* likewise */
         return;
     }
     vcl_plan_pictures(&e->frame.tensor, e->frame.values, VCL_VIDEO_MAX_SIDE, &e->frame.plan);
@@ -145,21 +154,40 @@ static enum vcl_status search_video(struct vcl_encoder *e, int *found, unsigned 
 
 static const char *const goal_units[] = { "bits per value", "dB", "of largest error" };
 
-static enum vcl_status encode_lossy(struct vcl_encoder *e, unsigned *flags)
+static enum vcl_status miss(const struct vcl_encoder *e)
+{
+    const struct vcl_params *const p = e->params;
+    return vcl_env_fail(e->env, VCL_E_RATE, "%s cannot code this tensor at %g %s", vcl_codec_name(p->codec),
+                        p->target, goal_units[p->goal]);
+}
+
+/* Bits from which on a target that nothing meets is better missed by an exact frame than by one of zeros. */
+#define LITTLE 0.5
+
+/* Zeros meet any rate; where it had room for more, values are so small, or so unlike in size, that all of them
+ * round to 0. */
+static int has_room(const struct vcl_encoder *e)
+{
+    const double used = 8 * (double)vcl_encoder_frame_bytes(e) / (double)e->frame.values;
+    return e->params->goal == VCL_GOAL_BITS && used < 0.5 * e->params->target && e->params->target >= LITTLE;
+}
+
+static enum vcl_status encode_lossy(struct vcl_encoder *e, int nearest, unsigned *flags)
 {
     const struct vcl_params *const p = e->params;
     int found = 0;
+    *flags = 0;
     choose_frame(e);
     enum vcl_status status = prepare(e);
     if (!status)
         status =
             p->codec == VCL_CODEC_TENSOR ? search_tensor(e, &found, flags) : search_video(e, &found, flags);
-    /* A flat picture meets any rate: values so small, or so unlike in size, that all of them round to 0. */
-    if (*flags & VCL_REPORT_SATURATED && e->sums.signal > 0 && vcl_snr(&e->sums) <= 0)
-        found = 0;
-    if (!status && (!found || vcl_encoder_frame_bytes(e) > e->bound))
-        status = vcl_env_fail(e->env, VCL_E_RATE, "%s cannot code this tensor at %g %s",
-                              vcl_codec_name(p->codec), p->target, goal_units[p->goal]);
+    const int lost = e->sums.signal > 0 && vcl_snr(&e->sums) <= 0;
+    *flags |= (nearest && !found ? VCL_REPORT_MISSED : 0u) | (lost ? VCL_REPORT_ZERO : 0u);
+    if (vcl_snr(&e->sums) < 0 || (lost && has_room(e)))
+        found = nearest = 0;
+    if (!status && ((!found && !nearest) || vcl_encoder_frame_bytes(e) > e->bound))
+        status = miss(e);
     if (!status) {
         e->frame.snr = (float)vcl_snr(&e->sums);
         status = write_header(e);
@@ -184,6 +212,122 @@ static void fill_report(const struct vcl_encoder *e, unsigned flags, struct vcl_
     report->depth = exact ? 0 : e->frame.depth;
 }
 
+/* ---- exact where exact is no larger --------------------------------------------------------------- */
+
+enum { SPOTS = 4, LOOK = 256, READ = 4096 }; /* places looked at; values looked at; values that are coded */
+
+/* How many values of w bytes differ. */
+static int count_unlike(const uint8_t *raw, size_t n, size_t w)
+{
+    enum { SLOTS = 1024 };
+    uint64_t slot[SLOTS];
+    uint8_t used[SLOTS] = { 0 };
+    int unlike = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t value = 0;
+        memcpy(&value, raw + i * w, w);
+        size_t at = (size_t)(value * 0x9E3779B97F4A7C15 >> 54);
+        while (used[at] && slot[at] != value)
+            at = (at + 1) % SLOTS;
+        unlike += !used[at];
+        used[at] = 1;
+        slot[at] = value;
+    }
+    return unlike;
+}
+
+/* Reads n values in the middle of one of SPOTS equal parts. */
+static enum vcl_status read_spot(const struct vcl_encoder *e, int spot, uint64_t n, uint8_t *raw,
+                                 uint64_t *first)
+{
+    const uint64_t w = vcl_dtype_bits(e->frame.tensor.dtype) / 8, part = e->frame.values / SPOTS;
+    *first = part * (uint64_t)spot + (part > n ? (part - n) / 2 : 0);
+    *first = vcl_min(*first, e->frame.values - n);
+    return e->source->read(e->source->user, *first * w, raw, (size_t)(n * w))
+             ? vcl_env_fail(e->env, VCL_E_IO, "reading a sample of the tensor failed")
+             : VCL_OK;
+}
+
+/* Could a lossless frame take no more than so many bits a value?  Few values that differ among neighbours say
+ * so, else only a sample coded losslessly, for rates at which that could be. */
+static enum vcl_status may_be_exact(const struct vcl_encoder *e, double bits, int *may)
+{
+    enum { ORDINARY = 200, MANY = 8 }; /* of LOOK neighbours; bits below which unlike values are not exact */
+    const struct vcl_tensor *const tensor = &e->frame.tensor;
+    const size_t w = vcl_dtype_bits(tensor->dtype) / 8;
+    const uint64_t look = vcl_min(LOOK, e->frame.values), read = vcl_min(READ, e->frame.values);
+    uint8_t *const raw = vcl_alloc_raw(e->env->mem, (size_t)read, w);
+    enum vcl_status status = raw ? VCL_OK : vcl_env_fail(e->env, VCL_E_MEMORY, "no memory for a sample");
+    uint64_t first;
+    double sum = 0;
+    *may = bits >= MANY;
+    for (int i = 0; i < SPOTS && !*may && !status; i++) {
+        status = read_spot(e, i, look, raw, &first);
+        *may = !status && count_unlike(raw, (size_t)look, w) <= ORDINARY * (int)look / LOOK;
+    }
+    for (int i = 0; i < SPOTS && *may && !status; i++) {
+        status = read_spot(e, i, read, raw, &first);
+        if (!status)
+            sum += vcl_lossless_estimate(e->env->mem, e->env->kernels, tensor, first, raw, (size_t)read * w);
+    }
+    *may &= sum / SPOTS <= 1.3 * bits + 0.2;
+    vcl_free(e->env->mem, raw);
+    return status;
+}
+
+/* Writes a lossless frame where it takes no more than so many bytes. */
+static enum vcl_status try_exact(struct vcl_encoder *e, double most_bytes, int *written)
+{
+    uint64_t bytes = 0;
+    enum vcl_status status = code_exactly(e, VCL_CODEC_LOSSLESS, &bytes);
+    *written = !status && (double)bytes <= most_bytes;
+    return *written ? encode_exact(e, VCL_CODEC_LOSSLESS) : status;
+}
+
+/* The same in place of the lossy frame just written, where it is no larger. */
+static enum vcl_status replace_by_exact(struct vcl_encoder *e, int *written)
+{
+    const struct vcl_frame frame = e->frame;
+    const struct vcl_error_sums sums = e->sums;
+    const double bytes = (double)frame.frame_bytes;
+    enum vcl_status status = may_be_exact(e, 8 * bytes / (double)frame.values, written);
+    if (!status && *written)
+        status = try_exact(e, bytes, written);
+    if (!*written) {
+        e->frame = frame;
+        e->sums = sums;
+    }
+    return status;
+}
+
+/* A frame that meets the target, exact where that is no larger. */
+static enum vcl_status encode_well(struct vcl_encoder *e, unsigned *flags)
+{
+    const struct vcl_params *const p = e->params;
+    const int by_bits = p->goal == VCL_GOAL_BITS;
+    const double room = by_bits ? p->target * (double)e->frame.values / 8 : INFINITY;
+    int exact = 0;
+    enum vcl_status status = by_bits ? may_be_exact(e, p->target, &exact) : VCL_OK;
+    if (!status && exact)
+        status = try_exact(e, room, &exact);
+    if (!status && !exact)
+        status = encode_lossy(e, 0, flags);
+    if (status == VCL_E_RATE) {
+        status = try_exact(e, room, &exact);
+        if (!status && !exact)
+            status = p->nearest && by_bits && p->target < LITTLE ? encode_lossy(e, 1, flags) : miss(e);
+    }
+    if (status == VCL_E_RATE && p->nearest) { /* nothing else works */
+        *flags = VCL_REPORT_MISSED;
+        status = try_exact(e, INFINITY, &exact);
+    }
+    if (!status && !exact && (!by_bits || *flags & VCL_REPORT_MISSED))
+        status = replace_by_exact(e, &exact);
+    if (exact)
+        *flags = VCL_REPORT_FELL_BACK | (*flags & VCL_REPORT_MISSED);
+    return status;
+}
+
 enum vcl_status vcl_encode_frame(const struct vcl_env *env, const struct vcl_tensor *tensor,
                                  const struct vcl_source *source, const struct vcl_params *params,
                                  const struct vcl_sink *sink, struct vcl_report *report)
@@ -195,20 +339,12 @@ enum vcl_status vcl_encode_frame(const struct vcl_env *env, const struct vcl_ten
     vcl_tensor_size(tensor, &e.frame.values, NULL);
     e.coder.kernels = env->kernels;
     e.bound = vcl_bound(tensor);
-    const int fits =
-        params->goal != VCL_GOAL_BITS || 8 * (double)e.bound <= params->target * (double)e.frame.values;
     if (params->codec == VCL_CODEC_LOSSLESS)
         status = encode_exact(&e, VCL_CODEC_LOSSLESS);
     else if (params->codec == VCL_CODEC_EXACT || e.frame.values == 0)
         status = encode_exact(&e, VCL_CODEC_EXACT);
-    else if (params->goal == VCL_GOAL_BITS && fits)
-        flags = VCL_REPORT_FELL_BACK, status = encode_exact(&e, VCL_CODEC_LOSSLESS);
     else
-        status = encode_lossy(&e, &flags);
-    if (status == VCL_E_RATE && fits) {
-        flags = VCL_REPORT_FELL_BACK;
-        status = encode_exact(&e, VCL_CODEC_LOSSLESS);
-    }
+        status = encode_well(&e, &flags);
     if (!status)
         fill_report(&e, flags, report);
     return status;

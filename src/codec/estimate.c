@@ -85,18 +85,20 @@ double vcl_estimate_step(const struct vcl_kernels *kernels, const float *x, stru
 /* ---- bits at a step -------------------------------------------------------------------------- */
 
 /* Symbols by class, as the codec has them; bits beyond them; the squared error in steps. */
-enum { MIDDLE = VCL_MODEL_CLASSES / 2 };
+enum { MIDDLE = VCL_MODEL_CLASSES / 2, LARGEST = 32767 };
 struct index_counts {
     uint32_t symbol[VCL_MODEL_CLASSES][VCL_MODEL_SYMBOLS];
-    double escaped, error;
+    double beyond, error;
 };
 
 static void count_index(struct index_counts *counts, int class, double u)
 {
-    const double k = rint(u), most = VCL_MODEL_SYMBOLS / 2 - 1;
+    const double k = rint(u), size = fmin(fabs(k), LARGEST);
     const int t = class < -MIDDLE ? 0 : class >= MIDDLE ? VCL_MODEL_CLASSES - 1 : class + MIDDLE;
-    counts->symbol[t][VCL_MODEL_SYMBOLS / 2 + (int)fmin(fmax(k, -most), most)]++;
-    counts->escaped += fabs(k) > most ? 2 * log2(fabs(k) / most) : 0;
+    const int m = (int)size, octave = m < 8 ? 0 : ilogb(size); /* from 8 on, two symbols an octave */
+    const int symbol = m < 8 ? m : 2 * octave + 2 + (m >> (octave - 1) & 1);
+    counts->symbol[t][VCL_MODEL_SYMBOLS / 2 + (k < 0 ? -symbol : symbol)]++;
+    counts->beyond += m < 8 ? 0 : octave - 1;
     counts->error += (u - k) * (u - k);
 }
 
@@ -126,5 +128,5 @@ double vcl_estimate_bits(const struct vcl_kernels *kernels, const float *x, stru
             count_index(&counts, row[r] + (int)col[c], x[(size_t)r * rect.cols + c] / step);
     for (int t = 0; t < VCL_MODEL_CLASSES; t++)
         bits += class_entropy(counts.symbol[t]);
-    return bits + counts.escaped + 0.5 * n * log2(fmax(12 * counts.error / n, 0x1p-40));
+    return bits + counts.beyond + 0.5 * n * log2(fmax(12 * counts.error / n, 0x1p-40));
 }

@@ -80,7 +80,6 @@ static uint8_t *write_tensor(const struct vcl_frame *frame, uint8_t *p)
     memset(p, 0, 8);
     p[0] = (uint8_t)frame->states;
     p[1] = (uint8_t)frame->lanes;
-    p[2] = (uint8_t)frame->shift;
     p[3] = (uint8_t)frame->shape;
     p[4] = (uint8_t)frame->fine;
     p[5] = (uint8_t)(frame->transform.down | frame->transform.along << 4);
@@ -127,8 +126,8 @@ static enum vcl_status fail(const char **reason, enum vcl_status status, const c
 static uint32_t known_flags(enum vcl_codec codec)
 {
     if (codec == VCL_CODEC_TENSOR)
-        return VCL_FLAG_ROTATED | VCL_FLAG_NON_FINITE | VCL_FLAG_COL_MEANS | VCL_FLAG_COL_STEPS
-             | VCL_FLAG_TRANSPOSED | VCL_FLAG_CLASS_MODELS | VCL_FLAG_TABLES;
+        return VCL_FLAG_ROTATED | VCL_FLAG_NON_FINITE | VCL_FLAG_ANY_MEAN | VCL_FLAG_COL_STEPS
+             | VCL_FLAG_TRANSPOSED | VCL_FLAG_CLASS_MODELS | VCL_FLAG_TABLES | VCL_FLAG_POINTS;
     return vcl_codec_is_video(codec) ? VCL_FLAG_ROTATED | VCL_FLAG_ROW_SCALES | VCL_FLAG_NON_FINITE : 0;
 }
 
@@ -208,7 +207,6 @@ static enum vcl_status parse_tensor(const uint8_t *p, size_t left, struct vcl_fr
 {
     frame->states = p[0];
     frame->lanes = p[1];
-    frame->shift = p[2];
     frame->shape = p[3];
     frame->fine = (int8_t)p[4];
     frame->transform = (struct vcl_transform){ p[5] & 15, p[5] >> 4 };
@@ -219,15 +217,14 @@ static enum vcl_status parse_tensor(const uint8_t *p, size_t left, struct vcl_fr
         return fail(reason, VCL_E_FORMAT, "number of trellis states is impossible");
     if (frame->lanes != 8 && frame->lanes != 32)
         return fail(reason, VCL_E_FORMAT, "lanes are neither 8 nor 32");
-    if (frame->shift > VCL_SHIFT_MAX || frame->shape >= VCL_SHAPES || frame->fine < -VCL_FINE_MAX
-        || frame->fine > VCL_FINE_MAX)
+    if (frame->shape >= VCL_SHAPES || frame->fine < -VCL_FINE_MAX || frame->fine > VCL_FINE_MAX)
         return fail(reason, VCL_E_FORMAT, "probability model is impossible");
     const uint64_t rows = vcl_round_up(frame->plan.tile_rows, (uint64_t)frame->lanes);
     if (rows * frame->plan.tile_cols > VCL_TILE_VALUES_MAX)
         return fail(reason, VCL_E_FORMAT, "tile too large");
     if (!vcl_transform_exists(frame->transform))
         return fail(reason, VCL_E_FORMAT, "length of a transform is impossible");
-    if (p[6] || p[7])
+    if (p[2] || p[6] || p[7])
         return fail(reason, VCL_E_FORMAT, "reserved bytes are not zero");
     if (frame->side_bytes > left - 32)
         return fail(reason, VCL_E_FORMAT, "side data of the columns is cut off");

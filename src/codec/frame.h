@@ -13,10 +13,10 @@
 enum {
     VCL_CENTROIDS = 8,  /* points with |j| = 1 ... 8 may lie off the lattice */
     VCL_STATES_MAX = 8, /* bits of trellis state */
-    VCL_SHIFT_MAX = 8,
     VCL_SHAPES = 8,
     VCL_FINE_MAX = 16,
-    VCL_EXPONENT_MAX = 64 /* of a column's step, in quarter octaves */
+    VCL_EXPONENT_MAX = 64, /* of a column's step, in quarter octaves */
+    VCL_MOVE_UNIT = 64     /* of a half-step: how far a point that moves by itself goes */
 };
 
 enum {
@@ -27,7 +27,10 @@ enum {
     VCL_FLAG_COL_STEPS = 16,
     VCL_FLAG_TRANSPOSED = 32, /* the plan is that of the transpose */
     VCL_FLAG_CLASS_MODELS = 64,
-    VCL_FLAG_TABLES = 128
+    VCL_FLAG_TABLES = 128,
+    VCL_FLAG_POINTS = 512, /* points move one by one, not by their size */
+    VCL_FLAG_MEAN = 256,   /* one for all values, to which those of the columns are relative */
+    VCL_FLAG_ANY_MEAN = VCL_FLAG_MEAN | VCL_FLAG_COL_MEANS
 };
 
 struct vcl_frame {
@@ -47,11 +50,10 @@ struct vcl_frame {
     int chroma;
     int states; /* tensor codec, to the end: bits of trellis state */
     int lanes;
-    unsigned shift;  /* low bits of an index that the model does not see */
     int shape, fine; /* of the model */
     struct vcl_transform transform;
     int8_t centroid[VCL_CENTROIDS];
-    uint32_t side_bytes; /* class models, tables, the columns' classes, steps and means */
+    uint32_t side_bytes; /* class models, tables, mean, points, the columns' classes, steps and means */
     const uint8_t *side;
 };
 

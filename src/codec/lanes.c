@@ -11,6 +11,15 @@
 
 #include "base/common.h"
 
+/* Without a look at the columns' classes: where there are some, any row may have one that is high enough. */
+static int any_low(const struct vcl_stripe *stripe, int from)
+{
+    int any = stripe->col_class && from < VCL_MODEL_CLASSES;
+    for (int l = 0; l < stripe->active; l++)
+        any |= stripe->row_class[l] >= from;
+    return any;
+}
+
 struct vcl_stripe vcl_lanes_stripe(const struct vcl_lanes *t, uint32_t first_row)
 {
     const uint32_t left = t->rows - first_row;
@@ -18,11 +27,11 @@ struct vcl_stripe vcl_lanes_stripe(const struct vcl_lanes *t, uint32_t first_row
                                  .active = left < (uint32_t)t->lanes ? (int)left : t->lanes,
                                  .cols = t->cols,
                                  .v = t->v,
-                                 .shift = t->shift,
                                  .col_class = t->col_class,
                                  .slots = t->slots,
                                  .codes = t->codes };
     memcpy(stripe.row_class, t->row_class + first_row, (size_t)stripe.active);
+    stripe.low_from = any_low(&stripe, t->low_from) ? t->low_from : VCL_MODEL_CLASSES;
     return stripe;
 }
 
@@ -30,12 +39,12 @@ struct vcl_stripe vcl_lanes_stripe(const struct vcl_lanes *t, uint32_t first_row
 
 static size_t escapes_bound(const struct vcl_lanes *t) { return 3 * (size_t)t->rows * t->cols; }
 
-/* Behind the escapes' count: escapes, states and words, each at most once per value (words twice with low
+/* Behind the escapes' count: escapes, states and words, each at most once per value (words once more for low
  * bits), and what the kernels scribble on. */
 size_t vcl_lanes_bound(const struct vcl_lanes *t)
 {
     const size_t n = (size_t)t->rows * t->cols;
-    return 4 + escapes_bound(t) + 4 * (size_t)VCL_STRIPE_LANES + n * (t->shift ? 4u : 2u);
+    return 4 + escapes_bound(t) + 4 * (size_t)VCL_STRIPE_LANES + 4 * n;
 }
 
 /* Coded backwards: the last word written is the first read. */

@@ -7,10 +7,10 @@
 /* How the values of a tile are coded; shared by both directions. */
 struct vcl_lanes {
     const struct vcl_kernels *kernels;
-    int v;                   /* trellis state bits */
-    int lanes;               /* 8 or 32 */
-    unsigned shift;          /* low bits of k kept out of the model */
-    uint32_t rows, cols;     /* of the tile */
+    int v;               /* trellis state bits */
+    int lanes;           /* 8 or 32 */
+    int low_from;        /* the first class whose indices have low bits; VCL_MODEL_CLASSES: none in use has */
+    uint32_t rows, cols; /* of the tile */
     const int8_t *row_class; /* rows of them */
     const int8_t *col_class; /* cols of them; NULL: all 0 */
     const uint32_t *codes;   /* encoding, by class: vcl_model_codes */

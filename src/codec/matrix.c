@@ -157,8 +157,8 @@ static int is_simple(const struct vcl_matrix *m)
 {
     const struct vcl_frame *const frame = &m->frame;
     const struct vcl_plan *const plan = &frame->plan;
-    const uint32_t known = VCL_FLAG_COL_MEANS | VCL_FLAG_COL_STEPS | VCL_FLAG_TRANSPOSED
-                         | VCL_FLAG_CLASS_MODELS | VCL_FLAG_TABLES;
+    const uint32_t known = VCL_FLAG_ANY_MEAN | VCL_FLAG_COL_STEPS | VCL_FLAG_TRANSPOSED
+                         | VCL_FLAG_CLASS_MODELS | VCL_FLAG_TABLES | VCL_FLAG_POINTS;
     return frame->codec == VCL_CODEC_TENSOR && !(frame->flags & ~known) && !frame->transform.down
         && !frame->transform.along && frame->lanes == VCL_STRIPE_LANES && plan->cols == m->line
         && (!(frame->flags & VCL_FLAG_TRANSPOSED) || m->turned)
@@ -204,24 +204,6 @@ struct choice {
     int count;
 };
 
-/* Where columns have no classes, only those that occur. */
-static void choose_row_classes(struct vcl_matrix *m, uint64_t n, struct choice *choice)
-{
-    int8_t number[VCL_MODEL_CLASSES];
-    memset(number, -1, sizeof number);
-    for (uint64_t i = 0; i < n; i++) {
-        m->row_class[i] = (int8_t)limit(m->row_class[i], 0, VCL_MODEL_CLASSES - 1);
-        number[m->row_class[i]] = 0;
-    }
-    for (int t = 0; t < VCL_MODEL_CLASSES; t++)
-        if (number[t] == 0) {
-            choice->class[choice->count] = (int8_t)t;
-            number[t] = (int8_t)choice->count++;
-        }
-    for (uint64_t i = 0; i < n; i++)
-        m->row_class[i] = number[m->row_class[i]];
-}
-
 struct range {
     int least, most;
 };
@@ -242,9 +224,32 @@ static void move_classes(int8_t *class, uint64_t n, int by)
         class[i] = (int8_t)(class[i] + by);
 }
 
-/* Else all sums from the least to the largest, those beyond the classes for the outermost one.  A row
- * whose sums are beyond with all columns is as good as one where they just are.  Where there are too many,
- * the kernels must limit the sums, to the numbers 0 to VCL_MODEL_CLASSES - 1. */
+/* Where columns have no classes, those that occur; of those with low bits all from the first to the last, so
+ * that the kernels can still tell how many. */
+static void choose_row_classes(struct vcl_matrix *m, uint64_t n, struct choice *choice)
+{
+    int8_t number[VCL_MODEL_CLASSES];
+    int most = 0;
+    memset(number, -1, sizeof number);
+    for (uint64_t i = 0; i < n; i++) {
+        m->row_class[i] = (int8_t)limit(m->row_class[i], 0, VCL_MODEL_CLASSES - 1);
+        number[m->row_class[i]] = 0;
+        most = m->row_class[i] > most ? m->row_class[i] : most;
+    }
+    for (int t = 0; t <= most; t++)
+        if (number[t] == 0 || t >= VCL_LOW_CLASS) {
+            choice->class[choice->count] = (int8_t)t;
+            number[t] = (int8_t)choice->count++;
+        }
+    for (uint64_t i = 0; i < n; i++)
+        m->row_class[i] = number[m->row_class[i]];
+    if (most >= VCL_LOW_CLASS)
+        m->low_from = number[VCL_LOW_CLASS];
+}
+
+/* Else all sums from the least to the largest, those below the classes for the least one.  A row whose sums are
+ * beyond with all columns is as good as one where they just are.  Where there are too many, or some are beyond the
+ * last, classes keep their numbers, and only what limits the sums can decode them. */
 static void choose_sums(struct vcl_matrix *m, uint64_t n, struct choice *choice)
 {
     const uint64_t cols = m->frame.plan.cols;
@@ -256,14 +261,12 @@ static void choose_sums(struct vcl_matrix *m, uint64_t n, struct choice *choice)
     const struct range row = range_of(m->row_class, n);
     int first = row.least + col.least;
     choice->count = row.most + col.most - first + 1;
-    if (choice->count > VCL_MODEL_CLASSES) {
-        /* Rows' numbers fit: a first class above 0 is at least a row's.  Lanes without a row have number
-         * 0. */
-        first = first > 0 ? first : 0;
-        const int most = (row.most > first ? row.most - first : 0) + col.most;
-        choice->count = limit(most + 1, 1, VCL_MODEL_CLASSES);
-        m->values.limited = 1;
-        move_classes(m->row_class, n, -first);
+    if (row.most + col.most >= VCL_LOW_CLASS)
+        m->low_from = VCL_LOW_CLASS - first;
+    if (choice->count > VCL_MODEL_CLASSES || row.most + col.most >= VCL_MODEL_CLASSES) {
+        m->low_from = VCL_LOW_CLASS;
+        choice->count = VCL_MODEL_CLASSES;
+        first = 0;
     } else {
         move_classes(m->row_class, n, -row.least);
         move_classes(m->col_class, cols, -col.least);
@@ -329,12 +332,15 @@ static int make_near_tables(struct vcl_matrix *m, const struct vcl_tensor_tables
     return m->near != NULL;
 }
 
-static void find_points(struct vcl_matrix *m)
+static void find_points(struct vcl_matrix *m, const struct vcl_tensor_tables *tables)
 {
+    const float *const moves = tables->moves + VCL_MOVED_POINTS + 1;
     for (int i = 0; i < 2 * VCL_NEAR; i++) {
         const int j = i < VCL_NEAR ? i : i - 2 * VCL_NEAR, size = j < 0 ? -j : j;
         const float move = size >= 1 && size <= VCL_CENTROIDS ? (float)m->frame.centroid[size - 1] / 256 : 0;
-        m->values.point[i] = (float)j + (j < 0 ? -move : move);
+        m->values.point[i] = (float)j + (m->frame.flags & VCL_FLAG_POINTS ? moves[j] : j < 0 ? -move : move);
+        if (j < -VCL_NEAR / 2 || j >= VCL_NEAR / 2)
+            m->values.moved |= m->values.point[i] != (float)j;
     }
     m->values.dtype = m->frame.tensor.dtype == VCL_DTYPE_F64 ? VCL_DTYPE_F32 : m->frame.tensor.dtype;
 }
@@ -352,9 +358,9 @@ static int hold_lines(struct vcl_matrix *m, const struct vcl_tensor_tables *tabl
     m->col_class = classes ? hold(m, cols, 1) : NULL;
     m->near_table = hold(m, cols, 1);
     m->steps = hold(m, cols, sizeof *m->steps);
-    m->means = m->frame.flags & VCL_FLAG_COL_MEANS ? hold(m, cols, sizeof *m->means) : NULL;
+    m->means = m->frame.flags & VCL_FLAG_ANY_MEAN ? hold(m, cols, sizeof *m->means) : NULL;
     if (!m->starts || !m->row_class || !m->near_table || !m->steps || (classes && !m->col_class)
-        || (m->frame.flags & VCL_FLAG_COL_MEANS && !m->means))
+        || (m->frame.flags & VCL_FLAG_ANY_MEAN && !m->means))
         return 0;
     memcpy(m->steps, tables->col_step, cols * sizeof *m->steps);
     if (m->col_class)
@@ -374,11 +380,12 @@ static enum vcl_status fuse(const struct vcl_env *env, struct vcl_matrix *m,
     const enum vcl_status status = read_row_classes(env, m);
     if (status)
         return status;
+    m->low_from = VCL_MODEL_CLASSES;
     if (!m->col_class)
         choose_row_classes(m, rows, &choice);
     else
         choose_sums(m, rows, &choice);
-    find_points(m);
+    find_points(m, tables);
     if (!make_slots(m, tables, &choice) || !make_near_tables(m, tables))
         return vcl_env_fail(env, VCL_E_MEMORY, "no memory for the matrix' tables");
     m->values.values = (const float(*)[2 * VCL_NEAR]) m->near;
@@ -453,7 +460,7 @@ int vcl_matrix_lanes(const struct vcl_matrix *m, const struct vcl_kernels *kerne
     *lanes = (struct vcl_lanes){ .kernels = kernels,
                                  .v = m->frame.states,
                                  .lanes = m->frame.lanes,
-                                 .shift = m->frame.shift,
+                                 .low_from = m->low_from,
                                  .rows = rect.rows,
                                  .cols = rect.cols,
                                  .row_class = m->row_class + row,

@@ -24,6 +24,7 @@ struct vcl_matrix {
     uint32_t *starts;  /* of the tiles' lanes, behind their rows' classes */
     int8_t *row_class; /* of all tiles side by side, then of those below: which table */
     int8_t *col_class; /* how many tables farther on; NULL: none */
+    int low_from;      /* number of the first class with low bits; VCL_MODEL_CLASSES: none is in use */
     uint32_t *slots;
     float (*near)[2 * VCL_NEAR]; /* values of the points near 0, by step */
     uint8_t *near_table;         /* by column: which of them */

@@ -81,7 +81,7 @@ static void add_up(struct vcl_model *model)
 
 void vcl_model_make(int shape, int class, int fine, struct vcl_model *model)
 {
-    const int q = 4 * (VCL_MODEL_UNIT - class) - fine;
+    const int q = 4 * (VCL_MODEL_UNIT + 4 * vcl_low_bits(class, VCL_LOW_CLASS) - class) - fine;
     for (int g = 0; g < 2; g++)
         fill_codebook(model_cdf[shape], q, g, model->freq[g]);
     add_up(model);

@@ -10,30 +10,39 @@ struct vcl_trial {
     double snr;  /* dB */
 };
 
-/* x is the logarithm (base 2) of the quantiser's step: bits and SNR both fall as it grows, by about one
- * bit and 6.02 dB per unit. */
-struct vcl_rate_search {
+struct vcl_rate_point {
+    double x, h; /* h: over the aim, in bits; falls as x grows */
+};
+
+/* A search under way: while not `done`, the caller codes with a step of logarithm (base 2) x and tells what
+ * that gave.  Bits and SNR mostly fall as x grows, by about one bit and 6.02 dB per unit; where they do not,
+ * the best of the trials is still the best of the trials. */
+struct vcl_rate {
     enum vcl_goal goal;
     double target;
     double low, high; /* where x may lie */
-    double guess;
-    void *user;
-    enum vcl_status (*run)(void *user, double x, struct vcl_trial *trial);
+    double x;         /* of the next trial, or of the last when done */
+    int done, trials;
+    struct vcl_rate_point above, below, last, before;
+    int found;    /* a trial met the target; `best` is one that did */
+    int accepted; /* the last one, so closely that the search ended */
+    double best_x;
+    struct vcl_trial best; /* the nearest to the target where none met it */
 };
 
-struct vcl_rate_result {
-    int found; /* 0: no x in the range meets the target */
-    double x;
-    struct vcl_trial trial;
-    int accepted;  /* 1: within the accepted window below the bits or above the SNR asked for */
-    double last_x; /* of the last trial run: not x if an earlier one was better */
-};
+struct vcl_rate vcl_rate_begin(enum vcl_goal goal, double target, double low, double high, double guess);
+/* The trial at rate->x; returns whether it is the best so far. */
+int vcl_rate_tell(struct vcl_rate *rate, const struct vcl_trial *trial);
 
 /* Does a trial meet the target, and does it do so closely enough to stop? */
 int vcl_rate_meets(enum vcl_goal goal, double target, const struct vcl_trial *trial);
 int vcl_rate_accepts(enum vcl_goal goal, double target, const struct vcl_trial *trial);
-
-/* Runs trials until one is accepted or no better one can be hoped for.  Returns a failed run's status. */
-enum vcl_status vcl_rate_run(const struct vcl_rate_search *search, struct vcl_rate_result *result);
+/* Does a trial that meets the target leave as little of it unused as is promised? */
+int vcl_rate_fills(enum vcl_goal goal, double target, const struct vcl_trial *trial);
+/* Is a better than b?  What meets the target is better than what does not; of two that meet it, at the bits
+ * asked for the one with the higher SNR, at the SNR asked for the one with fewer bits. */
+int vcl_rate_prefers(enum vcl_goal goal, double target, const struct vcl_trial *a, const struct vcl_trial *b);
+/* A trial's height over the aim, in bits. */
+double vcl_rate_height(enum vcl_goal goal, double target, const struct vcl_trial *trial);
 
 #endif

@@ -1,290 +1,16 @@
 /* search_tensor.c - finds the settings of the tensor codec that meet a target.
  *
  * x is the logarithm of the half-step.  Passes over a sample count: from their indices follow the model's
- * shape and width, the centroids and what a bit is worth.  They also tell how far their own guess was off,
- * so that the first pass over the whole nearly always meets the target. */
+ * shape and width, the centroids and what a bit is worth, and models of the classes' own.  They also tell how
+ * far their own guess was off, so that the first pass over the whole nearly always meets the target.
+ *
+ * What a sample teaches holds near the step that it was coded with: a step further off is learned anew, and where
+ * the ordinary search ends short of its target the whole range of steps is looked through. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
 
-#include "base/common.h"
-#include "codec/encoder.h"
-#include "codec/scale.h"
-
-enum { TRIED = 32 };
-
-struct setting {
-    double x;
-    int shape;
-    double width; /* of the model against what the classes say, in sixteenths of an octave */
-    int8_t centroid[VCL_CENTROIDS];
-    float lambda;
-};
-
-struct tensor_search {
-    struct vcl_encoder *e;
-    uint64_t measured;           /* values in e->stats */
-    double deviation;            /* mean of log2 of what a class stands for */
-    struct setting now;          /* of the next pass */
-    struct setting tried[TRIED]; /* of the passes of the search */
-    int passes;
-    int own, own_base; /* classes have models of their own, numbered for this row_base (without shift) */
-    double least;      /* x below which indices do not suffice */
-    double learned;    /* x of the pass that taught `now` */
-    double last;       /* x of the last pass */
-};
-
-/* ---- what a pass teaches ----------------------------------------------------------------------- */
-
-static uint64_t total_of(const uint32_t symbols[2 * VCL_MODEL_SYMBOLS])
-{
-    uint64_t sum = 0;
-    for (int i = 0; i < 2 * VCL_MODEL_SYMBOLS; i++)
-        sum += symbols[i];
-    return sum;
-}
-
-/* Bits that a class' symbols take with these probabilities. */
-static double cost_with(const uint32_t symbols[2 * VCL_MODEL_SYMBOLS], const struct vcl_model *model)
-{
-    float costs[2 * VCL_MODEL_SYMBOLS];
-    double sum = 0;
-    vcl_model_costs(model, costs);
-    for (int i = 0; i < 2 * VCL_MODEL_SYMBOLS; i++)
-        sum += symbols[i] * (double)costs[i];
-    return sum;
-}
-
-static double class_cost(const struct vcl_tensor_counts *counts, int class, int shape, int fine)
-{
-    struct vcl_model model;
-    vcl_model_make(shape, class, fine, &model);
-    return cost_with(counts->symbols[class], &model);
-}
-
-/* Bits all counted symbols take. */
-static double cost_of(const struct vcl_tensor_counts *counts, int shape, int fine)
-{
-    double sum = 0;
-    for (int class = 0; class < VCL_MODEL_CLASSES; class ++)
-        if (total_of(counts->symbols[class]) > 0)
-            sum += class_cost(counts, class, shape, fine);
-    return sum;
-}
-
-/* Shape and width that fit the counts best, found one after the other and once more. */
-static double fit_model(const struct vcl_tensor_counts *counts, int shapes, int *best_shape, int *best_fine)
-{
-    double best = cost_of(counts, *best_shape, *best_fine);
-    for (int round = 0; round < 2; round++) {
-        for (int shape = 0; shape < shapes; shape++) {
-            const double cost = cost_of(counts, shape, *best_fine);
-            if (cost < best)
-                best = cost, *best_shape = shape;
-        }
-        for (int step = 4; step > 0; step /= 2)
-            for (int sign = -1; sign <= 1; sign += 2)
-                for (int fine = *best_fine + sign * step; fine >= -VCL_FINE_MAX && fine <= VCL_FINE_MAX;
-                     fine += sign * step) {
-                    const double cost = cost_of(counts, *best_shape, fine);
-                    if (cost >= best)
-                        break;
-                    best = cost, *best_fine = fine;
-                }
-    }
-    return best;
-}
-
-/* The nearest path, points on the lattice. */
-static int is_unbiased(const struct vcl_params *p)
-{
-    return p->objective == VCL_OBJECTIVE_MODEL || p->goal == VCL_GOAL_ERROR;
-}
-
-/* Errors are fed back from points on the lattice. */
-static int has_centroids(const struct vcl_params *p)
-{
-    return !(p->disable & VCL_STAGE_CENTROIDS) && !p->feedback;
-}
-
-/* Of the model, in sixteenths of an octave of the half-step. */
-static double width_of(const struct tensor_search *s, double x, const struct setting *setting)
-{
-    return rint(16 * (s->deviation - x) + setting->width);
-}
-
-/* Settings of the next pass from the indices of the last; returns the bits a value its symbols would take. */
-static double learn(struct tensor_search *s)
-{
-    const struct vcl_tensor_counts *const counts = &s->e->counts;
-    const int shapes = s->e->params->disable & VCL_STAGE_MODEL ? 1 : VCL_SHAPES;
-    int fine = s->e->frame.fine;
-    const double n = (double)s->e->sampled;
-    const double bits = s->own ? 0 : fit_model(counts, shapes, &s->now.shape, &fine) / n;
-    s->now.width = width_of(s, s->last, &s->now) + fine - s->e->frame.fine - 16 * (s->deviation - s->last);
-    s->learned = s->last;
-    if (is_unbiased(s->e->params))
-        return bits;
-    s->now.lambda = (float)(2 * 0.69314718 * counts->error / n);
-    for (int m = 0; m < VCL_CENTROIDS && has_centroids(s->e->params); m++) {
-        const double move = counts->shifted[m] >= 64 ? counts->shift[m] / (double)counts->shifted[m] : 0;
-        s->now.centroid[m] = (int8_t)fmin(fmax(rint(256 * move), -128), 127);
-    }
-    return bits;
-}
-
-/* ---- passes ---------------------------------------------------------------------------------- */
-
-/* A step of 12 significant bits: the same on machines whose exp2 differ in the last. */
-static float step_of(double x)
-{
-    const float step = (float)exp2(x);
-    return vcl_float_from_bits(vcl_float_bits(step) & 0xfffff000);
-}
-
-/* What a class leaves of it. */
-static int fine_of(const struct tensor_search *s, double x, const struct setting *setting, double class)
-{
-    const double fine = width_of(s, x, setting) - 4 * (class - VCL_MODEL_UNIT);
-    return (int)fmin(fmax(fine, -VCL_FINE_MAX), VCL_FINE_MAX);
-}
-
-static enum vcl_status run_setting(struct tensor_search *s, const struct setting *setting,
-                                   struct vcl_trial *trial)
-{
-    struct vcl_encoder *const e = s->e;
-    const double x = setting->x, most = VCL_MODEL_CLASSES - 3;
-    /* The step is free, classes are a quarter of an octave apart: `fine` takes the sixteenths that are
-     * left of the mean deviation, so that rows keep their classes to each other and the rate is a smooth
-     * function of the step. */
-    const double class = s->own ? s->own_base : rint(width_of(s, x, setting) / 4) + VCL_MODEL_UNIT;
-    e->frame.step = step_of(x);
-    if (!(e->frame.step >= FLT_MIN && e->frame.step <= FLT_MAX))
-        return vcl_env_fail(e->env, VCL_E_RATE, "values are too small or too large to be coded lossily");
-    e->frame.shift = (unsigned)fmin(fmax(ceil((class - most) / 4), 0), VCL_SHIFT_MAX);
-    e->tables->row_base = (int)class - 4 * (int)e->frame.shift;
-    e->frame.fine = fine_of(s, x, setting, class);
-    e->frame.shape = setting->shape;
-    memcpy(e->frame.centroid, setting->centroid, VCL_CENTROIDS);
-    e->tables->lambda = setting->lambda;
-    if (!vcl_tensor_tables_steps(&e->frame, e->tables))
-        return vcl_env_fail(e->env, VCL_E_RATE, "values are too large to be coded with these column weights");
-    vcl_tensor_tables_renew(e->tables);
-    s->last = x;
-    return vcl_encoder_pass(e, trial);
-}
-
-/* A pass of the search.  What was learned holds near where it was learned; far away it is learned anew. */
-static enum vcl_status run_trial(void *user, double x, struct vcl_trial *trial)
-{
-    struct tensor_search *const s = user;
-    if (fabs(x - s->learned) > 0.5 && fabs(s->last - s->learned) > 0.5)
-        learn(s);
-    s->now.x = x;
-    s->e->coder.counting = fabs(x - s->learned) > 0.5; /* the next one might learn from this pass */
-    s->tried[s->passes++ % TRIED] = s->now;
-    return run_setting(s, &s->now, trial);
-}
-
-/* ---- models of classes ------------------------------------------------------------------------- */
-
-/* A class' best shape and fine near the frame's, found by steps; returns the bits saved. */
-static double fit_class(const struct vcl_tensor_counts *counts, int class, const struct vcl_frame *frame,
-                        struct vcl_class_model *own)
-{
-    enum { MOST = 12 };
-    const double plain = class_cost(counts, class, frame->shape, frame->fine);
-    double best = plain;
-    *own = (struct vcl_class_model){ .shape = (uint8_t)frame->shape };
-    for (int round = 0; round < 2; round++)
-        for (int way = 0; way < 4; way++)
-            for (;;) {
-                const int shape = own->shape + (way == 0) - (way == 1),
-                          fine = own->fine + 2 * ((way == 2) - (way == 3));
-                if (shape < 0 || shape >= VCL_SHAPES || fine < -MOST || fine > MOST)
-                    break;
-                const double cost = class_cost(counts, class, shape, frame->fine + fine);
-                if (cost >= best)
-                    break;
-                best = cost, own->shape = (uint8_t)shape, own->fine = (int8_t)fine;
-            }
-    return plain - best;
-}
-
-static int most_frequent(const uint16_t freq[VCL_MODEL_SYMBOLS])
-{
-    int most = 0;
-    for (int i = 1; i < VCL_MODEL_SYMBOLS; i++)
-        most = freq[i] > freq[most] ? i : most;
-    return most;
-}
-
-/* Frequencies of sum VCL_MODEL_TOTAL in proportion to counts, to which the model's are added as if seen
- * once in ever so many; escapes have one always, others where it is worth the 0.0014 bit it costs all. */
-static void make_table(const uint32_t counts[VCL_MODEL_SYMBOLS], const uint16_t model[VCL_MODEL_SYMBOLS],
-                       uint16_t freq[VCL_MODEL_SYMBOLS])
-{
-    enum { PRIOR = 32 };
-    double total = PRIOR;
-    int sum = 0;
-    for (int i = 0; i < VCL_MODEL_SYMBOLS; i++)
-        total += counts[i];
-    for (int i = 0; i < VCL_MODEL_SYMBOLS; i++) {
-        const double share =
-            (counts[i] + PRIOR * (double)model[i] / VCL_MODEL_TOTAL) / total * VCL_MODEL_TOTAL;
-        freq[i] = (uint16_t)fmin(rint(share), VCL_MODEL_TOTAL - 2);
-        if (freq[i] == 0 && (i == 0 || i == VCL_MODEL_SYMBOLS - 1 || share > 0.125))
-            freq[i] = 1;
-        sum += freq[i];
-    }
-    for (; sum > VCL_MODEL_TOTAL; sum--)
-        freq[most_frequent(freq)]--;
-    const int most = most_frequent(freq);
-    freq[most] = (uint16_t)(freq[most] + VCL_MODEL_TOTAL - sum);
-}
-
-/* What a class' own table saves over the model it has, in the whole tensor; less what chance in the sample
- * may have promised, and the table's bytes. */
-static double table_saves(const struct tensor_search *s, int class, const struct vcl_class_model *own,
-                          double scale, uint16_t freq[2][VCL_MODEL_SYMBOLS])
-{
-    const uint32_t *const symbols = s->e->counts.symbols[class];
-    uint8_t bytes[VCL_TABLE_BYTES];
-    struct vcl_model model, table;
-    size_t size = 1;
-    int used = 0;
-    vcl_model_make(own->shape, class, s->e->frame.fine + own->fine, &model);
-    for (int g = 0; g < 2; g++) {
-        make_table(symbols + g * VCL_MODEL_SYMBOLS, model.freq[g], freq[g]);
-        size += vcl_tensor_put_table(freq[g], bytes);
-    }
-    for (int i = 0; i < 2 * VCL_MODEL_SYMBOLS; i++)
-        used += symbols[i] > 0;
-    vcl_model_take(freq, &table);
-    const double chance = 1.44 * used * (scale - 1);
-    return (cost_with(symbols, &model) - cost_with(symbols, &table)) * scale - chance - 8.0 * (double)size;
-}
-
-/* Models of their own for the classes where a sample says that they pay; returns the bits saved. */
-static double choose_class_models(struct tensor_search *s)
-{
-    struct vcl_encoder *const e = s->e;
-    const double scale = (double)e->frame.values / (double)e->sampled;
-    double saved = -16, tables = 0;
-    for (int class = 0; class < VCL_MODEL_CLASSES; class ++) {
-        struct vcl_class_model *const own = &e->tables->own[class];
-        *own = (struct vcl_class_model){ .shape = (uint8_t)e->frame.shape };
-        if (total_of(e->counts.symbols[class]) == 0)
-            continue;
-        saved += scale * fit_class(&e->counts, class, &e->frame, own) - 8;
-        const double more = table_saves(s, class, own, scale, own->freq);
-        own->tabled = more > 0;
-        tables += more > 0 ? more : 0;
-    }
-    if (saved + tables > 0)
-        e->frame.flags |= VCL_FLAG_CLASS_MODELS | (tables > 0 ? VCL_FLAG_TABLES : 0u);
-    return saved + tables;
-}
+#include "codec/search_tensor.h"
 
 /* ---- the search ------------------------------------------------------------------------------ */
 
@@ -316,7 +42,7 @@ static double guess_ratio(enum vcl_objective objective, double bits)
     return t[i][1] + (bits - t[i][0]) * (t[i][1] - t[i - 1][1]) / (t[i][0] - t[i - 1][0]);
 }
 
-static double guess_x(const struct tensor_search *s)
+static double guess_x(const struct vcl_tensor_search *s)
 {
     const struct vcl_params *const p = s->e->params;
     const double deviation = 0.5 * log2(s->e->stats.energy / (double)s->measured);
@@ -325,88 +51,300 @@ static double guess_x(const struct tensor_search *s)
     return deviation + 0.5 * log2(1 / 0.27) - p->target / 6.0206; /* error: 0.27 squared half-steps */
 }
 
-/* The counting pass, and where the next should be. */
-static enum vcl_status calibrate(struct tensor_search *s, double *x)
-{
-    struct vcl_trial trial;
-    s->now.x = *x;
-    s->e->coder.counting = 1;
-    const enum vcl_status status = run_setting(s, &s->now, &trial);
-    if (status)
-        return status;
-    const double before =
-        s->own ? 0 : cost_of(&s->e->counts, s->e->frame.shape, s->e->frame.fine) / (double)s->e->sampled;
-    const double saved = before - learn(s);
-    double move = (trial.snr - s->e->params->target - 0.06) / 6.0206;
-    if (s->e->params->goal == VCL_GOAL_BITS)
-        move = (trial.bits - saved - s->e->params->target * 0.994) / (trial.bits > 1.5 ? 0.99 : 0.85);
-    *x = fmax(*x + fmin(fmax(move, -6), 6), s->least); /* far off, the line is none */
-    return VCL_OK;
-}
+enum { X_MOST = 120 }; /* of a step that is a float, with room for columns' exponents */
 
-/* Where they save 0.002 bit a value and more they are taken, and the next passes keep classes' numbers. */
-static enum vcl_status own_models(struct tensor_search *s, double *x)
-{
-    struct vcl_encoder *const e = s->e;
-    const double least = 0.002 * (double)e->frame.values;
-    s->own_base = e->tables->row_base + 4 * (int)e->frame.shift;
-    e->frame.shape = s->now.shape; /* as the next pass will have them */
-    e->frame.fine = fine_of(s, s->last, &s->now, s->own_base);
-    if (e->params->disable & VCL_STAGE_MODEL || choose_class_models(s) < least) {
-        e->frame.flags &= ~(uint32_t)(VCL_FLAG_CLASS_MODELS | VCL_FLAG_TABLES);
-        return VCL_OK;
-    }
-    s->own = 1;
-    const enum vcl_status status = vcl_encoder_side(e);
-    return status ? status : calibrate(s, x);
-}
-
-static const struct setting *find_tried(const struct tensor_search *s, double x)
-{
-    int i = 0;
-    while (i < TRIED - 1 && s->tried[i].x != x)
-        i++;
-    return &s->tried[i];
-}
-
-/* The mean of log2 of what a class stands for: the rows' deviation, less what the columns' classes take. */
-static double mean_deviation(const struct vcl_encoder *e)
-{
-    double sum = 0;
-    for (uint64_t c = 0; c < e->frame.plan.cols; c++)
-        sum += e->tables->col_class[c];
-    return e->stats.log_deviation / (double)e->stats.lively + sum / (double)e->frame.plan.cols / 4;
-}
+#define X_LEAST (-125.9) /* of a step that is a normal float */
 
 /* Values too large for an index are listed, coefficients cannot be. */
 static double least_x(const struct vcl_encoder *e)
 {
-    const int listed = !(e->frame.flags & VCL_FLAG_ROTATED) && !vcl_tensor_restores(&e->frame);
-    return listed || e->stats.absmax == 0 ? -200 : log2((double)e->stats.absmax / VCL_INDEX_MAX);
+    const int listed =
+        !(e->frame.flags & VCL_FLAG_ROTATED) && !e->frame.transform.down && !e->frame.transform.along;
+    const double held = listed || e->stats.absmax == 0 ? -200 : log2((double)e->stats.absmax / VCL_INDEX_MAX);
+    return fmax(held, X_LEAST);
 }
 
-/* The settings that a sample teaches, and where the search should start.  A guess far off taught about
- * another rate. */
-static enum vcl_status learn_from_sample(struct tensor_search *s, double *x)
+static struct vcl_rate begin_rate(const struct vcl_tensor_search *s, double x)
 {
-    enum { ROUNDS = 4 };
+    const struct vcl_params *const p = s->e->params;
+    return vcl_rate_begin(p->goal, p->target, fmax(x - 20, s->least), fmin(fmax(x, s->least) + 20, X_MOST),
+                          x);
+}
+
+/* Further than this from where they were learned settings hold no more. */
+static int is_stale(const struct vcl_tensor_search *s, double x)
+{
+    return !(fabs(x - s->learned) <= (s->own ? 0.12 : 0.5));
+}
+
+/* Where a trial says that the target is met: what it taught moves it, so no line goes through two of them. */
+static double move_by(const struct vcl_tensor_search *s, double x, const struct vcl_trial *trial)
+{
+    const struct vcl_params *const p = s->e->params;
+    const double height = vcl_rate_height(p->goal, p->target, trial), slope = trial->bits > 1.5 ? 0.99 : 0.85;
+    return fmin(fmax(x + fmin(fmax(height / slope, -6), 6), s->least),
+                X_MOST); /* far off, the line is none */
+}
+
+/* The step that meets the target on the sample, and the settings for it.  A guess far off taught about another
+ * rate. */
+static enum vcl_status find_step(struct vcl_tensor_search *s, double *x, struct vcl_trial *expected)
+{
+    enum { ROUNDS = 5 };
     enum vcl_status status = VCL_OK;
-    s->e->probing = 1;
     for (int i = 0; i < ROUNDS && !status; i++) {
-        const double before = *x;
-        status = calibrate(s, x);
-        if (i > 0 && fabs(*x - before) < 0.05)
+        status = vcl_survey(s, *x, expected);
+        *x = move_by(s, *x, expected);
+        if (i > 0 && fabs(*x - s->last) < 0.05)
             break;
     }
     if (!status)
-        status = own_models(s, x);
-    s->e->probing = 0;
-    s->e->coder.counting = 0;
+        status = vcl_take_own_models(s);
+    if (status || !s->own)
+        return status;
+    status = vcl_try_own_models(s, *x, expected);
+    *x = move_by(s, *x, expected);
     return status;
 }
 
+/* ---- the whole tensor -------------------------------------------------------------------------- */
+
+static int is_better(const struct vcl_tensor_search *s, const struct vcl_trial *a, const struct vcl_trial *b)
+{
+    return vcl_rate_prefers(s->e->params->goal, s->e->params->target, a, b);
+}
+
+/* Bits a value that a frame takes before it tells of values. */
+static double fixed_bits(const struct vcl_encoder *e)
+{
+    const uint64_t start = e->frame.header_bytes + e->frame.plan.tiles * vcl_tensor_start_bytes(&e->frame);
+    return 8 * (double)start / (double)e->frame.values;
+}
+
+/* What a bit does against the error. */
+static double worth_of(const struct vcl_encoder *e, const struct vcl_trial *trial)
+{
+    return (1 - pow(10, -trial->snr / 10)) / fmax(trial->bits - fixed_bits(e), 0.001);
+}
+
+/* Keeps the settings of the last pass if it is the best so far. */
+static void keep_better(struct vcl_tensor_search *s, const struct vcl_setting *setting,
+                        const struct vcl_trial *trial)
+{
+    const struct vcl_params *const p = s->e->params;
+    if (!vcl_rate_meets(p->goal, p->target, trial)
+        && (!s->any_beyond || worth_of(s->e, trial) > worth_of(s->e, &s->beyond.trial))) {
+        s->any_beyond = 1;
+        s->beyond = vcl_save_setting(s, setting, trial);
+    }
+    s->in_sink = !s->any || is_better(s, trial, &s->best.trial);
+    s->any = 1;
+    if (s->in_sink)
+        s->best = vcl_save_setting(s, setting, trial);
+}
+
+/* The best pass once more, where another has come after it. */
+static enum vcl_status finish(struct vcl_tensor_search *s)
+{
+    struct vcl_trial trial;
+    if (s->in_sink)
+        return VCL_OK;
+    const enum vcl_status status = vcl_restore_setting(s, &s->best);
+    return status ? status : vcl_run_setting(s, &s->now, &trial);
+}
+
+/* The sample foretold another rate than the whole takes: it is like the whole no more than by chance. */
+static int misleads(const struct vcl_trial *expected, const struct vcl_trial *trial)
+{
+    return fabs(trial->bits - expected->bits) > 0.1 * trial->bits + 0.05;
+}
+
+/* A pass over all of it, from which settings are learned where the sample cannot be trusted. */
+static enum vcl_status learn_from_whole(struct vcl_tensor_search *s, double x, struct vcl_trial *trial)
+{
+    enum vcl_status status = vcl_drop_own_models(s);
+    struct vcl_setting setting = s->now;
+    setting.x = x;
+    s->e->coder.counting = 1;
+    if (!status)
+        status = vcl_run_setting(s, &setting, trial);
+    s->e->coder.counting = 0;
+    if (status)
+        return status;
+    keep_better(s, &setting, trial);
+    vcl_learn(s);
+    return VCL_OK;
+}
+
+/* A pass over all of it. */
+static enum vcl_status run_trial(struct vcl_tensor_search *s, double x, struct vcl_trial *trial)
+{
+    struct vcl_trial expected = s->expected;
+    if (is_stale(s, x) && s->misled)
+        return learn_from_whole(s, x, trial);
+    enum vcl_status status = is_stale(s, x) ? vcl_settle(s, x, &expected) : VCL_OK;
+    struct vcl_setting setting = s->now;
+    if (s->e->tables->priced) /* as x would: a bit a value for an octave */
+        setting.lambda *= (float)exp2(4 * (x - setting.x));
+    else
+        setting.x = x;
+    if (!status)
+        status = vcl_run_setting(s, &setting, trial);
+    if (status)
+        return status;
+    s->misled |= fabs(x - s->learned) < 0.1 && misleads(&expected, trial);
+    keep_better(s, &setting, trial);
+    return VCL_OK;
+}
+
+static enum vcl_status search_around(struct vcl_tensor_search *s, double x, struct vcl_rate *rate)
+{
+    enum vcl_status status = VCL_OK;
+    struct vcl_trial trial;
+    *rate = begin_rate(s, x);
+    while (!status && !rate->done) {
+        status = run_trial(s, rate->x, &trial);
+        if (!status)
+            vcl_rate_tell(rate, &trial);
+    }
+    return status;
+}
+
+/* Less than every source gives away to a scalar quantiser with ideal coding (docs/design.md), beside what a
+ * frame takes before it tells of values. */
+static double floor_of(const struct vcl_encoder *e, const struct vcl_trial *trial)
+{
+    const double bits = e->params->goal == VCL_GOAL_BITS ? e->params->target : trial->bits;
+    const double left = bits - fixed_bits(e);
+    return (left < 1 ? 2.5 : 3.6) * left;
+}
+
+/* Near it, so that more is tried. */
+static int is_poor(const struct vcl_encoder *e, const struct vcl_trial *trial)
+{
+    return trial->snr < 1.03 * floor_of(e, trial);
+}
+
+/* Do values lie on points, so that what a step gives depends on how it falls on them?  From 1.5 bits on a
+ * quantiser errs by about 0.27 squared half-steps a value of those that are not 0, a scalar one by 0.33. */
+static int is_rough(const struct vcl_tensor_search *s, const struct vcl_trial *trial)
+{
+    return trial->bits > 1.5 && (s->error > 0.38 || s->error < 0.2);
+}
+
+/* So few values that all steps can be tried: lists and tables weigh much there, and chance does. */
+static int is_tiny(const struct vcl_encoder *e)
+{
+    enum { TINY = 16384 };
+    return e->frame.values <= TINY;
+}
+
+/* Did an ordinary search end where it should? */
+static int went_wrong(const struct vcl_tensor_search *s, const struct vcl_rate *rate)
+{
+    const int at_the_end = rate->found && rate->best_x <= s->least; /* no step is finer */
+    const int fills = rate->found && vcl_rate_fills(rate->goal, rate->target, &rate->best);
+    return (!fills && !at_the_end) || is_poor(s->e, &rate->best) || is_rough(s, &rate->best);
+}
+
+/* Far more than was asked for: steps need not be finer. */
+static int is_far_beyond(const struct vcl_params *p, const struct vcl_trial *trial)
+{
+    return p->goal == VCL_GOAL_BITS ? trial->bits > p->target + 2 : trial->snr > p->target + 20;
+}
+
+/* What a step is worth: on the sample, or where that is nearly as much work, on the whole. */
+static enum vcl_status weigh_step(struct vcl_tensor_search *s, double x, struct vcl_trial *trial)
+{
+    const enum vcl_status status = vcl_settle(s, x, trial);
+    return status || !is_tiny(s->e) ? status : run_trial(s, x, trial);
+}
+
+/* Looks through all steps, half an octave apart, from coarse to fine, for the best: where the values lie on
+ * points, bits and SNR rise and fall with the step.  The same steps for every target. */
+static enum vcl_status look_through(struct vcl_tensor_search *s, double *x, struct vcl_trial *best)
+{
+    enum { FIRST = 16, LAST = -32, BEYOND = 3 };
+    const double absmax = fmax((double)s->e->stats.absmax, FLT_MIN), zero = log2(absmax) + 1;
+    enum vcl_status status = VCL_OK;
+    struct vcl_trial trial;
+    int beyond = 0, any = 0;
+    for (int i = FIRST; i >= LAST && beyond < BEYOND && !status; i--) {
+        const double at = fmin(fmax(s->deviation + 0.5 * i, s->least), X_MOST);
+        if (at > zero) /* every index is 0 */
+            continue;
+        status = weigh_step(s, at, &trial);
+        if (status)
+            break;
+        if (!any || is_better(s, &trial, best))
+            *x = at, *best = trial, any = 1;
+        beyond = is_far_beyond(s->e->params, &trial) ? beyond + 1 : 0;
+        if (at == s->least)
+            break;
+    }
+    for (double move = 0.25; move > 0.03 && any && !status; move *= 0.5)
+        for (int sign = -1; sign <= 1 && !status; sign += 2) {
+            const double at = fmax(*x + sign * move, s->least);
+            status = weigh_step(s, at, &trial);
+            if (!status && is_better(s, &trial, best))
+                *x = at, *best = trial;
+        }
+    return status;
+}
+
+/* The whole at the best step; a little coarser or finer while the target is missed. */
+static enum vcl_status search_everywhere(struct vcl_tensor_search *s)
+{
+    enum { TRIES = 5 };
+    const struct vcl_params *const p = s->e->params;
+    struct vcl_trial trial;
+    double x = s->deviation;
+    enum vcl_status status = vcl_drop_own_models(s);
+    s->now = vcl_first_setting(s); /* what was learned for one target is forgotten */
+    s->learned = NAN;
+    if (!status)
+        status = look_through(s, &x, &trial);
+    for (int i = 0; i < TRIES && !status; i++) {
+        status = run_trial(s, x, &trial);
+        if (status || vcl_rate_meets(p->goal, p->target, &trial))
+            break;
+        const double height = vcl_rate_height(p->goal, p->target, &trial);
+        x = fmax(x + height / 0.9 + (height > 0 ? 0.01 : -0.01), s->least);
+    }
+    return status;
+}
+
+/* ---- the whole ------------------------------------------------------------------------------- */
+
+/* Bits a value that the lists of the columns take. */
+static double lists_cost(const struct vcl_encoder *e)
+{
+    return 8 * (double)e->frame.side_bytes / (double)e->frame.values;
+}
+
+/* Where the columns' lists take a good part of the target, both with them and without are tried on the sample. */
+static enum vcl_status weigh_lists(struct vcl_tensor_search *s, double *x, struct vcl_trial *expected)
+{
+    enum { PART = 8 };
+    const struct vcl_encoder *const e = s->e;
+    const double bits = e->params->goal == VCL_GOAL_BITS ? e->params->target : expected->bits;
+    if (PART * lists_cost(e) < bits || e->frame.flags & VCL_FLAG_COL_STEPS)
+        return VCL_OK;
+    const struct vcl_kept with = vcl_save_setting(s, &s->now, expected);
+    struct vcl_trial without;
+    double its = *x;
+    enum vcl_status status = vcl_drop_lists(s);
+    if (!status)
+        status = find_step(s, &its, &without);
+    if (status || vcl_waste_of(&without) >= vcl_waste_of(expected))
+        return status ? status : vcl_restore_setting(s, &with);
+    *x = its;
+    *expected = without;
+    return VCL_OK;
+}
+
 /* A scalar quantiser errs by a half-step at most; what rounding to the dtype adds shows when it is there. */
-static enum vcl_status search_error(struct tensor_search *s, int *found)
+static enum vcl_status search_error(struct vcl_tensor_search *s, int *found)
 {
     enum { TRIES = 16 };
     struct vcl_encoder *const e = s->e;
@@ -417,42 +355,147 @@ static enum vcl_status search_error(struct tensor_search *s, int *found)
     s->e->coder.counting = 1;
     e->probing = 1;
     for (int i = 0; i < 2 && !status; i++) {
-        status = run_setting(s, &s->now, &trial);
+        status = vcl_run_setting(s, &s->now, &trial);
         if (!status)
-            learn(s);
+            vcl_learn(s);
     }
     e->probing = 0;
     s->e->coder.counting = 0;
     for (int i = 0; i < TRIES && !status && !*found; i++) {
-        status = run_setting(s, &s->now, &trial);
+        status = vcl_run_setting(s, &s->now, &trial);
         *found = !status && e->sums.max_error <= target;
         s->now.x -= fmax(log2(e->sums.max_error / target), 0) + 0x1p-10;
     }
     return status;
 }
 
+/* All indices 0: the least that a frame can be, for targets below what any other takes. */
+static enum vcl_status zero_all(struct vcl_tensor_search *s)
+{
+    struct vcl_trial trial;
+    enum vcl_status status = vcl_drop_own_models(s);
+    if (!status)
+        status = vcl_drop_lists(s);
+    s->e->tables->one_row_class = 1;
+    s->now = (struct vcl_setting){ .x = fmin(log2(fmax((double)s->e->stats.absmax, FLT_MIN)) + 8, X_MOST),
+                                   .width = -16 * 16 };
+    if (!status)
+        status = vcl_run_setting(s, &s->now, &trial);
+    if (!status)
+        keep_better(s, &s->now, &trial);
+    return status;
+}
+
+/* The best that the ordinary way finds. */
+static enum vcl_status search_well(struct vcl_tensor_search *s, double x, struct vcl_rate *rate)
+{
+    const struct vcl_params *const p = s->e->params;
+    struct vcl_trial expected;
+    enum vcl_status status = find_step(s, &x, &expected);
+    if (!status)
+        status = weigh_lists(s, &x, &expected);
+    s->expected = expected;
+    const struct vcl_kept plain = vcl_save_setting(s, &s->now, &expected);
+    double shaped = x;
+    if (!status && (p->objective == VCL_OBJECTIVE_MSE || s->biased) && vcl_has_centroids(p))
+        status = vcl_shape_points(s, &shaped, &expected);
+    const int priced = s->e->tables->priced;
+    if (!status)
+        status = search_around(s, shaped, rate);
+    if (status || !priced || !went_wrong(s, rate))
+        return status;
+    status = vcl_restore_setting(s, &plain); /* there is a gap in what they reach: without them */
+    return status ? status : search_around(s, x, rate);
+}
+
+/* The ordinary way, and where it goes wrong, or costs next to nothing, every other. */
+static enum vcl_status search_all_ways(struct vcl_tensor_search *s, double x)
+{
+    const struct vcl_encoder *const e = s->e;
+    struct vcl_rate rate;
+    enum vcl_status status = search_well(s, x, &rate);
+    if (status || !(went_wrong(s, &rate) || is_tiny(e)))
+        return status;
+    status = search_everywhere(s);
+    if (!status && is_tiny(e) && s->lists && e->frame.side_bytes > 0
+        && !(e->frame.flags & VCL_FLAG_COL_STEPS)) {
+        status = vcl_drop_lists(s);
+        if (!status)
+            status = search_everywhere(s);
+    }
+    return status;
+}
+
+/* A few values all of one size take their bit or none: below that rate a part of the rows is coded well and the
+ * others not at all, which is what a line between two rates is worth. */
+static enum vcl_status leave_rows_out(struct vcl_tensor_search *s)
+{
+    enum { TRIES = 6 };
+    struct vcl_encoder *const e = s->e;
+    const double fixed = fixed_bits(e), rows = (double)e->frame.plan.rows;
+    struct vcl_trial trial = s->beyond.trial;
+    enum vcl_status status = vcl_restore_setting(s, &s->beyond);
+    double part = (e->params->target - fixed) / (trial.bits - fixed);
+    for (int i = 0; i < TRIES && !status && part * rows >= 1; i++, part *= 0.93) {
+        e->tables->kept_rows = (uint64_t)(part * rows);
+        status = vcl_run_setting(s, &s->now, &trial);
+        if (!status)
+            keep_better(s, &s->now, &trial);
+        if (status || vcl_rate_meets(VCL_GOAL_BITS, e->params->target, &trial))
+            break;
+    }
+    e->tables->kept_rows = UINT64_MAX;
+    return status;
+}
+
+/* Once more from the start, with what the caller has changed. */
+static enum vcl_status search_again(struct vcl_tensor_search *s, uint32_t flags)
+{
+    struct vcl_encoder *const e = s->e;
+    e->frame.flags = flags | (e->frame.flags & VCL_FLAG_NON_FINITE);
+    e->tables->priced = s->own = 0;
+    s->now = vcl_first_setting(s);
+    s->learned = NAN;
+    vcl_set_lists(s, 1);
+    const enum vcl_status status = vcl_encoder_side(e);
+    return status ? status : search_all_ways(s, s->deviation);
+}
+
+static enum vcl_status search_rate(struct vcl_tensor_search *s, int *found, unsigned *flags)
+{
+    struct vcl_encoder *const e = s->e;
+    const struct vcl_params *const p = e->params;
+    const uint32_t given = e->frame.flags;
+    enum vcl_status status = search_all_ways(s, e->stats.energy > 0 ? fmax(guess_x(s), s->least) : 0);
+    if (!status && e->frame.states == 0 && !(p->disable & VCL_STAGE_TRELLIS) && is_poor(e, &s->best.trial)) {
+        e->frame.states = VCL_RESCUE_STATES; /* few points, far apart, have no finer choice */
+        status = search_again(s, given);
+    }
+    if (!status && p->objective == VCL_OBJECTIVE_MODEL && s->best.trial.snr < floor_of(e, &s->best.trial)) {
+        s->biased = 1; /* what unbiased coding makes of so few bits is of no use */
+        status = search_again(s, given);
+    }
+    if (!status && p->goal == VCL_GOAL_BITS && s->any_beyond && is_poor(e, &s->best.trial))
+        status = leave_rows_out(s);
+    if (!status && p->goal == VCL_GOAL_BITS && !vcl_rate_meets(p->goal, p->target, &s->best.trial))
+        status = zero_all(s);
+    if (!status)
+        status = finish(s);
+    *found = !status && vcl_rate_meets(p->goal, p->target, &s->best.trial);
+    if (*found && s->best.trial.snr > 0 && !vcl_rate_fills(p->goal, p->target, &s->best.trial))
+        *flags |= VCL_REPORT_SATURATED; /* no step that takes more is better */
+    return status;
+}
+
 enum vcl_status vcl_search_tensor(struct vcl_encoder *e, int *found, unsigned *flags)
 {
-    struct tensor_search s = { .e = e, .measured = e->sampled };
-    struct vcl_rate_result result = { 0 };
-    s.deviation = e->stats.energy > 0 ? mean_deviation(e) : 0;
-    s.now.lambda = is_unbiased(e->params) ? 0 : 0.375f; /* 2 ln 2 x 0.27 */
-    e->tables->row_unit = exp2(-2 * s.deviation);
+    struct vcl_tensor_search s = { .e = e, .measured = e->sampled };
+    s.now = vcl_first_setting(&s);
+    enum vcl_status status = vcl_remember_lists(&s);
+    vcl_find_deviations(&s);
     s.least = least_x(e);
-    if (e->params->goal == VCL_GOAL_ERROR)
-        return search_error(&s, found);
-    double x = e->stats.energy > 0 ? fmax(guess_x(&s), s.least) : 0;
-    enum vcl_status status = learn_from_sample(&s, &x);
-    const struct vcl_rate_search search = {
-        e->params->goal, e->params->target, fmax(x - 20, s.least), x + 20, x, &s, run_trial
-    };
     if (!status)
-        status = vcl_rate_run(&search, &result);
-    *found = result.found;
-    if (result.found && !result.accepted && e->params->goal == VCL_GOAL_BITS && result.last_x == s.least)
-        *flags |= VCL_REPORT_SATURATED; /* indices have no room for a finer step */
-    if (status || !result.found || result.x == result.last_x)
-        return status;
-    struct vcl_trial trial;
-    return run_setting(&s, find_tried(&s, result.x), &trial);
+        status = e->params->goal == VCL_GOAL_ERROR ? search_error(&s, found) : search_rate(&s, found, flags);
+    vcl_free(e->env->mem, s.class);
+    return status;
 }

@@ -18,7 +18,6 @@ struct video_search {
     struct vcl_video_range ranges[3]; /* of depths 8, 10, 12; known[] says which were asked */
     int known[3];
     struct setting last; /* of the last whole pass */
-    int lossless;        /* what the search now running varies */
 };
 
 /* ---- settings -------------------------------------------------------------------------------- */
@@ -99,10 +98,16 @@ static enum vcl_status run_setting(struct video_search *s, struct setting settin
     return status;
 }
 
-static enum vcl_status run_trial(void *user, double x, struct vcl_trial *trial)
+static enum vcl_status run_rate(struct video_search *s, int lossless, struct vcl_rate *rate)
 {
-    struct video_search *const s = user;
-    return run_setting(s, (struct setting){ x, s->lossless }, trial);
+    enum vcl_status status = VCL_OK;
+    struct vcl_trial trial;
+    while (!status && !rate->done) {
+        status = run_setting(s, (struct setting){ rate->x, lossless }, &trial);
+        if (!status)
+            vcl_rate_tell(rate, &trial);
+    }
+    return status;
 }
 
 /* ---- the search ------------------------------------------------------------------------------ */
@@ -119,20 +124,18 @@ static double guess_x(const struct video_search *s)
 }
 
 static enum vcl_status search_setting(struct video_search *s, int lossless, double low, double high,
-                                      double guess, struct vcl_rate_result *result)
+                                      double guess, struct vcl_rate *rate)
 {
-    struct vcl_rate_search search = {
-        s->e->params->goal, s->e->params->target, low, high, guess, s, run_trial
-    };
+    const struct vcl_params *const p = s->e->params;
     enum vcl_status status = VCL_OK;
-    s->lossless = lossless;
+    *rate = vcl_rate_begin(p->goal, p->target, low, high, guess);
     if (s->e->frame.plan.tiles > VCL_PROBE_ABOVE) {
         s->e->probing = 1;
-        status = vcl_rate_run(&search, result);
+        status = run_rate(s, lossless, rate);
         s->e->probing = 0;
-        search.guess = result->found ? result->x : result->last_x;
+        *rate = vcl_rate_begin(p->goal, p->target, low, high, rate->best_x);
     }
-    return status ? status : vcl_rate_run(&search, result);
+    return status ? status : run_rate(s, lossless, rate);
 }
 
 /* Finest step the encoder has, in x. */
@@ -147,7 +150,7 @@ static enum vcl_status lowest_x(struct video_search *s, double *low)
 
 /* The rounded tensor coded exactly: with the finest rounding first, which may be below the target
  * already (then the tensor is saturated), else as coarsely rounded as the target allows. */
-static enum vcl_status search_exact(struct video_search *s, struct vcl_rate_result *result, unsigned *flags)
+static enum vcl_status search_exact(struct video_search *s, struct vcl_rate *rate, unsigned *flags)
 {
     struct vcl_trial trial;
     const struct setting finest = { 0, 1 };
@@ -157,20 +160,20 @@ static enum vcl_status search_exact(struct video_search *s, struct vcl_rate_resu
         return status;
     const int meets = vcl_rate_meets(goal, s->e->params->target, &trial);
     if ((goal == VCL_GOAL_BITS) == meets) {
-        *result = (struct vcl_rate_result){ meets, 0, trial, meets, 0 };
+        *rate = (struct vcl_rate){ .found = meets, .best = trial };
         *flags |= meets ? VCL_REPORT_SATURATED : 0;
         return VCL_OK;
     }
     const double gap = goal == VCL_GOAL_BITS ? trial.bits - s->e->params->target
                                              : (trial.snr - s->e->params->target) / 6.0206;
-    return search_setting(s, 1, 0, s->e->frame.depth - 2, fmin(gap, 20), result);
+    return search_setting(s, 1, 0, s->e->frame.depth - 2, fmin(gap, 20), rate);
 }
 
 enum vcl_status vcl_search_video(struct vcl_encoder *e, int *found, unsigned *flags)
 {
     struct video_search search = { .e = e }, *const s = &search;
     const double high = (51 - 4) / 6.0 + 6;
-    struct vcl_rate_result lossy = { 0 }, exact = { 0 };
+    struct vcl_rate lossy = { 0 }, exact = { 0 };
     struct setting best = { 0, 0 };
     double low;
     enum vcl_status status = lowest_x(s, &low);
@@ -181,7 +184,7 @@ enum vcl_status vcl_search_video(struct vcl_encoder *e, int *found, unsigned *fl
         status = search_setting(s, 0, low, high, guess, &lossy);
     if (status)
         return status;
-    const int at_the_end = !lossy.accepted && (lossy.last_x <= low + 0.01 || guess <= low - 1);
+    const int at_the_end = !lossy.accepted && (lossy.x <= low + 0.01 || guess <= low - 1);
     const struct vcl_video_range *range;
     if (at_the_end && !choose_depth(s, s->e->params->depth ? s->e->params->depth : 12, 1, &range))
         status = search_exact(s, &exact, flags);
@@ -190,7 +193,7 @@ enum vcl_status vcl_search_video(struct vcl_encoder *e, int *found, unsigned *fl
     *found = lossy.found || exact.found;
     if (!*found)
         return VCL_OK;
-    best = exact.found ? (struct setting){ exact.x, 1 } : (struct setting){ lossy.x, 0 };
+    best = exact.found ? (struct setting){ exact.best_x, 1 } : (struct setting){ lossy.best_x, 0 };
     if (best.x == s->last.x && best.lossless == s->last.lossless)
         return VCL_OK;
     struct vcl_trial trial;

@@ -27,6 +27,7 @@ struct vcl_tensor_tables *vcl_tensor_tables_create(const struct vcl_mem *mem,
         return NULL;
     tables->kernels = kernels;
     tables->row_unit = 1;
+    tables->kept_rows = UINT64_MAX;
     tables->classes = vcl_alloc_raw(mem, 1, sizeof *tables->classes);
     if (tables->classes) {
         pthread_mutex_init(&tables->classes->lock, NULL);
@@ -66,13 +67,13 @@ void vcl_tensor_tables_destroy(const struct vcl_mem *mem, struct vcl_tensor_tabl
     vcl_free(mem, tables);
 }
 
-/* ---- means and steps of the columns ----------------------------------------------------------- */
+/* ---- means and steps ----------------------------------------------------------- */
 
 int vcl_tensor_tables_means(const struct vcl_frame *frame, struct vcl_tensor_tables *tables)
 {
     int finite = 1;
     for (uint64_t c = 0; c < frame->plan.cols; c++) {
-        tables->col_mean[c] = ldexpf(tables->col_level[c], tables->mean_exponent);
+        tables->col_mean[c] = tables->mean + ldexpf(tables->col_level[c], tables->mean_exponent);
         finite &= isfinite(tables->col_mean[c]) != 0;
     }
     return finite;
@@ -114,6 +115,43 @@ enum vcl_status vcl_tensor_tables_add_feedback(const struct vcl_mem *mem, const 
     return VCL_OK;
 }
 
+/* ---- points ---------------------------------------------------------------------------------- */
+
+void vcl_tensor_tables_points(struct vcl_tensor_tables *tables)
+{
+    for (int i = 0; i < 2 * VCL_MOVED_POINTS; i++)
+        tables->moves[i + 1] = (float)tables->move[i] / VCL_MOVE_UNIT;
+}
+
+/* The first that moves, how many until the last, their moves. */
+static size_t write_points(const struct vcl_tensor_tables *tables, uint8_t *dst)
+{
+    int first = 0, last = 2 * VCL_MOVED_POINTS - 1;
+    while (first < last && tables->move[first] == 0)
+        first++;
+    while (last > first && tables->move[last] == 0)
+        last--;
+    dst[0] = (uint8_t)(first - VCL_MOVED_POINTS);
+    dst[1] = (uint8_t)(last - first + 1);
+    memcpy(dst + 2, tables->move + first, (size_t)(last - first + 1));
+    return 2 + (size_t)(last - first + 1);
+}
+
+static int read_points(const struct vcl_frame *frame, size_t *n, struct vcl_tensor_tables *tables)
+{
+    const uint8_t *const src = frame->side + *n;
+    const size_t left = frame->side_bytes - *n;
+    if (left < 2 || src[1] == 0 || left < 2 + (size_t)src[1])
+        return 0;
+    const int first = (int8_t)src[0] + VCL_MOVED_POINTS;
+    if (first < 0 || first + src[1] > 2 * VCL_MOVED_POINTS)
+        return 0;
+    memcpy(tables->move + first, src + 2, src[1]);
+    *n += 2 + (size_t)src[1];
+    vcl_tensor_tables_points(tables);
+    return 1;
+}
+
 /* ---- models of the classes --------------------------------------------------------------------- */
 
 void vcl_tensor_tables_plain(const struct vcl_frame *frame, struct vcl_tensor_tables *tables)
@@ -136,6 +174,16 @@ void vcl_tensor_model(const struct vcl_frame *frame, const struct vcl_tensor_tab
 
 void vcl_tensor_tables_renew(struct vcl_tensor_tables *tables) { atomic_store(&tables->classes->ready, 0); }
 
+/* Symbol y of codebook g stands at 2 y + g. */
+static void price_points(const struct vcl_model *model, float lambda, float costs[VCL_POINT_COSTS])
+{
+    float bits[2 * VCL_MODEL_SYMBOLS];
+    vcl_model_costs(model, bits);
+    for (int g = 0; g < 2; g++)
+        for (int s = 0; s < VCL_MODEL_SYMBOLS; s++)
+            costs[2 * s + g] = lambda * bits[g * VCL_MODEL_SYMBOLS + s];
+}
+
 static void make_class(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables, int decoding,
                        int class)
 {
@@ -146,9 +194,12 @@ static void make_class(const struct vcl_frame *frame, const struct vcl_tensor_ta
         vcl_model_slots(&model, to->slots[class]);
         return;
     }
-    const int octave = (4 * (class - VCL_MODEL_UNIT) + frame->fine) >> 4;
+    const int low = vcl_low_bits(class, VCL_LOW_CLASS);
+    const int octave = (4 * (class - 4 * low - VCL_MODEL_UNIT) + frame->fine) >> 4;
     vcl_model_codes(&model, to->codes[class]);
-    to->bends[class] = vcl_trellis_bend(&model, octave, tables->lambda, frame->shift);
+    if (tables->priced)
+        price_points(&model, tables->lambda, to->costs[class]);
+    to->bends[class] = vcl_trellis_bend(&model, octave, tables->lambda, (unsigned)low);
 }
 
 void vcl_tensor_tables_need(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
@@ -168,8 +219,9 @@ void vcl_tensor_tables_need(const struct vcl_frame *frame, const struct vcl_tens
 
 size_t vcl_tensor_side_bound(uint64_t cols)
 {
+    enum { MEAN = 4, POINTS = 2 + 2 * VCL_MOVED_POINTS };
     enum { MODELS = 2 + VCL_MODEL_CLASSES, TABLES = 1 + VCL_MODEL_CLASSES * (1 + 2 * VCL_TABLE_BYTES) };
-    return MODELS + TABLES + 1 + 3 * vcl_scales_bound((size_t)cols);
+    return MODELS + TABLES + MEAN + POINTS + 1 + 3 * vcl_scales_bound((size_t)cols);
 }
 
 /* With these flags the classes of the columns are there even if all are 0. */
@@ -231,6 +283,12 @@ size_t vcl_tensor_side_write(const struct vcl_frame *frame, const struct vcl_ten
 {
     const size_t cols = (size_t)frame->plan.cols;
     size_t n = write_models(frame, tables, dst);
+    if (frame->flags & VCL_FLAG_MEAN) {
+        vcl_store32(dst + n, vcl_float_bits(tables->mean));
+        n += 4;
+    }
+    if (frame->flags & VCL_FLAG_POINTS)
+        n += write_points(tables, dst + n);
     if (frame->flags & COL_LISTS || any_class(tables, cols))
         n += vcl_scales_write(tables->col_class, cols, 1, dst + n);
     if (frame->flags & VCL_FLAG_COL_STEPS)
@@ -309,6 +367,15 @@ static int read_list(const struct vcl_frame *frame, size_t *n, int8_t *list)
     return used > 0;
 }
 
+static int read_mean(const struct vcl_frame *frame, size_t *n, struct vcl_tensor_tables *tables)
+{
+    if (frame->side_bytes - *n < 4)
+        return 0;
+    tables->mean = vcl_float_from_bits(vcl_load32(frame->side + *n));
+    *n += 4;
+    return isfinite(tables->mean);
+}
+
 static int read_means(const struct vcl_frame *frame, size_t *n, struct vcl_tensor_tables *tables)
 {
     if (*n == frame->side_bytes)
@@ -323,11 +390,17 @@ int vcl_tensor_tables_read(const struct vcl_frame *frame, struct vcl_tensor_tabl
     vcl_tensor_tables_plain(frame, tables);
     if (!read_models(frame, tables, frame->side_bytes, &n))
         return 0;
+    if (frame->flags & VCL_FLAG_MEAN && !read_mean(frame, &n, tables))
+        return 0;
+    if (frame->flags & VCL_FLAG_POINTS && !read_points(frame, &n, tables))
+        return 0;
     if ((frame->side_bytes > n || frame->flags & COL_LISTS) && !read_list(frame, &n, tables->col_class))
         return 0;
     if (frame->flags & VCL_FLAG_COL_STEPS && !read_list(frame, &n, tables->col_exponent))
         return 0;
     if (frame->flags & VCL_FLAG_COL_MEANS && !read_means(frame, &n, tables))
+        return 0;
+    if (!(frame->flags & VCL_FLAG_COL_MEANS) && !vcl_tensor_tables_means(frame, tables))
         return 0;
     return n == frame->side_bytes && vcl_tensor_tables_steps(frame, tables);
 }

@@ -25,6 +25,7 @@ struct vcl_class_tables {
     uint32_t slots[VCL_MODEL_CLASSES][2 * VCL_MODEL_TOTAL];   /* decoding, as vcl_model_slots */
     uint32_t codes[VCL_MODEL_CLASSES][2 * VCL_MODEL_SYMBOLS]; /* encoding, as vcl_model_codes */
     struct vcl_bend bends[VCL_MODEL_CLASSES];                 /* encoding, as vcl_trellis_bend */
+    float costs[VCL_MODEL_CLASSES][VCL_POINT_COSTS];          /* encoding, priced: lambda times bits */
 };
 
 /* What all tiles of a frame share, besides its header: tables and the columns' classes. */
@@ -33,12 +34,19 @@ struct vcl_tensor_tables {
     struct vcl_class_tables *classes;
     struct vcl_class_model own[VCL_MODEL_CLASSES]; /* with VCL_FLAG_CLASS_MODELS or VCL_FLAG_TABLES */
     float lambda;                                  /* encoding: squared half-steps a bit is worth */
+    int priced;                                    /* encoding: curves do not fit what points cost */
     double row_unit;                               /* encoding: 1 / variance of a row of class row_base */
     int row_base;
+    float mean; /* with VCL_FLAG_MEAN, else 0 */
+    /* With VCL_FLAG_POINTS: what is added to the points from -VCL_MOVED_POINTS on, in half-steps of 1/64; the
+     * same as floats, with a 0 before and behind. */
+    int8_t move[2 * VCL_MOVED_POINTS];
+    float moves[2 * VCL_MOVED_POINTS + 2];
     int mean_exponent;
-    int one_row_class; /* encoding: the same for all rows of a tile */
+    uint64_t kept_rows; /* encoding: rows from here on are coded as zeros */
+    int one_row_class;  /* encoding: the same for all rows of a tile */
     /* cols of each */
-    float *col_mean; /* with VCL_FLAG_COL_MEANS: col_level of 2^mean_exponent */
+    float *col_mean; /* mean + col_level of 2^mean_exponent; with VCL_FLAG_COL_MEANS */
     int8_t *col_level;
     int8_t *col_class;
     int8_t *col_exponent; /* of the column's step, in quarter octaves */
@@ -63,7 +71,10 @@ float vcl_tensor_step_factor(int exponent);
 /* The columns' steps from the frame's step and their exponents; 0 if one is not finite. */
 int vcl_tensor_tables_steps(const struct vcl_frame *frame, struct vcl_tensor_tables *tables);
 
-/* The columns' means from their levels; 0 if one is not finite. */
+/* The points' moves as floats. */
+void vcl_tensor_tables_points(struct vcl_tensor_tables *tables);
+
+/* The columns' means from the mean and their levels; 0 if one is not finite. */
 int vcl_tensor_tables_means(const struct vcl_frame *frame, struct vcl_tensor_tables *tables);
 
 /* Forgets classes' own models. */

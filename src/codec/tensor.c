@@ -23,6 +23,12 @@ enum { CHUNK = 128 }; /* columns decoded at a time: their indices need not leave
 
 /* ---- buffers --------------------------------------------------------------------------------- */
 
+/* The most that the search may turn to. */
+static int most_states(const struct vcl_frame *frame)
+{
+    return frame->states ? frame->states : VCL_RESCUE_STATES;
+}
+
 enum vcl_status vcl_tensor_work_create(const struct vcl_mem *mem, const struct vcl_frame *frame, int encoding,
                                        struct vcl_tensor_work *work)
 {
@@ -32,7 +38,7 @@ enum vcl_status vcl_tensor_work_create(const struct vcl_mem *mem, const struct v
     memset(work, 0, sizeof *work);
     if (encoding) {
         work->u = vcl_alloc_raw(mem, stripe, sizeof *work->u);
-        work->scratch = vcl_alloc_raw(mem, vcl_trellis_scratch(frame->states, cols), 1);
+        work->scratch = vcl_alloc_raw(mem, vcl_trellis_scratch(most_states(frame), cols), 1);
     }
     work->j = vcl_alloc_raw(mem, encoding ? padded_rows(frame, rows) * cols : CHUNK * VCL_STRIPE_LANES,
                             sizeof *work->j);
@@ -47,7 +53,7 @@ enum vcl_status vcl_tensor_work_add_feedback(const struct vcl_mem *mem, const st
                                              struct vcl_tensor_work *work)
 {
     const uint32_t cols = (uint32_t)vcl_min(frame->plan.tile_cols, frame->plan.cols);
-    work->feedback_scratch = vcl_alloc_raw(mem, vcl_feedback_scratch(frame->states, cols), 1);
+    work->feedback_scratch = vcl_alloc_raw(mem, vcl_feedback_scratch(most_states(frame), cols), 1);
     return work->feedback_scratch ? VCL_OK : VCL_E_MEMORY;
 }
 
@@ -67,21 +73,34 @@ static void add_means(const struct vcl_frame *frame, const struct vcl_tensor_tab
                       struct vcl_rect rect, float sign, float *x)
 {
     const float *const mean = tables->col_mean + rect.col;
-    for (uint32_t r = 0; frame->flags & VCL_FLAG_COL_MEANS && r < rect.rows; r++)
-        for (uint32_t c = 0; c < rect.cols; c++)
-            x[(size_t)r * rect.cols + c] += sign * mean[c];
+    const float one = sign * tables->mean;
+    if (frame->flags & VCL_FLAG_COL_MEANS)
+        for (uint32_t r = 0; r < rect.rows; r++)
+            for (uint32_t c = 0; c < rect.cols; c++)
+                x[(size_t)r * rect.cols + c] += sign * mean[c];
+    else if (frame->flags & VCL_FLAG_MEAN)
+        for (size_t i = 0; i < (size_t)rect.rows * rect.cols; i++)
+            x[i] += one;
+}
+
+void vcl_tensor_center(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
+                       struct vcl_rect rect, float *x)
+{
+    add_means(frame, tables, rect, -1, x);
 }
 
 void vcl_tensor_prepare(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
                         struct vcl_rect rect, float *x)
 {
-    add_means(frame, tables, rect, -1, x);
     vcl_transform_tile(frame->transform, x, rect.rows, rect.cols);
     for (uint32_t c = 0; frame->flags & VCL_FLAG_COL_STEPS && c < rect.cols; c++) {
         const float factor = vcl_tensor_step_factor(-tables->col_exponent[rect.col + c]);
         for (uint32_t r = 0; r < rect.rows; r++)
             x[(size_t)r * rect.cols + c] *= factor;
     }
+    for (uint32_t r = 0; r < rect.rows; r++)
+        if (rect.row + r >= tables->kept_rows)
+            memset(x + (size_t)r * rect.cols, 0, rect.cols * sizeof *x);
 }
 
 void vcl_tensor_restore(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
@@ -97,9 +116,9 @@ void vcl_tensor_counts_add(struct vcl_tensor_counts *sum, const struct vcl_tenso
         for (int i = 0; i < 2 * VCL_MODEL_SYMBOLS; i++)
             sum->symbols[class][i] += counts->symbols[class][i];
     sum->error += counts->error;
-    for (int m = 0; m < VCL_CENTROIDS; m++) {
-        sum->shift[m] += counts->shift[m];
-        sum->shifted[m] += counts->shifted[m];
+    for (int p = 0; p < VCL_COUNTED_POINTS; p++) {
+        sum->move[p] += counts->move[p];
+        sum->seen[p] += counts->seen[p];
     }
 }
 
@@ -122,9 +141,10 @@ static uint64_t classes_of(const struct vcl_lanes *lanes, int least_col, int mos
     return mask;
 }
 
-/* Classes 0, of lanes without a row, count too. */
+/* Tables of the classes that the lanes need, and whether they have low bits.  Classes 0, of lanes without a row,
+ * count too. */
 static void prepare_classes(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
-                            int decoding, const struct vcl_lanes *lanes)
+                            int decoding, struct vcl_lanes *lanes)
 {
     int least = 0, most = 0;
     for (uint32_t c = 0; lanes->col_class && c < lanes->cols; c++) {
@@ -135,6 +155,7 @@ static void prepare_classes(const struct vcl_frame *frame, const struct vcl_tens
     for (int t = limit_class(least); lanes->rows % (uint32_t)lanes->lanes && t <= limit_class(most); t++)
         needed |= (uint64_t)1 << t;
     vcl_tensor_tables_need(frame, tables, decoding, needed);
+    lanes->low_from = needed >> VCL_LOW_CLASS ? VCL_LOW_CLASS : VCL_MODEL_CLASSES;
 }
 
 /* NULL if all are 0, as they mostly are. */
@@ -152,7 +173,6 @@ static struct vcl_lanes lanes_of(const struct vcl_frame *frame, const struct vcl
     return (struct vcl_lanes){ .kernels = tables->kernels,
                                .v = frame->states,
                                .lanes = frame->lanes,
-                               .shift = frame->shift,
                                .rows = rect.rows,
                                .cols = rect.cols,
                                .row_class = work->row_class,
@@ -167,9 +187,9 @@ size_t vcl_tensor_start_bytes(const struct vcl_frame *frame)
     return list + 2 + 4 + 3 * (size_t)frame->lanes; /* row classes, count of escapes, most of a state */
 }
 
-size_t vcl_tensor_bound(const struct vcl_frame *frame, uint32_t rows, uint32_t cols)
+size_t vcl_tensor_bound(uint32_t rows, uint32_t cols)
 {
-    const struct vcl_lanes lanes = { .shift = frame->shift, .rows = rows, .cols = cols };
+    const struct vcl_lanes lanes = { .rows = rows, .cols = cols };
     return vcl_scales_bound(rows) + vcl_lanes_bound(&lanes);
 }
 
@@ -193,23 +213,33 @@ static int8_t row_class_of(const struct vcl_tensor_tables *tables, double varian
  * either way. */
 #define ROUNDING_LOSS 0.0036
 
-/* Rows' classes from their energy over what the columns' classes promise; one for all where more classes
- * cost more than they save. */
-static void choose_row_classes(const struct vcl_tensor_tables *tables, struct vcl_rect rect, const float *x,
-                               uint32_t period, int8_t *class, uint8_t *scratch)
+/* Below this class a row has class 0 with all columns: it need not be told from others. */
+static int least_row_class(const struct vcl_tensor_tables *tables, struct vcl_rect rect)
 {
+    int most = 0;
+    for (uint32_t c = 0; c < rect.cols; c++)
+        most = tables->col_class[rect.col + c] > most ? tables->col_class[rect.col + c] : most;
+    return -most;
+}
+
+/* Rows' classes from their energy over what the columns' classes promise; one for all where more classes
+ * cost more than they save.  What is small against a half-step takes no bits, however small it is. */
+static void choose_row_classes(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
+                               struct vcl_rect rect, const float *x, int8_t *class, uint8_t *scratch)
+{
+    const double least = least_row_class(tables, rect), unit = (double)frame->step * frame->step / 8;
     double sum = 0, log_sum = 0;
     for (uint32_t r = 0; r < rect.rows; r++) {
         const float *const row = x + (size_t)r * rect.cols;
         const double variance =
             tables->kernels->energy(row, tables->col_weight + rect.col, rect.cols) / rect.cols;
-        class[r] = row_class_of(tables, variance);
+        class[r] = (int8_t)fmax(row_class_of(tables, variance), least);
         sum += variance;
-        log_sum += variance > 0 ? log2(variance) : -100;
+        log_sum += log2(1 + variance / unit);
     }
-    const double each = 0.5 * (log2(sum / rect.rows) - log_sum / rect.rows) - ROUNDING_LOSS;
+    const double each = 0.5 * (log2(1 + sum / rect.rows / unit) - log_sum / rect.rows) - ROUNDING_LOSS;
     const double saved = each * rect.rows * rect.cols;
-    const double cost = 8 * (double)vcl_scales_write(class, rect.rows, period, scratch);
+    const double cost = 8 * (double)vcl_scales_write(class, rect.rows, row_period(frame), scratch);
     if (!(saved > cost) || tables->one_row_class)
         memset(class, row_class_of(tables, sum / rect.rows), rect.rows);
 }
@@ -219,36 +249,40 @@ static void choose_row_classes(const struct vcl_tensor_tables *tables, struct vc
 /* Sums by lane, so that a compiler may use vectors of any width. */
 struct lane_sums {
     uint32_t *symbols[VCL_STRIPE_LANES]; /* of the lane's class */
+    int low[VCL_STRIPE_LANES];           /* its indices' low bits */
     double error[VCL_STRIPE_LANES];
-    double shift[VCL_CENTROIDS + 2][VCL_STRIPE_LANES]; /* by |j|; all beyond VCL_CENTROIDS in the last */
-    uint32_t shifted[VCL_CENTROIDS + 2][4];
+    double move[VCL_COUNTED_POINTS][VCL_STRIPE_LANES]; /* by j; all farther out in the first and the last */
+    uint32_t seen[VCL_COUNTED_POINTS][4];
 };
 
 static void find_symbols(const struct vcl_stripe *stripe, uint32_t col, struct vcl_tensor_counts *counts,
                          struct lane_sums *sums)
 {
-    for (int l = 0; l < stripe->active; l++)
+    for (int l = 0; l < stripe->active; l++) {
         sums->symbols[l] = counts->symbols[vcl_stripe_class(stripe, l, col)];
+        sums->low[l] = (int)vcl_stripe_low_bits(stripe, l, col);
+    }
 }
 
 /* First what vectors do well, then what they do not. */
 static void count_column(const struct vcl_stripe *stripe, const float *u, const int16_t *j,
                          struct lane_sums *sums)
 {
-    float outwards[VCL_STRIPE_LANES];
-    int symbol[VCL_STRIPE_LANES], size[VCL_STRIPE_LANES];
+    enum { MOST = VCL_MOVED_POINTS, LEAST = -VCL_MOVED_POINTS - 1 };
+    float move[VCL_STRIPE_LANES];
+    int symbol[VCL_STRIPE_LANES], point[VCL_STRIPE_LANES];
     for (int l = 0; l < stripe->lanes; l++) {
         const float e = u[l] - (float)j[l];
-        const int k = j[l] >> (stripe->shift + 1), beyond = k < -31 || k > 30, m = j[l] < 0 ? -j[l] : j[l];
+        const int k = j[l] >> (sums->low[l] + 1), beyond = k < -31 || k > 30;
         sums->error[l] += (double)e * e;
-        outwards[l] = j[l] < 0 ? -e : e;
+        move[l] = e;
         symbol[l] = (j[l] & 1) * VCL_MODEL_SYMBOLS + (beyond ? (k & 1) * 63 : k + 32);
-        size[l] = m < VCL_CENTROIDS + 1 ? m : VCL_CENTROIDS + 1;
+        point[l] = (j[l] < LEAST ? LEAST : j[l] > MOST ? MOST : j[l]) - LEAST;
     }
     for (int l = 0; l < stripe->active; l++) {
         sums->symbols[l][symbol[l]]++;
-        sums->shift[size[l]][l] += outwards[l];
-        sums->shifted[size[l]][l & 3]++;
+        sums->move[point[l]][l] += move[l];
+        sums->seen[point[l]][l & 3]++;
     }
 }
 
@@ -264,12 +298,12 @@ static void count_stripe(const struct vcl_stripe *stripe, const float *u, const 
     }
     for (int l = 0; l < stripe->active; l++) {
         counts->error += sums.error[l];
-        for (int m = 0; m < VCL_CENTROIDS; m++)
-            counts->shift[m] += sums.shift[m + 1][l];
+        for (int p = 0; p < VCL_COUNTED_POINTS; p++)
+            counts->move[p] += sums.move[p][l];
     }
-    for (int m = 0; m < VCL_CENTROIDS; m++)
+    for (int p = 0; p < VCL_COUNTED_POINTS; p++)
         for (int i = 0; i < 4; i++)
-            counts->shifted[m] += sums.shifted[m + 1][i];
+            counts->seen[p] += sums.seen[p][i];
 }
 
 static struct vcl_points points_of(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
@@ -280,6 +314,8 @@ static struct vcl_points points_of(const struct vcl_frame *frame, const struct v
                                  .dtype = dtype };
     for (int m = 1; m <= VCL_CENTROIDS; m++)
         points.offset[m] = (float)frame->centroid[m - 1] / 256;
+    if (frame->flags & VCL_FLAG_POINTS)
+        points.moves = tables->moves + 1;
     return points;
 }
 
@@ -307,13 +343,15 @@ size_t vcl_tensor_encode(const struct vcl_frame *frame, const struct vcl_tensor_
     const struct vcl_points points = points_of(frame, tables, rect, dtype);
     const size_t size = vcl_dtype_bits(dtype) / 8;
     const struct vcl_scaling scaling = { 1 / frame->step, VCL_INDEX_MAX };
-    choose_row_classes(tables, rect, x, row_period(frame), work->row_class, dst);
-    const struct vcl_lanes lanes = lanes_of(frame, tables, rect, work);
+    choose_row_classes(frame, tables, rect, x, work->row_class, dst);
+    struct vcl_lanes lanes = lanes_of(frame, tables, rect, work);
     prepare_classes(frame, tables, 0, &lanes);
     for (uint32_t row = 0; row < rect.rows; row += (uint32_t)frame->lanes) {
         const size_t at = (size_t)row * rect.cols;
         struct vcl_stripe stripe = vcl_lanes_stripe(&lanes, row);
         stripe.bends = tables->classes->bends;
+        stripe.costs = tables->priced ? tables->classes->costs[0] : NULL;
+        stripe.moves = tables->moves;
         kernels->load_rows(&stripe, &scaling, x + at, rect.cols, work->u);
         find_path(frame, tables, rect, &stripe, work, work->j + at);
         if (counts)
@@ -346,8 +384,8 @@ int vcl_tensor_decode(const struct vcl_frame *frame, const struct vcl_tensor_tab
 {
     const size_t n = vcl_scales_read(src, bytes, work->row_class, rect.rows, row_period(frame));
     const size_t row_bytes = rect.cols * (size_t)(vcl_dtype_bits(dtype) / 8);
-    const struct vcl_lanes lanes = lanes_of(frame, tables, rect, work);
     const struct vcl_points points = points_of(frame, tables, rect, dtype);
+    struct vcl_lanes lanes = lanes_of(frame, tables, rect, work);
     struct vcl_lanes_reader r;
     if (n == 0 || n > bytes || !vcl_lanes_open(&lanes, src + n, bytes - n, &r))
         return 0;

@@ -7,6 +7,9 @@
 /* Larger values, in half-steps, are listed with the non-finite ones. */
 enum { VCL_INDEX_MAX = 30000 };
 
+/* Bits of trellis state with which an encoder may replace a scalar quantiser that does badly. */
+enum { VCL_RESCUE_STATES = 3 };
+
 /* One thread's buffers. */
 struct vcl_tensor_work {
     float *u;
@@ -15,12 +18,14 @@ struct vcl_tensor_work {
     int8_t *row_class;
 };
 
+enum { VCL_COUNTED_POINTS = 2 * VCL_MOVED_POINTS + 2 };
+
 /* What a pass tells the next one. */
 struct vcl_tensor_counts {
     uint32_t symbols[VCL_MODEL_CLASSES][2 * VCL_MODEL_SYMBOLS];
-    double error;                /* sum of squared errors in half-steps */
-    double shift[VCL_CENTROIDS]; /* sum of |u| - |j| by |j| - 1 */
-    uint64_t shifted[VCL_CENTROIDS];
+    double error;                    /* sum of squared errors in half-steps */
+    double move[VCL_COUNTED_POINTS]; /* sum of u - j by j, from -VCL_MOVED_POINTS - 1 on */
+    uint64_t seen[VCL_COUNTED_POINTS];
 };
 
 enum vcl_status vcl_tensor_work_create(const struct vcl_mem *mem, const struct vcl_frame *frame, int encoding,
@@ -32,8 +37,10 @@ void vcl_tensor_work_destroy(const struct vcl_mem *mem, struct vcl_tensor_work *
 
 void vcl_tensor_counts_add(struct vcl_tensor_counts *sum, const struct vcl_tensor_counts *counts);
 
-/* The stages before the quantiser on a tile's values, in place: columns' means off, transform, columns to one
- * step.  And what is left to do with decoded values: transform back, means on. */
+/* The stages before the quantiser on a tile's values, in place: means off; then transform, columns to one step.
+ * And what is left to do with decoded values: transform back, means on. */
+void vcl_tensor_center(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
+                       struct vcl_rect rect, float *x);
 void vcl_tensor_prepare(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
                         struct vcl_rect rect, float *x);
 void vcl_tensor_restore(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
@@ -41,14 +48,14 @@ void vcl_tensor_restore(const struct vcl_frame *frame, const struct vcl_tensor_t
 /* Does vcl_tensor_restore do anything? */
 static inline int vcl_tensor_restores(const struct vcl_frame *frame)
 {
-    return frame->flags & VCL_FLAG_COL_MEANS || frame->transform.down || frame->transform.along;
+    return frame->flags & VCL_FLAG_ANY_MEAN || frame->transform.down || frame->transform.along;
 }
 
 /* Bytes every tile takes, whatever it holds: of a state 24 bits on average, the others tell of values. */
 size_t vcl_tensor_start_bytes(const struct vcl_frame *frame);
 
 /* Most bytes a tile takes. */
-size_t vcl_tensor_bound(const struct vcl_frame *frame, uint32_t rows, uint32_t cols);
+size_t vcl_tensor_bound(uint32_t rows, uint32_t cols);
 
 /* x, the tile's values, to bytes at dst; returns how many.  counts may be NULL.  y gets what the
  * decoder will make of them, kept within the finite values of dtype. */

@@ -51,7 +51,7 @@ static size_t stored_room(const struct vcl_frame *frame, size_t samples, size_t 
         return raw_bytes(frame, values) + (frame->codec == VCL_CODEC_LOSSLESS ? VCL_LOSSLESS_ROOM : 0);
     const size_t lists = frame->flags & VCL_FLAG_NON_FINITE ? 4 + values * (8 + value_bytes(frame)) : 0;
     if (frame->codec == VCL_CODEC_TENSOR)
-        return lists + vcl_tensor_bound(frame, frame->plan.tile_rows, frame->plan.tile_cols);
+        return lists + vcl_tensor_bound(frame->plan.tile_rows, frame->plan.tile_cols);
     return lists + 2 * (size_t)frame->plan.tile_rows + 3 * samples + 4096;
 }
 
@@ -230,11 +230,16 @@ static size_t load_values(const struct vcl_frame *frame, const struct vcl_tile_c
                           struct vcl_rect rect, struct vcl_tile_work *work, uint8_t *dst, uint64_t *aside)
 {
     const size_t n = (size_t)rect.rows * rect.cols;
+    const int tensor = frame->codec == VCL_CODEC_TENSOR, rotated = (frame->flags & VCL_FLAG_ROTATED) != 0;
     coder->kernels->to_f32(frame->tensor.dtype, work->raw, work->x, n);
+    if (tensor && !rotated) /* first, so that what is set aside is far from the mean */
+        vcl_tensor_center(frame, coder->tables, rect, work->x);
     const size_t list = take_aside(frame, limit, work->raw, work->x, n, dst, aside);
-    if (frame->flags & VCL_FLAG_ROTATED)
+    if (rotated)
         vcl_rotate(work->x, rect.rows, rect.cols, frame->seed);
-    if (frame->codec == VCL_CODEC_TENSOR)
+    if (tensor && rotated)
+        vcl_tensor_center(frame, coder->tables, rect, work->x);
+    if (tensor)
         vcl_tensor_prepare(frame, coder->tables, rect, work->x);
     return list;
 }

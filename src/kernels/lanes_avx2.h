@@ -43,6 +43,13 @@ INLINE void find_tables(const struct vcl_stripe *t, const __m256i rows[VECTORS],
             _mm256_min_epi32(_mm256_max_epi32(_mm256_add_epi32(rows[v], add), _mm256_setzero_si256()), last);
 }
 
+/* Of where a class' table begins: how many low bits its indices have (vcl_low_bits). */
+INLINE __m256i low_bits(__m256i table, int from, int entries_log2)
+{
+    const __m256i first = _mm256_set1_epi32((from - 4) * (1 << entries_log2));
+    return _mm256_srli_epi32(_mm256_sub_epi32(_mm256_max_epi32(table, first), first), entries_log2 + 2);
+}
+
 /* A trellis stands ten bits higher, its codebook's bit just above the slot; what is below it is left of
  * earlier states. */
 struct lanes {

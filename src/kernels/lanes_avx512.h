@@ -43,6 +43,14 @@ INLINE void find_tables(const struct vcl_stripe *t, const __m512i rows[VECTORS],
             _mm512_min_epi32(_mm512_max_epi32(_mm512_add_epi32(rows[v], add), _mm512_setzero_si512()), last);
 }
 
+/* Of where a class' table begins: how many low bits its indices have (vcl_low_bits). */
+INLINE __m512i low_bits(__m512i table, int from, int entries_log2)
+{
+    const __m512i first = _mm512_set1_epi32((from - 4) * (1 << entries_log2));
+    const __m512i over = _mm512_sub_epi32(_mm512_max_epi32(table, first), first);
+    return _mm512_srli_epi32(over, (unsigned)entries_log2 + 2);
+}
+
 /* A trellis stands ten bits higher, its codebook's bit just above the slot; what is below it is left of
  * earlier states. */
 struct lanes {

@@ -74,11 +74,23 @@ INLINE vf permute(const float *table, vi entry)
     return _mm256_blendv_ps(_mm256_blendv_ps(a, b, third), _mm256_blendv_ps(c, d, third), fourth);
 }
 
+/* Points beyond NARROW: on the lattice, but for those within VCL_NEAR that move. */
+INLINE vf far_points(const struct vcl_values *values, vi index)
+{
+    const vi near = _mm256_and_si256(index, set1(2 * VCL_NEAR - 1));
+    const vi back = _mm256_sub_epi32(_mm256_xor_si256(near, set1(VCL_NEAR)), set1(VCL_NEAR));
+    const vf points = _mm256_cvtepi32_ps(index);
+    if (!values->moved)
+        return points;
+    return _mm256_mask_i32gather_ps(points, values->point, near,
+                                    _mm256_castsi256_ps(_mm256_cmpeq_epi32(back, index)), sizeof(float));
+}
+
 INLINE void correct_far(const struct vcl_values *values, const vi entry[VECTORS], uint32_t c, vf w[VECTORS])
 {
     UNROLL
     for (int v = 0; v < VECTORS; v++) {
-        const vf points = _mm256_cvtepi32_ps(_mm256_srai_epi32(entry[v], 20));
+        const vf points = far_points(values, _mm256_srai_epi32(entry[v], 20));
         const vf far = _mm256_castsi256_ps(beyond(entry[v], NARROW));
         w[v] = _mm256_blendv_ps(w[v], values_of(values, points, c), far);
     }
@@ -104,7 +116,7 @@ TARGET void vcl_find_values_avx2(const struct vcl_values *values, const int16_t 
             const vi outside = _mm256_cmpeq_epi32(_mm256_max_epu32(shifted, set1(2 * NARROW)), shifted);
             const vf far = _mm256_castsi256_ps(outside);
             const vf near = permute(values->point, _mm256_slli_epi32(index, 20));
-            f_store(w, values_of(values, _mm256_blendv_ps(near, _mm256_cvtepi32_ps(index), far), c));
+            f_store(w, values_of(values, _mm256_blendv_ps(near, far_points(values, index), far), c));
         }
 }
 

@@ -80,11 +80,23 @@ INLINE void look_up(const float *table, const struct vcl_values *values, const v
         w[v] = permute(table, _mm512_srli_epi32(entry[v], 20), wide);
 }
 
+/* Points beyond NARROW: on the lattice, but for those within VCL_NEAR that move. */
+INLINE vf far_points(const struct vcl_values *values, vi index)
+{
+    const vi near = _mm512_and_si512(index, set1(2 * VCL_NEAR - 1));
+    const vi back = _mm512_sub_epi32(_mm512_xor_si512(near, set1(VCL_NEAR)), set1(VCL_NEAR));
+    const vf points = _mm512_cvtepi32_ps(index);
+    if (!values->moved)
+        return points;
+    return _mm512_mask_i32gather_ps(points, _mm512_cmpeq_epi32_mask(back, index), near, values->point,
+                                    sizeof(float));
+}
+
 INLINE void correct_far(const struct vcl_values *values, const vi entry[VECTORS], uint32_t c, vf w[VECTORS])
 {
     UNROLL
     for (int v = 0; v < VECTORS; v++) {
-        const vf points = _mm512_cvtepi32_ps(_mm512_srai_epi32(entry[v], 20));
+        const vf points = far_points(values, _mm512_srai_epi32(entry[v], 20));
         w[v] = _mm512_mask_mov_ps(w[v], beyond(entry[v], NARROW), values_of(values, points, c));
     }
 }
@@ -98,7 +110,7 @@ TARGET void vcl_find_values_avx512(const struct vcl_values *values, const int16_
             const vf near = permute(values->point, index, 0);
             const vi shifted = _mm512_add_epi32(index, set1(NARROW)); /* of all 16 bits, unlike an entry's */
             const __mmask16 far = _mm512_cmpge_epu32_mask(shifted, set1(2 * NARROW));
-            f_store(w, values_of(values, _mm512_mask_cvtepi32_ps(near, far, index), c));
+            f_store(w, values_of(values, _mm512_mask_mov_ps(near, far, far_points(values, index)), c));
         }
 }
 

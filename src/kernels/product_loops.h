@@ -15,14 +15,15 @@ enum {
 };
 
 /* How the indices of a tile become values, as decoding makes them: the point of j times its column's step,
- * plus the column's mean, rounded to the dtype.  Points stand at j & 63; those beyond are on the lattice.
- * No value is beyond the dtype's range (the caller sees to it). */
+ * plus the column's mean, rounded to the dtype.  Points stand at j & 63; those beyond are on the lattice, and
+ * unless `moved` so are all beyond -16 ... 15.  No value is beyond the dtype's range (the caller sees to
+ * it). */
 struct vcl_values {
     float point[2 * VCL_NEAR];
     const float (*values)[2 * VCL_NEAR]; /* the same as values: a table for every step, without means */
     const uint8_t *table;                /* by column of the tile: which of them; NULL: the first */
-    int limited;                         /* sums of classes are; else all have slots */
     int wide;                            /* points beyond -16 ... 15 are not rare */
+    int moved;                           /* and some of them are moved */
     const float *steps, *means;          /* by column of the tile; means may be NULL */
     enum vcl_dtype dtype;                /* F16, BF16, or F32 for no rounding */
 };

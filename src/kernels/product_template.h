@@ -51,7 +51,7 @@ INLINE void add_sums(float *y, vf sum[VECTORS])
 
 /* Columns until an escape, or until less than a block is left or the words run short; returns whether it
  * was an escape. */
-INLINE int run_columns(const struct task *task, struct cursor *at, int stores, int limited, int wide)
+INLINE int run_columns(const struct task *task, struct cursor *at, int stores, int wide)
 {
     const ptrdiff_t most = 2 * VCL_BLOCK * VCL_STRIPE_LANES;
     const uint32_t within = wide ? WIDE : NARROW;
@@ -68,9 +68,7 @@ INLINE int run_columns(const struct task *task, struct cursor *at, int stores, i
         const uint32_t col = task->first + c;
         vi entry[VECTORS];
         vf w[VECTORS];
-        if (limited)
-            find_tables(task->stripe, s.rows, col, TABLE_LOG2, s.tables);
-        next_entries(&s, limited ? task->stripe->slots : slots_of(task->stripe, col), entry);
+        next_entries(&s, slots_of(task->stripe, col), entry);
         look_up(value_table(task->values, col), task->values, entry, col, wide, w);
         if (__builtin_expect(any_beyond(entry, within), 0)) {
             at->escaped = lanes_beyond(entry, VCL_ESCAPE_POINT);
@@ -103,7 +101,7 @@ static void run_escaped(const struct task *task, struct cursor *at, int stores)
 {
     const uint32_t c = at->done++;
     float w[VCL_STRIPE_LANES];
-    vcl_get_escapes(task->reader, at->escaped, 0, at->j);
+    vcl_get_escapes(task->stripe, task->reader, at->escaped, 0, at->j);
     vcl_find_values_c(task->values, at->j, task->first + c, 1,
                       stores ? task->y + (size_t)c * VCL_STRIPE_LANES : w);
     for (int l = 0; l < VCL_STRIPE_LANES && !stores; l++)
@@ -114,10 +112,10 @@ static void run_escaped(const struct task *task, struct cursor *at, int stores)
     }
 }
 
-INLINE uint32_t run_blocks(const struct task *task, int stores, int limited, int wide)
+INLINE uint32_t run_blocks(const struct task *task, int stores, int wide)
 {
     struct cursor at = { 0 };
-    while (run_columns(task, &at, stores, limited, wide))
+    while (run_columns(task, &at, stores, wide))
         run_escaped(task, &at, stores);
     return at.done;
 }
@@ -126,11 +124,9 @@ INLINE uint32_t run_stripe(const struct task *task, int stores)
 {
     const struct vcl_stripe *const t = task->stripe;
     const struct vcl_values *const values = task->values;
-    if (t->lanes != VCL_STRIPE_LANES || t->active != t->lanes || t->shift != 0 || values->means)
+    if (t->lanes != VCL_STRIPE_LANES || t->active != t->lanes || vcl_stripe_is_low(t) || values->means)
         return 0;
-    if (values->limited)
-        return run_blocks(task, stores, 1, 1);
-    return values->wide ? run_blocks(task, stores, 0, 1) : run_blocks(task, stores, 0, 0);
+    return values->wide ? run_blocks(task, stores, 1) : run_blocks(task, stores, 0);
 }
 
 TARGET uint32_t KERNEL(multiply_blocks)(const struct vcl_stripe *t, struct vcl_lanes_reader *r,

@@ -14,27 +14,28 @@
 
 /* ---- decoding -------------------------------------------------------------------------------- */
 
-/* With `shift` low bits of k outside the model: those of every lane follow its symbol's words. */
-INLINE void take_low_bits(struct lanes *s, __m256i j[VECTORS], unsigned shift, const __m256i active[VECTORS])
+/* Low bits of k outside the model: those of every lane follow its symbol's words. */
+INLINE void take_low_bits(struct lanes *s, int from, __m256i j[VECTORS], const __m256i active[VECTORS])
 {
-    const __m128i count = _mm_cvtsi32_si128((int)shift);
+    const __m256i one = set1(1);
     UNROLL
     for (int v = 0; v < VECTORS; v++) {
-        const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(s->trellis[v], VCL_MODEL_BITS), set1(1));
-        const __m256i low = _mm256_and_si256(s->x[v], set1((1u << shift) - 1));
-        const __m256i k = _mm256_or_si256(_mm256_sll_epi32(_mm256_srai_epi32(j[v], 1), count), low);
+        const __m256i bits = low_bits(s->tables[v], from, TABLE_LOG2);
+        const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(s->trellis[v], VCL_MODEL_BITS), one);
+        const __m256i low = _mm256_and_si256(s->x[v], _mm256_sub_epi32(_mm256_sllv_epi32(one, bits), one));
+        const __m256i k = _mm256_or_si256(_mm256_sllv_epi32(_mm256_srai_epi32(j[v], 1), bits), low);
         const __m256i wide = _mm256_or_si256(_mm256_add_epi32(k, k), odd);
         j[v] = _mm256_srai_epi32(_mm256_slli_epi32(wide, 16), 16);
-        s->x[v] = _mm256_blendv_epi8(s->x[v], _mm256_srl_epi32(s->x[v], count), active[v]);
+        s->x[v] = _mm256_blendv_epi8(s->x[v], _mm256_srlv_epi32(s->x[v], bits), active[v]);
         s->words = refill(&s->x[v], s->words);
     }
 }
 
 /* Columns until the words run short; returns how many. */
 INLINE uint32_t decode_columns(const struct vcl_stripe *t, struct vcl_lanes_reader *r, uint32_t first,
-                               uint32_t count, unsigned shift, int by_column, int whole, int16_t *j)
+                               uint32_t count, int low, int by_column, int whole, int16_t *j)
 {
-    const ptrdiff_t most = shift ? 4 * VCL_STRIPE_LANES : 2 * VCL_STRIPE_LANES;
+    const ptrdiff_t most = low ? 4 * VCL_STRIPE_LANES : 2 * VCL_STRIPE_LANES;
     const uint32_t rows = UINT32_MAX >> (VCL_STRIPE_LANES - t->active);
     const uint32_t *const slots = t->slots;
     const uint8_t *const end = r->words_end;
@@ -52,15 +53,15 @@ INLINE uint32_t decode_columns(const struct vcl_stripe *t, struct vcl_lanes_read
         UNROLL
         for (int v = 0; v < VECTORS; v++)
             index[v] = _mm256_srai_epi32(entry[v], 20);
-        if (shift)
-            take_low_bits(&s, index, shift, active);
+        if (low)
+            take_low_bits(&s, t->low_from, index, active);
         turn_trellis(&s, index, 1);
         UNROLL
         for (int v = 0; v < VECTORS && !whole; v++)
             index[v] = _mm256_and_si256(index[v], active[v]);
         store_indices(j, index);
         if (__builtin_expect(any_beyond(entry, VCL_ESCAPE_POINT), 0))
-            vcl_get_escapes(r, lanes_beyond(entry, VCL_ESCAPE_POINT) & rows, shift, j);
+            vcl_get_escapes(t, r, lanes_beyond(entry, VCL_ESCAPE_POINT) & rows, first + c, j);
     }
     store_lanes(&s, r);
     return c;
@@ -72,8 +73,8 @@ TARGET void vcl_decode_columns_avx2(const struct vcl_stripe *t, struct vcl_lanes
     const int whole = t->active == VCL_STRIPE_LANES;
     uint32_t done = 0;
     if (t->lanes == VCL_STRIPE_LANES && count > 0) {
-        if (t->shift)
-            done = decode_columns(t, r, first, count, t->shift, t->col_class != NULL, 0, j);
+        if (vcl_stripe_is_low(t))
+            done = decode_columns(t, r, first, count, 1, t->col_class != NULL, 0, j);
         else if (!whole)
             done = decode_columns(t, r, first, count, 0, t->col_class != NULL, 0, j);
         else if (t->col_class)
@@ -111,21 +112,23 @@ INLINE uint8_t *put_words(__m256i *x, __m256i full, uint8_t *words)
     return words - 16 + 2 * idle;
 }
 
-INLINE uint8_t *push_low_bits(__m256i *x, __m256i j, unsigned shift, __m256i active, uint8_t *words)
+/* A shift by 32 leaves nothing: where there are no low bits, no word goes out. */
+INLINE uint8_t *push_low_bits(__m256i *x, __m256i j, __m256i bits, __m256i active, uint8_t *words)
 {
-    const __m256i low = _mm256_and_si256(_mm256_srai_epi32(j, 1), set1((1u << shift) - 1));
-    const __m256i bound = set1(1u << (32 - shift));
-    const __m256i full = _mm256_and_si256(_mm256_cmpeq_epi32(_mm256_max_epu32(*x, bound), *x), active);
-    words = put_words(x, full, words);
-    const __m256i next = _mm256_or_si256(_mm256_sll_epi32(*x, _mm_cvtsi32_si128((int)shift)), low);
+    const __m256i one = set1(1), mask = _mm256_sub_epi32(_mm256_sllv_epi32(one, bits), one);
+    const __m256i low = _mm256_and_si256(_mm256_srai_epi32(j, 1), mask);
+    const __m256i over = _mm256_srlv_epi32(*x, _mm256_sub_epi32(set1(32), bits));
+    words =
+        put_words(x, _mm256_andnot_si256(_mm256_cmpeq_epi32(over, _mm256_setzero_si256()), active), words);
+    const __m256i next = _mm256_or_si256(_mm256_sllv_epi32(*x, bits), low);
     *x = _mm256_blendv_epi8(*x, next, active);
     return words;
 }
 
 /* Where in a class' table the index stands: 64 g + symbol. */
-INLINE __m256i symbols_of(__m256i j, unsigned shift)
+INLINE __m256i symbols_of(__m256i j, __m256i bits)
 {
-    const __m256i one = set1(1), high = _mm256_sra_epi32(j, _mm_cvtsi32_si128((int)shift + 1));
+    const __m256i one = set1(1), high = _mm256_srav_epi32(j, _mm256_add_epi32(bits, one));
     const __m256i inside =
         _mm256_and_si256(_mm256_cmpgt_epi32(high, set1((uint32_t)-32)), _mm256_cmpgt_epi32(set1(31), high));
     const __m256i parity = _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_and_si256(high, one));
@@ -134,8 +137,7 @@ INLINE __m256i symbols_of(__m256i j, unsigned shift)
     return _mm256_or_si256(_mm256_slli_epi32(_mm256_and_si256(j, one), 6), symbol);
 }
 
-INLINE void encode_stripe(const struct vcl_stripe *t, struct vcl_lanes_writer *w, const int16_t *j,
-                          unsigned shift)
+INLINE void encode_stripe(const struct vcl_stripe *t, struct vcl_lanes_writer *w, const int16_t *j, int low)
 {
     uint8_t *words = w->words;
     __m256i x[VECTORS], rows[VECTORS], tables[VECTORS], active[VECTORS];
@@ -148,18 +150,19 @@ INLINE void encode_stripe(const struct vcl_stripe *t, struct vcl_lanes_writer *w
     for (uint32_t c = t->cols; c-- > 0;) {
         const int16_t *const column = j + (size_t)c * VCL_STRIPE_LANES;
         uint32_t escaped = 0;
-        __m256i index[VECTORS];
+        __m256i index[VECTORS], bits[VECTORS];
         if (t->col_class)
             find_tables(t, rows, c, 7, tables);
         UNROLL
         for (int v = VECTORS - 1; v >= 0; v--) {
             index[v] = _mm256_cvtepi16_epi32(_mm_loadu_si128((const void *)(column + WIDTH * v)));
-            if (shift)
-                words = push_low_bits(&x[v], index[v], shift, active[v], words);
+            bits[v] = low ? low_bits(tables[v], t->low_from, 7) : _mm256_setzero_si256();
+            if (low)
+                words = push_low_bits(&x[v], index[v], bits[v], active[v], words);
         }
         UNROLL
         for (int v = VECTORS - 1; v >= 0; v--) {
-            const __m256i at = _mm256_or_si256(symbols_of(index[v], shift), tables[v]);
+            const __m256i at = _mm256_or_si256(symbols_of(index[v], bits[v]), tables[v]);
             const __m256i code = _mm256_i32gather_epi32((const int *)t->codes, at, 4);
             const __m256i frequency = _mm256_and_si256(code, set1(1023));
             const __m256i start = _mm256_and_si256(_mm256_srli_epi32(code, 10), set1(1023));
@@ -170,7 +173,7 @@ INLINE void encode_stripe(const struct vcl_stripe *t, struct vcl_lanes_writer *w
             escaped |= mask_of(_mm256_and_si256(code, active[v])) << WIDTH * v;
         }
         if (__builtin_expect(escaped != 0, 0))
-            vcl_put_escapes(w, escaped, shift, column);
+            vcl_put_escapes(t, w, escaped, c, column);
     }
     w->words = words;
     UNROLL
@@ -182,8 +185,8 @@ TARGET void vcl_encode_stripe_avx2(const struct vcl_stripe *t, struct vcl_lanes_
 {
     if (t->lanes != VCL_STRIPE_LANES)
         vcl_encode_stripe_c(t, w, j);
-    else if (t->shift)
-        encode_stripe(t, w, j, t->shift);
+    else if (vcl_stripe_is_low(t))
+        encode_stripe(t, w, j, 1);
     else
         encode_stripe(t, w, j, 0);
 }
@@ -287,7 +290,8 @@ TARGET void vcl_store_rows_avx2(const struct vcl_stripe *t, const struct vcl_poi
 {
     const enum vcl_dtype dtype = points->dtype;
     const int wide = dtype != VCL_DTYPE_F32 && dtype != VCL_DTYPE_F16 && dtype != VCL_DTYPE_BF16;
-    const uint32_t whole = t->lanes != VCL_STRIPE_LANES || wide ? 0 : count / WIDTH * WIDTH;
+    const int portable = t->lanes != VCL_STRIPE_LANES || wide || points->moves;
+    const uint32_t whole = portable ? 0 : count / WIDTH * WIDTH;
     const size_t size = dtype == VCL_DTYPE_F32 ? 4 : 2;
     if (dtype == VCL_DTYPE_F32)
         store_rows(t, points, VCL_DTYPE_F32, j, first, whole, dst, stride);

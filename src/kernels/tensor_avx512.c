@@ -16,26 +16,30 @@
 
 /* ---- decoding -------------------------------------------------------------------------------- */
 
-/* With `shift` low bits of k outside the model: those of every lane follow its symbol's words. */
-INLINE __m512i take_low_bits(struct lanes *s, const __m512i entry[VECTORS], uint32_t active, unsigned shift,
+/* Low bits of k outside the model: those of every lane follow its symbol's words. */
+INLINE __m512i take_low_bits(struct lanes *s, int from, const __m512i entry[VECTORS], uint32_t active,
                              __mmask16 branch[VECTORS])
 {
-    const __m512i mask = set1((1u << shift) - 1), one = set1(1);
+    const __m512i one = set1(1);
+    __m512i bits[VECTORS];
     __m256i half[VECTORS];
     UNROLL
     for (int v = 0; v < VECTORS; v++) {
         const __m512i x = _mm512_inserti64x4(_mm512_castsi256_si512(s->x[2 * v]), s->x[2 * v + 1], 1);
-        const __m512i low = _mm512_and_si512(x, mask);
-        const __m512i high = _mm512_slli_epi32(_mm512_srai_epi32(entry[v], 21), shift);
+        bits[v] = low_bits(s->tables[v], from, TABLE_LOG2);
+        const __m512i low = _mm512_and_si512(x, _mm512_sub_epi32(_mm512_sllv_epi32(one, bits[v]), one));
+        const __m512i high = _mm512_sllv_epi32(_mm512_srai_epi32(entry[v], 21), bits[v]);
         const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(s->trellis[v], VCL_MODEL_BITS), one);
         const __m512i k = _mm512_or_si512(high, low);
-        branch[v] = _mm512_test_epi32_mask(low, one);
+        branch[v] = _mm512_test_epi32_mask(k, one);
         half[v] = _mm512_cvtepi32_epi16(_mm512_add_epi32(_mm512_add_epi32(k, k), odd));
     }
     UNROLL
     for (int h = 0; h < HALVES; h++) {
         const __mmask8 lanes = (__mmask8)(active >> WIDTH / 2 * h);
-        s->x[h] = _mm256_mask_srl_epi32(s->x[h], lanes, s->x[h], _mm_cvtsi32_si128((int)shift));
+        const __m256i its =
+            h % 2 ? _mm512_extracti64x4_epi64(bits[h / 2], 1) : _mm512_castsi512_si256(bits[h / 2]);
+        s->x[h] = _mm256_mask_srlv_epi32(s->x[h], lanes, s->x[h], its);
         s->words = refill(&s->x[h], s->words);
     }
     return _mm512_inserti64x4(_mm512_castsi256_si512(half[0]), half[1], 1);
@@ -43,9 +47,9 @@ INLINE __m512i take_low_bits(struct lanes *s, const __m512i entry[VECTORS], uint
 
 /* Columns until the words run short; returns how many. */
 INLINE uint32_t decode_columns(const struct vcl_stripe *t, struct vcl_lanes_reader *r, uint32_t first,
-                               uint32_t count, unsigned shift, int by_column, int whole, int16_t *j)
+                               uint32_t count, int low, int by_column, int whole, int16_t *j)
 {
-    const ptrdiff_t most = shift ? 4 * VCL_STRIPE_LANES : 2 * VCL_STRIPE_LANES;
+    const ptrdiff_t most = low ? 4 * VCL_STRIPE_LANES : 2 * VCL_STRIPE_LANES;
     const uint32_t active = active_mask(t);
     const uint32_t *const slots = t->slots;
     const uint8_t *const end = r->words_end;
@@ -60,11 +64,11 @@ INLINE uint32_t decode_columns(const struct vcl_stripe *t, struct vcl_lanes_read
             find_tables(t, s.rows, first + c, TABLE_LOG2, s.tables);
         take_symbols(&s, slots, active, whole, entry);
         find_branches(entry, branch);
-        indices = shift ? take_low_bits(&s, entry, active, shift, branch) : indices_of(entry);
+        indices = low ? take_low_bits(&s, t->low_from, entry, active, branch) : indices_of(entry);
         _mm512_storeu_si512(j, whole ? indices : _mm512_maskz_mov_epi16(active, indices));
         turn_trellis(&s, branch);
         if (__builtin_expect(any_beyond(entry, VCL_ESCAPE_POINT), 0))
-            vcl_get_escapes(r, lanes_beyond(entry, VCL_ESCAPE_POINT) & active, shift, j);
+            vcl_get_escapes(t, r, lanes_beyond(entry, VCL_ESCAPE_POINT) & active, first + c, j);
     }
     store_lanes(&s, r);
     return c;
@@ -76,8 +80,8 @@ TARGET void vcl_decode_columns_avx512(const struct vcl_stripe *t, struct vcl_lan
     const int whole = t->active == VCL_STRIPE_LANES;
     uint32_t done = 0;
     if (t->lanes == VCL_STRIPE_LANES && count > 0) {
-        if (t->shift)
-            done = decode_columns(t, r, first, count, t->shift, t->col_class != NULL, 0, j);
+        if (vcl_stripe_is_low(t))
+            done = decode_columns(t, r, first, count, 1, t->col_class != NULL, 0, j);
         else if (!whole)
             done = decode_columns(t, r, first, count, 0, t->col_class != NULL, 0, j);
         else if (t->col_class)
@@ -101,18 +105,21 @@ INLINE uint8_t *put_words(__m512i *x, __mmask16 mask, uint8_t *words)
     return words;
 }
 
-INLINE uint8_t *push_low_bits(__m512i *x, __m512i j, unsigned shift, __mmask16 active, uint8_t *words)
+/* A shift by 32 leaves nothing: where there are no low bits, no word goes out. */
+INLINE uint8_t *push_low_bits(__m512i *x, __m512i j, __m512i bits, __mmask16 active, uint8_t *words)
 {
-    const __m512i low = _mm512_and_si512(_mm512_srai_epi32(j, 1), set1((1u << shift) - 1));
-    words = put_words(x, _mm512_mask_cmpge_epu32_mask(active, *x, set1(1u << (32 - shift))), words);
-    *x = _mm512_mask_or_epi32(*x, active, _mm512_slli_epi32(*x, shift), low);
+    const __m512i one = set1(1), mask = _mm512_sub_epi32(_mm512_sllv_epi32(one, bits), one);
+    const __m512i low = _mm512_and_si512(_mm512_srai_epi32(j, 1), mask);
+    const __m512i over = _mm512_srlv_epi32(*x, _mm512_sub_epi32(set1(32), bits));
+    words = put_words(x, _mm512_mask_test_epi32_mask(active, over, over), words);
+    *x = _mm512_mask_or_epi32(*x, active, _mm512_sllv_epi32(*x, bits), low);
     return words;
 }
 
 /* Where in a class' table the index stands: 64 g + symbol. */
-INLINE __m512i symbols_of(__m512i j, unsigned shift)
+INLINE __m512i symbols_of(__m512i j, __m512i bits)
 {
-    const __m512i high = _mm512_srai_epi32(j, shift + 1), one = set1(1);
+    const __m512i one = set1(1), high = _mm512_srav_epi32(j, _mm512_add_epi32(bits, one));
     const __m512i plain = _mm512_add_epi32(high, set1(32));
     const __mmask16 escaped = _mm512_cmpgt_epu32_mask(_mm512_sub_epi32(plain, one), set1(61));
     const __m512i parity = _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_and_si512(high, one));
@@ -120,8 +127,7 @@ INLINE __m512i symbols_of(__m512i j, unsigned shift)
     return _mm512_or_si512(_mm512_slli_epi32(_mm512_and_si512(j, one), 6), symbol);
 }
 
-INLINE void encode_stripe(const struct vcl_stripe *t, struct vcl_lanes_writer *w, const int16_t *j,
-                          unsigned shift)
+INLINE void encode_stripe(const struct vcl_stripe *t, struct vcl_lanes_writer *w, const int16_t *j, int low)
 {
     const uint32_t active = active_mask(t);
     uint8_t *words = w->words;
@@ -134,19 +140,20 @@ INLINE void encode_stripe(const struct vcl_stripe *t, struct vcl_lanes_writer *w
     for (uint32_t c = t->cols; c-- > 0;) {
         const int16_t *const column = j + (size_t)c * VCL_STRIPE_LANES;
         uint32_t escaped = 0;
-        __m512i index[VECTORS];
+        __m512i index[VECTORS], bits[VECTORS];
         if (t->col_class)
             find_tables(t, rows, c, 7, tables);
         UNROLL
         for (int v = VECTORS - 1; v >= 0; v--) {
             index[v] = _mm512_cvtepi16_epi32(_mm256_loadu_si256((const void *)(column + WIDTH * v)));
-            if (shift)
-                words = push_low_bits(&x[v], index[v], shift, (__mmask16)(active >> WIDTH * v), words);
+            bits[v] = low ? low_bits(tables[v], t->low_from, 7) : _mm512_setzero_si512();
+            if (low)
+                words = push_low_bits(&x[v], index[v], bits[v], (__mmask16)(active >> WIDTH * v), words);
         }
         UNROLL
         for (int v = VECTORS - 1; v >= 0; v--) {
             const __mmask16 mask = (__mmask16)(active >> WIDTH * v);
-            const __m512i at = _mm512_or_si512(symbols_of(index[v], shift), tables[v]);
+            const __m512i at = _mm512_or_si512(symbols_of(index[v], bits[v]), tables[v]);
             const __m512i code = _mm512_i32gather_epi32(at, t->codes, 4);
             const __m512i frequency = _mm512_and_si512(code, set1(1023));
             const __m512i start = _mm512_and_si512(_mm512_srli_epi32(code, 10), set1(1023));
@@ -156,7 +163,7 @@ INLINE void encode_stripe(const struct vcl_stripe *t, struct vcl_lanes_writer *w
             escaped |= (uint32_t)(_mm512_movepi32_mask(code) & mask) << WIDTH * v;
         }
         if (__builtin_expect(escaped != 0, 0))
-            vcl_put_escapes(w, escaped, shift, column);
+            vcl_put_escapes(t, w, escaped, c, column);
     }
     w->words = words;
     UNROLL
@@ -168,8 +175,8 @@ TARGET void vcl_encode_stripe_avx512(const struct vcl_stripe *t, struct vcl_lane
 {
     if (t->lanes != VCL_STRIPE_LANES)
         vcl_encode_stripe_c(t, w, j);
-    else if (t->shift)
-        encode_stripe(t, w, j, t->shift);
+    else if (vcl_stripe_is_low(t))
+        encode_stripe(t, w, j, 1);
     else
         encode_stripe(t, w, j, 0);
 }
@@ -280,7 +287,7 @@ INLINE void store_rows(const struct vcl_stripe *t, const struct vcl_points *how,
 TARGET void vcl_store_rows_avx512(const struct vcl_stripe *t, const struct vcl_points *points,
                                   const int16_t *j, uint32_t first, uint32_t count, void *dst, size_t stride)
 {
-    if (t->lanes != VCL_STRIPE_LANES)
+    if (t->lanes != VCL_STRIPE_LANES || points->moves)
         vcl_store_rows_c(t, points, j, first, count, dst, stride);
     else if (points->dtype == VCL_DTYPE_F32)
         store_rows(t, points, VCL_DTYPE_F32, j, first, count, dst, stride);

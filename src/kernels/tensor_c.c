@@ -12,9 +12,9 @@
 /* ---- decoding -------------------------------------------------------------------------------- */
 
 /* With the low bits the index is to fit its 16. */
-static int get_escape(struct vcl_lanes_reader *r, unsigned shift, int parity)
+static int get_escape(struct vcl_lanes_reader *r, unsigned low, int parity)
 {
-    const int most = 8192 >> shift;
+    const int most = 8192 >> low;
     uint32_t u = 0;
     for (unsigned at = 0; at < 21; at += 7) {
         if (r->escapes == r->escapes_end)
@@ -32,12 +32,14 @@ static int get_escape(struct vcl_lanes_reader *r, unsigned shift, int parity)
     return parity;
 }
 
-void vcl_get_escapes(struct vcl_lanes_reader *r, uint32_t mask, unsigned shift, int16_t *column)
+void vcl_get_escapes(const struct vcl_stripe *t, struct vcl_lanes_reader *r, uint32_t mask, uint32_t col,
+                     int16_t *column)
 {
-    const unsigned below = shift + 1;
     for (; mask; mask &= mask - 1) {
-        int16_t *const j = column + __builtin_ctz(mask);
-        const int high = get_escape(r, shift, *j >> below & 1);
+        const int lane = __builtin_ctz(mask);
+        const unsigned low = vcl_stripe_low_bits(t, lane, col), below = low + 1;
+        int16_t *const j = column + lane;
+        const int high = get_escape(r, low, *j >> below & 1);
         *j = (int16_t)((unsigned)high << below | ((unsigned)*j & ((1u << below) - 1)));
     }
 }
@@ -58,10 +60,9 @@ INLINE uint32_t refill(uint32_t x, struct vcl_lanes_reader *r, int checked)
 }
 
 INLINE void decode_column(const struct vcl_stripe *t, struct vcl_lanes_reader *r, const uint32_t *tables,
-                          int checked, int16_t *column)
+                          uint32_t col, int checked, int16_t *column)
 {
     const uint32_t branch = vcl_trellis_turns[t->v][0], turn = vcl_trellis_turns[t->v][1];
-    const unsigned shift = t->shift;
     uint32_t escaped = 0, entries[VCL_STRIPE_LANES];
     for (int l = 0; l < t->active; l++) {
         const uint32_t x = r->state[l], g = r->trellis[l] & 1;
@@ -71,17 +72,18 @@ INLINE void decode_column(const struct vcl_stripe *t, struct vcl_lanes_reader *r
         r->state[l] = refill((entry & 1023) * (x >> VCL_MODEL_BITS) + (entry >> 10 & 1023), r, checked);
     }
     for (int l = 0; l < t->active; l++) {
-        const uint32_t g = r->trellis[l] & 1, low = r->state[l] & ((1u << shift) - 1);
-        if (shift)
-            r->state[l] = refill(r->state[l] >> shift, r, checked);
-        const uint32_t k = (uint32_t)((int32_t)entries[l] >> 21) << shift | low;
+        const unsigned bits = vcl_stripe_low_bits(t, l, col);
+        const uint32_t g = r->trellis[l] & 1, low = r->state[l] & ((1u << bits) - 1);
+        if (vcl_stripe_is_low(t))
+            r->state[l] = refill(r->state[l] >> bits, r, checked);
+        const uint32_t k = (uint32_t)((int32_t)entries[l] >> 21) << bits | low;
         column[l] = (int16_t)(2 * k + g);
         r->trellis[l] = r->trellis[l] >> 1 ^ (k & 1 ? branch : 0) ^ (g ? turn : 0);
     }
     for (int l = t->active; l < t->lanes; l++)
         column[l] = 0;
     if (escaped)
-        vcl_get_escapes(r, escaped, shift, column);
+        vcl_get_escapes(t, r, escaped, col, column);
 }
 
 INLINE void find_tables(const struct vcl_stripe *t, uint32_t col, uint32_t tables[])
@@ -93,7 +95,7 @@ INLINE void find_tables(const struct vcl_stripe *t, uint32_t col, uint32_t table
 void vcl_decode_columns_c(const struct vcl_stripe *t, struct vcl_lanes_reader *r, uint32_t first,
                           uint32_t count, int16_t *j)
 {
-    const ptrdiff_t most = t->shift ? 4 * VCL_STRIPE_LANES : 2 * VCL_STRIPE_LANES;
+    const ptrdiff_t most = vcl_stripe_is_low(t) ? 4 * VCL_STRIPE_LANES : 2 * VCL_STRIPE_LANES;
     uint32_t tables[VCL_STRIPE_LANES];
     if (count == 0)
         return;
@@ -102,9 +104,9 @@ void vcl_decode_columns_c(const struct vcl_stripe *t, struct vcl_lanes_reader *r
         if (t->col_class)
             find_tables(t, c, tables);
         if (r->words_end - r->words >= most)
-            decode_column(t, r, tables, 0, j);
+            decode_column(t, r, tables, c, 0, j);
         else
-            decode_column(t, r, tables, 1, j);
+            decode_column(t, r, tables, c, 1, j);
     }
 }
 
@@ -121,11 +123,12 @@ static void put_escape(struct vcl_lanes_writer *w, int high)
         w->escapes[i] = (uint8_t)(u & 127) | (i + 1 < bytes ? 128 : 0);
 }
 
-void vcl_put_escapes(struct vcl_lanes_writer *w, uint32_t mask, unsigned shift, const int16_t *column)
+void vcl_put_escapes(const struct vcl_stripe *t, struct vcl_lanes_writer *w, uint32_t mask, uint32_t col,
+                     const int16_t *column)
 {
     while (mask) {
         const int l = 31 - __builtin_clz(mask);
-        put_escape(w, column[l] >> (shift + 1));
+        put_escape(w, column[l] >> (vcl_stripe_low_bits(t, l, col) + 1));
         mask ^= 1u << l;
     }
 }
@@ -144,19 +147,20 @@ static void encode_column(const struct vcl_stripe *t, struct vcl_lanes_writer *w
                           const int16_t *column)
 {
     uint32_t escaped = 0;
-    for (int l = t->active; t->shift && l-- > 0;) {
-        const uint32_t low = (uint32_t)(column[l] >> 1) & ((1u << t->shift) - 1);
-        w->state[l] = push(w->state[l], 1, low, t->shift, &w->words);
+    for (int l = t->active; vcl_stripe_is_low(t) && l-- > 0;) {
+        const unsigned bits = vcl_stripe_low_bits(t, l, col);
+        const uint32_t low = (uint32_t)(column[l] >> 1) & ((1u << bits) - 1);
+        w->state[l] = push(w->state[l], 1, low, bits, &w->words);
     }
     for (int l = t->active; l-- > 0;) {
-        const int g = column[l] & 1, symbol = vcl_symbol_of(column[l] >> (t->shift + 1));
-        const int class = vcl_stripe_class(t, l, col);
+        const int g = column[l] & 1, class = vcl_stripe_class(t, l, col);
+        const int symbol = vcl_symbol_of(column[l] >> (vcl_stripe_low_bits(t, l, col) + 1));
         const uint32_t code = t->codes[(2 * class + g) * VCL_MODEL_SYMBOLS + symbol];
         w->state[l] = push(w->state[l], code & 1023, code >> 10 & 1023, VCL_MODEL_BITS, &w->words);
         escaped |= code >> 31 << l;
     }
     if (escaped)
-        vcl_put_escapes(w, escaped, t->shift, column);
+        vcl_put_escapes(t, w, escaped, col, column);
 }
 
 void vcl_encode_stripe_c(const struct vcl_stripe *t, struct vcl_lanes_writer *w, const int16_t *j)
@@ -178,21 +182,31 @@ void vcl_load_rows_c(const struct vcl_stripe *t, const struct vcl_scaling *scali
         }
 }
 
+/* What is added to every j from -VCL_MOVED_POINTS - 1 on; nothing to the first and the last, which stand for all
+ * that are farther out. */
+static void find_moves(const struct vcl_points *points, float move[2 * VCL_MOVED_POINTS + 2])
+{
+    enum { ZERO = VCL_MOVED_POINTS + 1 };
+    for (int i = 0; i < 2 * VCL_MOVED_POINTS + 2; i++)
+        move[i] = points->moves && i > 0 && i <= 2 * VCL_MOVED_POINTS ? points->moves[i - 1] : 0;
+    for (int m = 0; m < VCL_OFFSETS && !points->moves; m++) {
+        move[ZERO - m] = -points->offset[m];
+        move[ZERO + m] = points->offset[m];
+    }
+}
+
 /* Columns of values, a block of lanes at a time. */
 static void find_values(const struct vcl_stripe *t, const struct vcl_points *points, const int16_t *j,
                         uint32_t first, uint32_t count, float value[][VCL_STRIPE_LANES])
 {
     const float limit = points->limit;
-    float offset[2 * VCL_OFFSETS];
-    for (int m = 0; m < VCL_OFFSETS; m++) {
-        offset[VCL_OFFSETS + m] = points->offset[m];
-        offset[VCL_OFFSETS - 1 - m] = -points->offset[m + 1 < VCL_OFFSETS ? m + 1 : m];
-    }
+    float move[2 * VCL_MOVED_POINTS + 2];
+    find_moves(points, move);
     for (uint32_t c = 0; c < count; c++, j += t->lanes)
         for (int l = 0; l < t->lanes; l++) {
-            const int low = j[l] < -VCL_OFFSETS ? -VCL_OFFSETS : j[l];
-            const int at = low >= VCL_OFFSETS ? VCL_OFFSETS - 1 : low;
-            const float x = ((float)j[l] + offset[VCL_OFFSETS + at]) * points->steps[first + c];
+            const int low = j[l] < -VCL_MOVED_POINTS - 1 ? -VCL_MOVED_POINTS - 1 : j[l];
+            const int at = low > VCL_MOVED_POINTS ? VCL_MOVED_POINTS : low;
+            const float x = ((float)j[l] + move[VCL_MOVED_POINTS + 1 + at]) * points->steps[first + c];
             value[c][l] = x > limit ? limit : x < -limit ? -limit : x;
         }
 }

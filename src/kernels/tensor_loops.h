@@ -12,13 +12,19 @@ enum {
     VCL_MODEL_BITS = 10,   /* probabilities are frequencies of 2^10 */
     VCL_MODEL_TOTAL = 1 << VCL_MODEL_BITS,
     VCL_MODEL_SYMBOLS = 64,
-    VCL_MODEL_CLASSES = 40,
+    VCL_MODEL_CLASSES = 64,
+    VCL_LOW_CLASS = 32,    /* from here on the lowest bits of an index are outside the model */
     VCL_ESCAPE_POINT = 62, /* a table's points j that are not -62 ... 61 are escapes */
     VCL_TRELLIS_BITS_MAX = 8,
-    VCL_OFFSETS = 16 /* reconstruction offsets by |j| */
+    VCL_OFFSETS = 16,     /* reconstruction offsets by |j| */
+    VCL_MOVED_POINTS = 32 /* points -32 ... 31 may have one each */
 };
 
 #define VCL_LANE_LOW (1u << 16) /* the least a rANS state can be, and where it starts */
+
+/* How many of them, where the first class with any is `from`: with each a class' deviation is halved, so that
+ * class t has the model of t - 4 times as many, which is one of the four below. */
+static inline int vcl_low_bits(int class, int from) { return class < from ? 0 : (class - from + 4) >> 2; }
 
 /* The symbol of an index: -31 to 30 have their own, all others one of the two escapes, by parity. */
 static inline int vcl_symbol_of(int k) { return k >= -31 && k <= 30 ? k + 32 : (k & 1) * 63; }
@@ -32,17 +38,24 @@ struct vcl_bend {
 };
 #define VCL_BEND_LEAST 0.0625f /* of |u|, where that is more: signs stay */
 
+/* Where curves do not fit what a class' points cost (values in two humps, or none beyond an edge), all of it:
+ * one cost for each 2 K + g from -64 on, K being k without its low bits, at most 31 to either side.  Of
+ * every fourth point the two around u are weighed, where decoding will put them. */
+#define VCL_POINT_COSTS 128
+
 struct vcl_stripe {
     int lanes;  /* 8 or 32 */
     int active; /* the first of them; the others have no row */
     uint32_t cols;
-    int v;          /* trellis state bits */
-    unsigned shift; /* low bits of k kept out of the model */
+    int v;        /* trellis state bits */
+    int low_from; /* the first class whose indices have low bits; VCL_MODEL_CLASSES: none here has */
     int8_t row_class[VCL_STRIPE_LANES];
     const int8_t *col_class;      /* by column; NULL: all 0 */
     const uint32_t *slots;        /* decoding, by class: vcl_model_slots */
     const uint32_t *codes;        /* encoding, by class: vcl_model_codes */
     const struct vcl_bend *bends; /* searching, by class */
+    const float *costs;           /* searching: by class VCL_POINT_COSTS, in place of bends; or NULL */
+    const float *moves;           /* searching, with costs: as in vcl_points, a 0 before and behind them */
 };
 
 static inline int vcl_stripe_class(const struct vcl_stripe *t, int lane, uint32_t col)
@@ -84,6 +97,7 @@ struct vcl_lanes_writer {
  * step, kept within limit, in dtype. */
 struct vcl_points {
     float offset[VCL_OFFSETS];
+    const float *moves; /* NULL; or in place of offset what is added to each j, from -VCL_MOVED_POINTS on */
     const float *steps;
     float limit;
     enum vcl_dtype dtype;
@@ -131,9 +145,19 @@ VCL_TENSOR_LEVEL(avx512)
 
 /* What all levels share: escapes are rare. */
 
-/* Reads the escapes of the lanes in mask and puts them in place of the bits above `shift` and g. */
-void vcl_get_escapes(struct vcl_lanes_reader *r, uint32_t mask, unsigned shift, int16_t *column);
+static inline int vcl_stripe_is_low(const struct vcl_stripe *t) { return t->low_from < VCL_MODEL_CLASSES; }
+
+/* Low bits of a lane's index in a column. */
+static inline unsigned vcl_stripe_low_bits(const struct vcl_stripe *t, int lane, uint32_t col)
+{
+    return (unsigned)vcl_low_bits(vcl_stripe_class(t, lane, col), t->low_from);
+}
+
+/* Reads the escapes of the lanes in mask and puts them in place of the bits above the low bits and g. */
+void vcl_get_escapes(const struct vcl_stripe *t, struct vcl_lanes_reader *r, uint32_t mask, uint32_t col,
+                     int16_t *column);
 /* Writes those of the lanes in mask. */
-void vcl_put_escapes(struct vcl_lanes_writer *w, uint32_t mask, unsigned shift, const int16_t *column);
+void vcl_put_escapes(const struct vcl_stripe *t, struct vcl_lanes_writer *w, uint32_t mask, uint32_t col,
+                     const int16_t *column);
 
 #endif

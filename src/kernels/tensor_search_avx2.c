@@ -36,6 +36,9 @@ INLINE vf f_gather(const float *p, vi at) { return _mm256_i32gather_ps(p, at, 4)
 INLINE vi i_set(int x) { return _mm256_set1_epi32(x); }
 INLINE vi i_load8(const int8_t *p) { return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)p)); }
 INLINE vi i_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
+INLINE vi i_sub(vi a, vi b) { return _mm256_sub_epi32(a, b); }
+INLINE vi i_and(vi a, vi b) { return _mm256_and_si256(a, b); }
+INLINE vi i_shift_right(vi a, vi by) { return _mm256_srav_epi32(a, by); }
 INLINE vi i_mul(vi a, vi b) { return _mm256_mullo_epi32(a, b); }
 INLINE vi i_min(vi a, vi b) { return _mm256_min_epi32(a, b); }
 INLINE vi i_max(vi a, vi b) { return _mm256_max_epi32(a, b); }

@@ -36,6 +36,9 @@ INLINE vf f_gather(const float *p, vi at) { return _mm512_i32gather_ps(at, p, 4)
 INLINE vi i_set(int x) { return _mm512_set1_epi32(x); }
 INLINE vi i_load8(const int8_t *p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)p)); }
 INLINE vi i_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
+INLINE vi i_sub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
+INLINE vi i_and(vi a, vi b) { return _mm512_and_si512(a, b); }
+INLINE vi i_shift_right(vi a, vi by) { return _mm512_srav_epi32(a, by); }
 INLINE vi i_mul(vi a, vi b) { return _mm512_mullo_epi32(a, b); }
 INLINE vi i_min(vi a, vi b) { return _mm512_min_epi32(a, b); }
 INLINE vi i_max(vi a, vi b) { return _mm512_max_epi32(a, b); }

@@ -47,11 +47,40 @@ static const struct vcl_bend *bend_of(const struct vcl_stripe *t, int lane, uint
     return t->bends + vcl_stripe_class(t, lane, col);
 }
 
+/* What a point costs where all costs are told. */
+static float cost_at(const struct vcl_stripe *t, int lane, uint32_t col, float point)
+{
+    const int j = (int)point, high = j >> (vcl_stripe_low_bits(t, lane, col) + 1);
+    const int symbol = high < -32 ? 0 : high > 31 ? 63 : high + 32;
+    return t->costs[vcl_stripe_class(t, lane, col) * VCL_POINT_COSTS + 2 * symbol + (j & 1)];
+}
+
+/* Where decoding will put a point. */
+static float moved(const struct vcl_stripe *t, float point)
+{
+    const int j = (int)point, low = j < -VCL_MOVED_POINTS - 1 ? -VCL_MOVED_POINTS - 1 : j;
+    return point + t->moves[VCL_MOVED_POINTS + 1 + (low > VCL_MOVED_POINTS ? VCL_MOVED_POINTS : low)];
+}
+
+/* The better of a subset's two points around u, of equals the nearer one; what it costs. */
+static float weigh_both(const struct vcl_stripe *t, int lane, uint32_t col, float u, int subset, float *point)
+{
+    const float p = nearest(u, subset), other = p + (u - p < 0 ? -4.0f : 4.0f);
+    const float d = u - moved(t, p), e = u - moved(t, other);
+    const float near = d * d + cost_at(t, lane, col, p), far = e * e + cost_at(t, lane, col, other);
+    *point = far < near ? other : p;
+    return far < near ? far : near;
+}
+
 /* What the best point of every subset costs. */
 static void find_points(const struct vcl_stripe *t, const float *u, uint32_t col,
                         float best[4][VCL_STRIPE_LANES])
 {
-    for (int l = 0; l < t->lanes; l++) {
+    float point;
+    for (int l = 0; t->costs && l < t->lanes; l++)
+        for (int q = 0; q < 4; q++)
+            best[q][l] = weigh_both(t, l, col, u[l], q, &point);
+    for (int l = 0; !t->costs && l < t->lanes; l++) {
         const struct vcl_bend *const how = bend_of(t, l, col);
         const float v = drawn(u[l], how);
         for (int q = 0; q < 4; q++) {
@@ -59,6 +88,16 @@ static void find_points(const struct vcl_stripe *t, const float *u, uint32_t col
             best[q][l] = d * d + bits_of(size, how);
         }
     }
+}
+
+/* The best point of a subset. */
+static int16_t point_of(const struct vcl_stripe *t, int lane, uint32_t col, float u, int subset)
+{
+    float point;
+    if (!t->costs)
+        return (int16_t)nearest(drawn(u, bend_of(t, lane, col)), subset);
+    weigh_both(t, lane, col, u, subset, &point);
+    return (int16_t)point;
 }
 
 /* ---- forward --------------------------------------------------------------------------------- */
@@ -151,7 +190,7 @@ static void trace_back(const struct vcl_stripe *t, const float *u, const uint32_
     for (size_t c = t->cols; c-- > 0;) {
         const uint32_t b = words[c * states + state] >> lane & 1, g = state >> (t->v - 1);
         const size_t at = c * (size_t)t->lanes + (size_t)lane;
-        j[at] = (int16_t)nearest(drawn(u[at], bend_of(t, lane, (uint32_t)c)), (int)(2 * b + g));
+        j[at] = point_of(t, lane, (uint32_t)c, u[at], (int)(2 * b + g));
         state = 2 * (state ^ (g ? turn : 0) ^ (b ? branch : 0)) + g;
     }
 }
@@ -163,7 +202,7 @@ static void search_scalar(const struct vcl_stripe *t, const float *u, int16_t *j
     for (uint32_t c = 0; c < t->cols; c++, u += t->lanes, j += t->lanes) {
         find_points(t, u, c, best);
         for (int l = 0; l < t->lanes; l++)
-            j[l] = (int16_t)nearest(drawn(u[l], bend_of(t, l, c)), best[2][l] < best[0][l] ? 2 : 0);
+            j[l] = point_of(t, l, c, u[l], best[2][l] < best[0][l] ? 2 : 0);
     }
 }
 

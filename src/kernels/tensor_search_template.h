@@ -21,12 +21,16 @@ struct bends {
     vf a, b, shrink, rise, slope;
 };
 
-INLINE struct bends find_bends(const struct vcl_stripe *t, int vector, uint32_t col)
+INLINE vi find_classes(const struct vcl_stripe *t, int vector, uint32_t col)
 {
     const vi sum = i_add(i_load8(t->row_class + WIDTH * vector), i_set(t->col_class ? t->col_class[col] : 0));
-    const vi class = i_min(i_max(sum, i_set(0)), i_set(VCL_MODEL_CLASSES - 1));
+    return i_min(i_max(sum, i_set(0)), i_set(VCL_MODEL_CLASSES - 1));
+}
+
+INLINE struct bends find_bends(const struct vcl_stripe *t, int vector, uint32_t col)
+{
     const float *const first = &t->bends->a;
-    const vi at = i_mul(class, i_set(sizeof *t->bends / sizeof *first));
+    const vi at = i_mul(find_classes(t, vector, col), i_set(sizeof *t->bends / sizeof *first));
     return (struct bends){ f_gather(first, at), f_gather(first + 1, at), f_gather(first + 2, at),
                            f_gather(first + 3, at), f_gather(first + 4, at) };
 }
@@ -47,7 +51,55 @@ INLINE vf drawn(vf u, const struct bends *how)
     return f_with_sign(v, f_add(u, f_set(0))); /* -0 has no sign */
 }
 
+/* Where the lanes' costs stand, and how many low bits their indices have. */
+struct prices {
+    vi first, low;
+};
+
+INLINE struct prices find_prices(const struct vcl_stripe *t, int vector, uint32_t col)
+{
+    const vi class = find_classes(t, vector, col);
+    const vi over = i_sub(class, i_min(class, i_set(t->low_from - 4)));
+    const vi low = vcl_stripe_is_low(t) ? i_shift_right(over, i_set(2)) : i_set(0);
+    return (struct prices){ i_mul(class, i_set(VCL_POINT_COSTS)), low };
+}
+
+INLINE vf cost_at(const struct vcl_stripe *t, const struct prices *how, vf point)
+{
+    const vi j = i_from_f(point), one = i_set(1), high = i_shift_right(j, i_add(how->low, one));
+    const vi symbol = i_add(i_min(i_max(high, i_set(-32)), i_set(31)), i_set(32));
+    return f_gather(t->costs, i_add(how->first, i_or(i_add(symbol, symbol), i_and(j, one))));
+}
+
+/* Where decoding will put a point. */
+INLINE vf moved(const struct vcl_stripe *t, vf point)
+{
+    const vi low = i_max(i_from_f(point), i_set(-VCL_MOVED_POINTS - 1));
+    const vi at = i_add(i_min(low, i_set(VCL_MOVED_POINTS)), i_set(VCL_MOVED_POINTS + 1));
+    return f_add(point, f_gather(t->moves, at));
+}
+
+/* The better of a subset's two points around u, of equals the nearer one; what it costs. */
+INLINE vf weigh_both(const struct vcl_stripe *t, const struct prices *how, vf u, vf subset, vf *point)
+{
+    const vf p = nearest(u, subset);
+    const vf other = f_add(p, f_pick(f_less(f_sub(u, p), f_set(0)), f_set(4), f_set(-4)));
+    const vf d = f_sub(u, moved(t, p)), e = f_sub(u, moved(t, other));
+    const vf near = f_add(f_mul(d, d), cost_at(t, how, p)), far = f_add(f_mul(e, e), cost_at(t, how, other));
+    const vm better = f_less(far, near);
+    *point = f_pick(better, p, other);
+    return f_pick(better, near, far);
+}
+
 /* What the best point of every subset costs. */
+INLINE void weigh_points(const struct vcl_stripe *t, vf u, const struct prices *how, vf best[4])
+{
+    vf point;
+    UNROLL
+    for (int q = 0; q < 4; q++)
+        best[q] = weigh_both(t, how, u, f_set((float)q), &point);
+}
+
 INLINE void find_points(vf u, const struct bends *how, vf best[4])
 {
     const vf v = drawn(u, how);
@@ -116,19 +168,26 @@ INLINE vi best_state(int states, const vf *cost)
 }
 
 /* One vector's lanes through all columns. */
-INLINE vi forward(const struct vcl_stripe *t, int v, int by_column, const float *u, int vector,
+INLINE vi forward(const struct vcl_stripe *t, int v, int priced, int by_column, const float *u, int vector,
                   uint32_t *words, vf *cost, vf *next)
 {
     const int states = 1 << v;
     struct bends how = find_bends(t, vector, 0);
+    struct prices prices = find_prices(t, vector, 0);
     UNROLL_PAIRS
     for (int s = 0; s < states; s++)
         cost[s] = f_set(s == 0 ? 0 : VCL_UNREACHED);
     for (uint32_t c = 0; c < t->cols; c++, words += states) {
         vf best[4];
-        if (by_column)
+        const vf target = f_load(u + (size_t)c * VCL_STRIPE_LANES + WIDTH * vector);
+        if (by_column && priced)
+            prices = find_prices(t, vector, c);
+        else if (by_column)
             how = find_bends(t, vector, c);
-        find_points(f_load(u + (size_t)c * VCL_STRIPE_LANES + WIDTH * vector), &how, best);
+        if (priced)
+            weigh_points(t, target, &prices, best);
+        else
+            find_points(target, &how, best);
         advance(v, vector, cost, best, next, words);
         if (c % VCL_RENORM == VCL_RENORM - 1)
             subtract_least(states, next);
@@ -142,7 +201,7 @@ INLINE vi forward(const struct vcl_stripe *t, int v, int by_column, const float 
 /* ---- back ------------------------------------------------------------------------------------ */
 
 /* All vectors side by side: each is one long chain of dependent steps. */
-INLINE void trace_back(const struct vcl_stripe *t, int v, int by_column, const float *u,
+INLINE void trace_back(const struct vcl_stripe *t, int v, int priced, int by_column, const float *u,
                        const uint32_t *words, vi state[VECTORS], int16_t *j)
 {
     const vi turn = i_set(vcl_trellis_turns[v][1]), branch = i_set(vcl_trellis_turns[v][0]), one = i_set(1);
@@ -159,26 +218,31 @@ INLINE void trace_back(const struct vcl_stripe *t, int v, int by_column, const f
             const vm b = i_any(select_word(v, column, state[n]), lane_bits(n)), g = i_any(state[n], top);
             const vi q = i_or(i_where(b, two), i_where(g, one));
             const vi bent = i_xor(i_xor(state[n], i_where(g, turn)), i_where(b, branch));
-            if (by_column)
+            if (by_column && !priced)
                 how[n] = find_bends(t, n, (uint32_t)c);
             state[n] = i_or(i_add(bent, bent), i_where(g, one));
-            store16(j + at, i_from_f(nearest(drawn(f_load(u + at), &how[n]), f_from_i(q))));
+            vf point = nearest(drawn(f_load(u + at), &how[n]), f_from_i(q));
+            if (priced) {
+                const struct prices prices = find_prices(t, n, (uint32_t)c);
+                weigh_both(t, &prices, f_load(u + at), f_from_i(q), &point);
+            }
+            store16(j + at, i_from_f(point));
         }
     }
 }
 
 /* ---- the whole ------------------------------------------------------------------------------- */
 
-INLINE void search_trellis(const struct vcl_stripe *t, int v, int by_column, const float *u,
+INLINE void search_trellis(const struct vcl_stripe *t, int v, int priced, int by_column, const float *u,
                            uint32_t *scratch, int16_t *j)
 {
     vi state[VECTORS];
     for (int n = 0; n < VECTORS; n++) {
         vf few[2][16], many[2][1 << VCL_TRELLIS_BITS_MAX];
-        state[n] = v <= 4 ? forward(t, v, by_column, u, n, scratch, few[0], few[1])
-                          : forward(t, v, by_column, u, n, scratch, many[0], many[1]);
+        state[n] = v <= 4 ? forward(t, v, priced, by_column, u, n, scratch, few[0], few[1])
+                          : forward(t, v, priced, by_column, u, n, scratch, many[0], many[1]);
     }
-    trace_back(t, v, by_column, u, scratch, state, j);
+    trace_back(t, v, priced, by_column, u, scratch, state, j);
 }
 
 /* The numbers of states that are used most have code of their own. */
@@ -186,11 +250,11 @@ INLINE void search_states(const struct vcl_stripe *t, int by_column, const float
                           int16_t *j)
 {
     if (t->v == 3)
-        search_trellis(t, 3, by_column, u, scratch, j);
+        search_trellis(t, 3, 0, by_column, u, scratch, j);
     else if (t->v == 4)
-        search_trellis(t, 4, by_column, u, scratch, j);
+        search_trellis(t, 4, 0, by_column, u, scratch, j);
     else
-        search_trellis(t, t->v, by_column, u, scratch, j);
+        search_trellis(t, t->v, 0, by_column, u, scratch, j);
 }
 
 /* One state, one codebook, of which subsets 0 and 2 are the parts: each value alone. */
@@ -210,10 +274,14 @@ INLINE void search_scalar(const struct vcl_stripe *t, const float *u, int16_t *j
 
 TARGET void KERNEL(search)(const struct vcl_stripe *t, const float *u, uint32_t *scratch, int16_t *j)
 {
-    if (t->lanes != VCL_STRIPE_LANES)
+    if (t->lanes != VCL_STRIPE_LANES || (t->costs && t->v == 0))
         vcl_search_c(t, u, scratch, j);
     else if (t->v == 0)
         search_scalar(t, u, j);
+    else if (t->costs && t->v == 4)
+        search_trellis(t, 4, 1, t->col_class != NULL, u, scratch, j);
+    else if (t->costs)
+        search_trellis(t, t->v, 1, 1, u, scratch, j);
     else if (t->col_class)
         search_states(t, 1, u, scratch, j);
     else

@@ -14,6 +14,7 @@ sys.dont_write_bytecode = True
 import case  # noqa: E402
 from check_usage import Usage  # noqa: E402,F401
 from check_coding import Lossless, Lossy  # noqa: E402,F401
+from check_promises import Promises  # noqa: E402,F401
 from check_output import Output  # noqa: E402,F401
 from check_damage import Damage, Extract, Compare  # noqa: E402,F401
 from check_opening import Opening  # noqa: E402,F401
