@@ -228,7 +228,7 @@ static size_t encode_codes(struct vcl_lossless *work, const struct vcl_kernels *
     if (*bits < 8) {
         pack_codes(work->codes, n, *bits, work->packed);
         packed =
-            vcl_plane_encode(&work->writer, kernels, work->packed, (size_t)vcl_ceil_div(n, 8 / *bits), dst);
+            vcl_plane_encode(&work->writer, kernels, work->packed, (size_t)vcl_ceil_div(n, 8U / *bits), dst);
     }
     const size_t packed_fixed = work->writer.fixed;
     work->writer.fixed = fixed;
