@@ -87,6 +87,9 @@ static double fit_model(const struct vcl_tensor_counts *counts, int shapes, int 
     return best;
 }
 
+/* Do errors count otherwise than by their squares?  Then SNR is no measure of them. */
+int vcl_has_weights(const struct vcl_params *p) { return p->feedback || p->col_weight; }
+
 /* How far the search goes towards the least squared error: 1 all the way, 0 the nearest path and points on the
  * lattice.  Unbiased coding needs half a bit a value to be of use: below, its error is nearly the signal; from 0.9
  * bits down to 0.3 the one passes into the other, so that SNR rises all the way. */
@@ -97,6 +100,8 @@ static double share_of_bias(const struct vcl_tensor_search *s)
         return 0;
     if (p->objective == VCL_OBJECTIVE_MSE || s->biased)
         return 1;
+    if (vcl_has_weights(p))
+        return 0;
     const double left = p->goal == VCL_GOAL_BITS ? (0.9 - p->target) / 0.6 : (3.2 - p->target) / 1.85;
     return fmin(fmax(left, 0), 1);
 }

@@ -219,17 +219,26 @@ static double floor_of(const struct vcl_encoder *e, const struct vcl_trial *tria
     return (left < 1 ? 2.5 : 3.6) * left;
 }
 
-/* Near it, so that more is tried. */
+/* Of weighted errors SNR is no measure: there a result is poor that is none. */
+static int is_below(const struct vcl_encoder *e, const struct vcl_trial *trial, double floors)
+{
+    const struct vcl_params *const p = e->params;
+    if (vcl_has_weights(p))
+        return trial->snr <= 0 || !vcl_rate_meets(p->goal, p->target, trial);
+    return trial->snr < floors * floor_of(e, trial);
+}
+
+/* Near the floor, so that more is tried. */
 static int is_poor(const struct vcl_encoder *e, const struct vcl_trial *trial)
 {
-    return trial->snr < 1.03 * floor_of(e, trial);
+    return is_below(e, trial, 1.03);
 }
 
 /* Do values lie on points, so that what a step gives depends on how it falls on them?  From 1.5 bits on a
  * quantiser errs by about 0.27 squared half-steps a value of those that are not 0, a scalar one by 0.33. */
 static int is_rough(const struct vcl_tensor_search *s, const struct vcl_trial *trial)
 {
-    return trial->bits > 1.5 && (s->error > 0.38 || s->error < 0.2);
+    return !vcl_has_weights(s->e->params) && trial->bits > 1.5 && (s->error > 0.38 || s->error < 0.2);
 }
 
 /* So few values that all steps can be tried: lists and tables weigh much there, and chance does. */
@@ -471,7 +480,7 @@ static enum vcl_status search_rate(struct vcl_tensor_search *s, int *found, unsi
         e->frame.states = VCL_RESCUE_STATES; /* few points, far apart, have no finer choice */
         status = search_again(s, given);
     }
-    if (!status && p->objective == VCL_OBJECTIVE_MODEL && s->best.trial.snr < floor_of(e, &s->best.trial)) {
+    if (!status && p->objective == VCL_OBJECTIVE_MODEL && is_below(e, &s->best.trial, 1)) {
         s->biased = 1; /* what unbiased coding makes of so few bits is of no use */
         status = search_again(s, given);
     }

@@ -50,6 +50,8 @@ struct vcl_tensor_search {
 
 enum { VCL_OWN_MODELS = VCL_FLAG_CLASS_MODELS | VCL_FLAG_TABLES | VCL_FLAG_POINTS };
 
+/* Do errors count otherwise than by their squares? */
+int vcl_has_weights(const struct vcl_params *params);
 /* Do points move to the means of what they stand for? */
 int vcl_has_centroids(const struct vcl_params *params);
 /* Where learning starts. */
