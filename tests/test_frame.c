@@ -13,25 +13,17 @@
 
 #include <cmocka.h>
 
+#include "video_works.h"
+
 static struct vcl_context *ctx;
 static int have_video;
-
-static void note_backend(void *user, const struct vcl_backend *backend)
-{
-    unsigned *const works = user;
-    if (backend->works)
-        *works |= 1u << (2 * (backend->codec == VCL_CODEC_H265) + backend->encodes);
-}
 
 static int open_context(void **unused)
 {
     (void)unused;
-    unsigned works = 0;
     if (vcl_context_create(NULL, &ctx))
         return -1;
-    have_video = vcl_probe(ctx, note_backend, &works) == VCL_OK && works == 15;
-    if (!have_video)
-        print_message("video codecs do not work here (%s): tested without them\n", vcl_context_message(ctx));
+    have_video = video_works(ctx);
     return 0;
 }
 

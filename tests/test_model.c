@@ -1,5 +1,6 @@
 /* test_model.c - models of one file and of many: folders, indexes, names, reading, compressed containers. */
 #include "random.h"
+#include "sanitized.h"
 #include "scratch.h"
 
 #include <fcntl.h>
@@ -7,15 +8,6 @@
 #include <time.h>
 
 /* ---- allocations that fail, and how much there was at once ----------------------------------- */
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(memory_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#endif
 
 #ifndef SANITIZED
 #include <malloc.h>

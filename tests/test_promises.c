@@ -5,6 +5,7 @@
  * only the end of a test fails.  `test_promises KIND SEED [CODEC]` shows every frame of one tensor.
  * VCLLM_LONG: ten thousand tensors instead of hundreds. */
 #include "kinds.h"
+#include "sanitized.h"
 #include "vcllm.h"
 #include "vcllm_file.h"
 
@@ -17,14 +18,7 @@
 
 #include <cmocka.h>
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(memory_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#endif
+#include "video_works.h"
 
 #ifdef SANITIZED
 enum { TENSORS = 45, LONG = 450 };
@@ -526,22 +520,12 @@ static void video_codecs_keep_promises(void **unused)
     fail_if_broken(start);
 }
 
-static void note_backend(void *user, const struct vcl_backend *backend)
-{
-    unsigned *const works = user;
-    if (backend->works)
-        *works |= 1u << (2 * (backend->codec == VCL_CODEC_H265) + backend->encodes);
-}
-
 static int set_up(void **unused)
 {
     (void)unused;
-    unsigned works = 0;
     if (vcl_context_create(NULL, &ctx) || vcl_model_open(VCL_MODELS "/tiny-llama", NULL, &sample, NULL))
         return -1;
-    have_video = vcl_probe(ctx, note_backend, &works) == VCL_OK && works == 15;
-    if (!have_video)
-        print_message("video codecs do not work here (%s): tested without them\n", vcl_context_message(ctx));
+    have_video = video_works(ctx);
     return 0;
 }
 
