@@ -8,7 +8,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "allocate.h"
 #include "curve.h"
@@ -308,14 +307,6 @@ static int measure(struct vcl_allocation *a, const struct vcl_params *params, co
     return status == VCL_OK ? VCL_EXIT_OK : vcl_tell(status, "allocate: %s", error.text);
 }
 
-static int has_config(const char *folder)
-{
-    char *path = vcl_path_in(folder, "config.json");
-    const int found = access(path, F_OK) == 0;
-    free(path);
-    return found;
-}
-
 /* A model that the runtime does not know is no failure unless it was asked to run. */
 static int open_network(struct vcl_allocation *a, const char *folder, int asked)
 {
@@ -330,7 +321,7 @@ static int open_network(struct vcl_allocation *a, const char *folder, int asked)
     }
     if (asked)
         return vcl_tell(status, "allocate: %s", error.text);
-    if (has_config(folder))
+    if (vcl_is_in(folder, "config.json"))
         vcl_note("allocate: every tensor gets the same rate, for the model cannot be run: %s", error.text);
     a->how = VCL_ALLOCATE_FIXED;
     return VCL_EXIT_OK;

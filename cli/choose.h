@@ -44,8 +44,8 @@ int vcl_choose_ties(const struct vcl_model *model, struct vcl_choice *choices);
  * Returns an exit code. */
 int vcl_choose_inputs(const struct vcl_model *model, const struct vcl_policy *policy,
                       struct vcl_choice *choices, struct vcl_importance **importance);
-/* budget.c: where some tensors are so small that a frame takes more than their share of --bits, the others pay.
- * VCL_EXIT_BOUND with a message where they cannot. */
+/* budget.c: where some tensors are so small that a frame takes more than their share of --bits, the others
+ * pay.  VCL_EXIT_BOUND with a message where they cannot. */
 int vcl_choose_bits(const struct vcl_model *model, const struct vcl_policy *policy,
                     struct vcl_choice *choices);
 /* budget.c: sets the target that fills --size; late_bytes: room in the last shard's header that is not in

@@ -90,8 +90,6 @@ int vcl_cli_open_any(const char *path, const struct vcl_reading *reading, struct
 /* Before a file beside a model's shards is read, if it is there: opens the model, as above, and checks the
  * hash that it lists for the file, if any. */
 int vcl_cli_check_side(const char *path, const char *name);
-/* 1 where a shard is marked as compressed, or holds frames nevertheless. */
-int vcl_holds_compressed(const struct vcl_model *model, size_t shard);
 /* Says each fault of the headers of compressed shards and returns their number; *compressed: how many there
  * are. */
 size_t vcl_headers_verify(const struct vcl_model *model, size_t *compressed);

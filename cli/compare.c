@@ -205,22 +205,13 @@ static uint64_t compare_memory(void *user, size_t i)
 static int compare_models(struct vcl_comparison *job, int jobs)
 {
     const struct vcl_task task = { job, compare_memory, compare_run, NULL };
-    const size_t count = vcl_model_count(job->a);
     struct vcl_work work;
-    uint64_t bytes = 0;
     int code = vcl_work_create(&work, vcl_cli_threads(jobs));
     if (code)
         return code;
-    for (size_t i = 0; i < count; i++)
-        bytes += vcl_model_entry(job->a, i)->bytes;
     job->work = &work;
-    job->differences = vcl_zeros(count, sizeof *job->differences);
-    vcl_progress_start("compare", count, bytes);
-    code = vcl_work_run(&work, &task, 0, count);
-    vcl_progress_stop();
-    vcl_work_destroy(&work);
-    if (code == VCL_EXIT_INTERRUPTED)
-        vcl_say("interrupted");
+    job->differences = vcl_zeros(vcl_model_count(job->a), sizeof *job->differences);
+    code = vcl_work_over(&work, "compare", job->a, &task);
     return code ? code : vcl_comparison_report(job);
 }
 

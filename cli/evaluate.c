@@ -41,9 +41,8 @@ static const char HELP[] =
     "  --json               one JSON document on standard output\n"
     "  -q, --quiet          no notes, no progress\n"
     "\n"
-    "Exit codes: 0 done, 1 a file is broken or not supported, 2 usage, 3 input/output, 4 built without "
-    "PCRE2\n"
-    "            or utf8proc, 130 interrupted.\n";
+    "Exit codes: 0 done, 1 a file is broken or not supported, 2 usage, 3 input/output, 4 built without\n"
+    "            utf8proc, 130 interrupted.\n";
 
 static int run(int argc, char **argv);
 const struct vcl_verb vcl_verb_eval = { "eval", "perplexity of a model on a text, or its answers", HELP,

@@ -296,11 +296,8 @@ static int check_output(struct vcl_folder *folder, int force)
 static int any_finished(const struct vcl_folder *folder)
 {
     int found = 0;
-    for (size_t i = 0; i < vcl_model_shards(folder->model) && !found; i++) {
-        char *path = vcl_path_in(folder->partial, vcl_model_shard_name(folder->model, i));
-        found = access(path, F_OK) == 0;
-        free(path);
-    }
+    for (size_t i = 0; i < vcl_model_shards(folder->model) && !found; i++)
+        found = vcl_is_in(folder->partial, vcl_model_shard_name(folder->model, i));
     return found;
 }
 

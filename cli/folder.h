@@ -47,6 +47,7 @@ const char *vcl_folder_index(const struct vcl_folder *folder);
 /* ---- listed.c -------------------------------------------------------------------------------- */
 
 char *vcl_path_in(const char *folder, const char *name); /* free() it */
+int vcl_is_in(const char *folder, const char *name);
 int vcl_listed_shard(const struct vcl_model *model, const char *name);
 /* What a compressed model lists in vcllm.files: names and hashes.  NULL, the message said, where that is
  * malformed. */

@@ -53,14 +53,3 @@ json_t *vcl_frame_json(const struct vcl_entry *entry, const struct vcl_info *inf
         add_coding(object, info);
     return object;
 }
-
-int vcl_holds_frames(const struct vcl_model *model, size_t shard)
-{
-    struct vcl_info info;
-    for (size_t i = 0; i < vcl_model_count(model) && !vcl_model_is_compressed(model, shard); i++) {
-        const struct vcl_entry *entry = vcl_model_entry(model, i);
-        if (entry->shard == shard && vcl_model_frame(model, entry, &info, NULL, NULL) == VCL_OK)
-            return 1;
-    }
-    return 0;
-}

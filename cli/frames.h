@@ -9,9 +9,6 @@ json_t *vcl_frame_json(const struct vcl_entry *entry, const struct vcl_info *inf
                        const struct vcl_entry *target);
 /* The same of a tensor that is not compressed. */
 json_t *vcl_plain_json(const struct vcl_entry *entry);
-/* 1 where a shard that is not marked as compressed holds frames nevertheless: a flipped bit in the key of the
- * hash makes it look so. */
-int vcl_holds_frames(const struct vcl_model *model, size_t shard);
 /* 8 x frame bytes / values; 0 for an empty tensor. */
 double vcl_frame_bits(const struct vcl_info *info);
 

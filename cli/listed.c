@@ -1,9 +1,19 @@
 /* listed.c - the files that belong to a model by what it says itself. */
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "folder.h"
 
 char *vcl_path_in(const char *folder, const char *name) { return vcl_text("%s/%s", folder, name); }
+
+int vcl_is_in(const char *folder, const char *name)
+{
+    char *path = vcl_path_in(folder, name);
+    const int found = access(path, F_OK) == 0;
+    free(path);
+    return found;
+}
 
 int vcl_listed_shard(const struct vcl_model *model, const char *name)
 {

@@ -3,12 +3,9 @@
  * Frames have checksums of their own; what stands around them has vcllm.hash (names, shapes, places,
  * metadata) and vcllm.files (the files beside the shards).  Every verb comes through here, so none works
  * with names that were exchanged or with another config.json. */
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "folder.h"
-#include "frames.h"
 
 int vcl_cli_open_any(const char *path, const struct vcl_reading *reading, struct vcl_model **model)
 {
@@ -25,9 +22,18 @@ int vcl_cli_open_any(const char *path, const struct vcl_reading *reading, struct
                                        status == VCL_E_LIMIT ? "; --header-limit sets another" : "");
 }
 
-int vcl_holds_compressed(const struct vcl_model *model, size_t shard)
+/* Marked as compressed, or with frames nevertheless: a flipped bit in the key of the hash makes it look so. */
+static int holds_frames(const struct vcl_model *model, size_t shard)
 {
-    return vcl_model_is_compressed(model, shard) || vcl_holds_frames(model, shard);
+    struct vcl_info info;
+    if (vcl_model_is_compressed(model, shard))
+        return 1;
+    for (size_t i = 0; i < vcl_model_count(model); i++) {
+        const struct vcl_entry *entry = vcl_model_entry(model, i);
+        if (entry->shard == shard && vcl_model_frame(model, entry, &info, NULL, NULL) == VCL_OK)
+            return 1;
+    }
+    return 0;
 }
 
 size_t vcl_headers_verify(const struct vcl_model *model, size_t *compressed)
@@ -37,7 +43,7 @@ size_t vcl_headers_verify(const struct vcl_model *model, size_t *compressed)
     *compressed = 0;
     for (size_t i = 0; i < shards; i++) {
         struct vcl_error error = { 0 };
-        if (!vcl_holds_compressed(model, i))
+        if (!holds_frames(model, i))
             continue;
         ++*compressed;
         if (vcl_model_check_hash(model, i, &error) != VCL_OK) {
@@ -77,10 +83,7 @@ int vcl_cli_check_side(const char *path, const char *name)
 {
     const struct vcl_reading reading = { 0 };
     struct vcl_model *model;
-    char *side = vcl_path_in(path, name);
-    const int gone = access(side, F_OK);
-    free(side);
-    if (gone) /* whoever reads it says so */
+    if (!vcl_is_in(path, name)) /* whoever reads it says so */
         return VCL_EXIT_OK;
     int code = vcl_cli_open(path, &reading, &model);
     if (!code)

@@ -6,7 +6,6 @@
  * does not, its tensors named like scales are, and those of the layouts that are known by name. */
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "fields.h"
 #include "folder.h"
@@ -70,14 +69,6 @@ static void read_config(struct vcl_quantised *q, json_t *config)
     }
 }
 
-static int is_there(const char *folder, const char *name)
-{
-    char *path = vcl_path_in(folder, name);
-    const int there = access(path, F_OK) == 0;
-    free(path);
-    return there;
-}
-
 /* What cannot be read says nothing: config.json is not what is compressed. */
 static void read_folder(struct vcl_quantised *q, const char *folder)
 {
@@ -88,7 +79,7 @@ static void read_folder(struct vcl_quantised *q, const char *folder)
     json_t *config = NULL;
     char *path = vcl_path_in(folder, "config.json");
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)
-        q->declared |= is_there(folder, files[i]);
+        q->declared |= vcl_is_in(folder, files[i]);
     if (vcl_fields_load(path, CONFIG_LIMIT, &config, &error) == VCL_OK) {
         read_config(q, config);
         for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)

@@ -102,18 +102,6 @@ int vcl_zero_rows_count(const struct vcl_model *model, const char *decoder, int 
     struct vcl_work work;
     struct count count = { model, decoder, zero, &work };
     const struct vcl_task task = { &count, count_memory, count_run, NULL };
-    const size_t tensors = vcl_model_count(model);
-    uint64_t bytes = 0;
-    int code = vcl_work_create(&work, vcl_cli_threads(jobs));
-    if (code)
-        return code;
-    for (size_t i = 0; i < tensors; i++)
-        bytes += vcl_model_entry(model, i)->bytes;
-    vcl_progress_start("info", tensors, bytes);
-    code = vcl_work_run(&work, &task, 0, tensors);
-    vcl_progress_stop();
-    vcl_work_destroy(&work);
-    if (code == VCL_EXIT_INTERRUPTED)
-        vcl_say("interrupted");
-    return code;
+    const int code = vcl_work_create(&work, vcl_cli_threads(jobs));
+    return code ? code : vcl_work_over(&work, "info", model, &task);
 }

@@ -28,9 +28,8 @@ static const char HELP[] =
     "  -j, --threads N      threads (default: all CPUs)\n"
     "  -q, --quiet          no statistics\n"
     "\n"
-    "Exit codes: 0 done, 1 a file is broken or not supported, 2 usage, 3 input/output, 4 built without "
-    "PCRE2\n"
-    "            or utf8proc, 130 interrupted.\n";
+    "Exit codes: 0 done, 1 a file is broken or not supported, 2 usage, 3 input/output, 4 built without\n"
+    "            utf8proc, 130 interrupted.\n";
 
 static int run(int argc, char **argv);
 const struct vcl_verb vcl_verb_run = { "run", "continue a text by a model", HELP, run };

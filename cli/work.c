@@ -125,3 +125,19 @@ int vcl_work_run(struct vcl_work *work, const struct vcl_task *task, size_t firs
     }
     return VCL_EXIT_OK;
 }
+
+int vcl_work_over(struct vcl_work *work, const char *verb, const struct vcl_model *model,
+                  const struct vcl_task *task)
+{
+    const size_t count = vcl_model_count(model);
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < count; i++)
+        bytes += vcl_model_entry(model, i)->bytes;
+    vcl_progress_start(verb, count, bytes);
+    const int code = vcl_work_run(work, task, 0, count);
+    vcl_progress_stop();
+    vcl_work_destroy(work);
+    if (code == VCL_EXIT_INTERRUPTED)
+        vcl_say("interrupted");
+    return code;
+}

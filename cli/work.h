@@ -36,5 +36,8 @@ void vcl_work_destroy(struct vcl_work *work);
 /* Runs items first to last-1.  Stops at the first failure and returns its exit code; VCL_EXIT_INTERRUPTED
  * after a signal. */
 int vcl_work_run(struct vcl_work *work, const struct vcl_task *task, size_t first, size_t last);
+/* All tensors of a model, with the verb's progress; then destroys the work.  A signal is said. */
+int vcl_work_over(struct vcl_work *work, const char *verb, const struct vcl_model *model,
+                  const struct vcl_task *task);
 
 #endif
