@@ -307,7 +307,8 @@ VCL_API uint64_t vcl_bound(const struct vcl_tensor *tensor);
  * may have written beyond its end, up to vcl_bound.  Memory: a few tiles of at most 2^20 values per
  * thread and 12 bytes per tile, never the whole tensor. report may be NULL. VCL_E_CODEC: no module or
  * no working encoder.  VCL_E_RATE: neither the codec nor the exact frame meets the target.
- * VCL_E_ARGUMENT also for a dtype that can only be coded exactly.  No frame with an SNR below 0 dB is written. */
+ * VCL_E_ARGUMENT also for a dtype that can only be coded exactly.  No frame with an SNR below 0 dB is
+ * written. */
 VCL_API enum vcl_status vcl_encode(struct vcl_context *ctx, const struct vcl_tensor *tensor,
                                    const struct vcl_source *source, const struct vcl_params *params,
                                    const struct vcl_sink *sink, struct vcl_report *report);

@@ -151,6 +151,14 @@ VCL_INLINE void vcl_add_finite(const float *x, const float *y, struct vcl_error_
     }
 }
 
+VCL_INLINE int vcl_is_finite(const float *x, size_t n)
+{
+    int finite = 1;
+    for (size_t i = 0; i < n; i++)
+        finite &= fabsf(x[i]) <= FLT_MAX;
+    return finite;
+}
+
 VCL_INLINE int vcl_all_finite(const float *x, const float *y)
 {
     uint32_t any = 0;

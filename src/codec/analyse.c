@@ -117,8 +117,7 @@ static enum vcl_status sum_gains(struct vcl_encoder *e, enum vcl_status (*try)(v
 static enum vcl_status choose_transform(struct vcl_encoder *e)
 {
     const struct vcl_params *const p = e->params;
-    if (p->disable & VCL_STAGE_TRANSFORM || p->goal == VCL_GOAL_ERROR || p->rotate || p->col_weight
-        || p->feedback)
+    if (p->disable & VCL_STAGE_TRANSFORM || p->goal == VCL_GOAL_ERROR || p->rotate || vcl_has_weights(p))
         return VCL_OK;
     const enum vcl_status status = sum_gains(e, try_unit);
     int best = 0;
@@ -287,8 +286,6 @@ static int classes_pay(struct vcl_encoder *e)
     const double saved = classes_save(e, e->tables->col_class) * (double)e->frame.values;
     return saved > 8 * (double)vcl_scales_write(e->tables->col_class, cols, 1, e->side) + 64;
 }
-
-/* ---- classes of the columns -------------------------------------------------------------------- */
 
 /* Classes of the columns where they save more than they cost. */
 static enum vcl_status choose_classes(struct vcl_encoder *e)

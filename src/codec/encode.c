@@ -10,6 +10,7 @@
 
 #include "base/common.h"
 #include "codec/encoder.h"
+#include "codec/palette.h"
 
 /* ---- the header ------------------------------------------------------------------------------ */
 
@@ -164,8 +165,8 @@ static enum vcl_status miss(const struct vcl_encoder *e)
 /* Bits from which on a target that nothing meets is better missed by an exact frame than by one of zeros. */
 #define LITTLE 0.5
 
-/* Zeros meet any rate; where it had room for more, values are so small, or so unlike in size, that all of them
- * round to 0. */
+/* Zeros meet any rate; where it had room for more, values are so small, or so unlike in size, that all of
+ * them round to 0. */
 static int has_room(const struct vcl_encoder *e)
 {
     const double used = 8 * (double)vcl_encoder_frame_bytes(e) / (double)e->frame.values;
@@ -216,26 +217,6 @@ static void fill_report(const struct vcl_encoder *e, unsigned flags, struct vcl_
 
 enum { SPOTS = 4, LOOK = 256, READ = 4096 }; /* places looked at; values looked at; values that are coded */
 
-/* How many values of w bytes differ. */
-static int count_unlike(const uint8_t *raw, size_t n, size_t w)
-{
-    enum { SLOTS = 1024 };
-    uint64_t slot[SLOTS];
-    uint8_t used[SLOTS] = { 0 };
-    int unlike = 0;
-    for (size_t i = 0; i < n; i++) {
-        uint64_t value = 0;
-        memcpy(&value, raw + i * w, w);
-        size_t at = (size_t)(value * 0x9E3779B97F4A7C15 >> 54);
-        while (used[at] && slot[at] != value)
-            at = (at + 1) % SLOTS;
-        unlike += !used[at];
-        used[at] = 1;
-        slot[at] = value;
-    }
-    return unlike;
-}
-
 /* Reads n values in the middle of one of SPOTS equal parts. */
 static enum vcl_status read_spot(const struct vcl_encoder *e, int spot, uint64_t n, uint8_t *raw,
                                  uint64_t *first)
@@ -256,14 +237,17 @@ static enum vcl_status may_be_exact(const struct vcl_encoder *e, double bits, in
     const struct vcl_tensor *const tensor = &e->frame.tensor;
     const size_t w = vcl_dtype_bits(tensor->dtype) / 8;
     const uint64_t look = vcl_min(LOOK, e->frame.values), read = vcl_min(READ, e->frame.values);
+    struct vcl_palette_finder *const finder = vcl_palette_create(e->env->mem);
     uint8_t *const raw = vcl_alloc_raw(e->env->mem, (size_t)read, w);
-    enum vcl_status status = raw ? VCL_OK : vcl_env_fail(e->env, VCL_E_MEMORY, "no memory for a sample");
+    enum vcl_status status =
+        raw && finder ? VCL_OK : vcl_env_fail(e->env, VCL_E_MEMORY, "no memory for a sample");
     uint64_t first;
     double sum = 0;
     *may = bits >= MANY;
     for (int i = 0; i < SPOTS && !*may && !status; i++) {
         status = read_spot(e, i, look, raw, &first);
-        *may = !status && count_unlike(raw, (size_t)look, w) <= ORDINARY * (int)look / LOOK;
+        *may =
+            !status && vcl_palette_unlike(finder, raw, (size_t)look, (unsigned)w) <= ORDINARY * look / LOOK;
     }
     for (int i = 0; i < SPOTS && *may && !status; i++) {
         status = read_spot(e, i, read, raw, &first);
@@ -272,6 +256,7 @@ static enum vcl_status may_be_exact(const struct vcl_encoder *e, double bits, in
     }
     *may &= sum / SPOTS <= 1.3 * bits + 0.2;
     vcl_free(e->env->mem, raw);
+    vcl_palette_destroy(e->env->mem, finder);
     return status;
 }
 
@@ -279,7 +264,7 @@ static enum vcl_status may_be_exact(const struct vcl_encoder *e, double bits, in
 static enum vcl_status try_exact(struct vcl_encoder *e, double most_bytes, int *written)
 {
     uint64_t bytes = 0;
-    enum vcl_status status = code_exactly(e, VCL_CODEC_LOSSLESS, &bytes);
+    enum vcl_status status = most_bytes < INFINITY ? code_exactly(e, VCL_CODEC_LOSSLESS, &bytes) : VCL_OK;
     *written = !status && (double)bytes <= most_bytes;
     return *written ? encode_exact(e, VCL_CODEC_LOSSLESS) : status;
 }
@@ -308,12 +293,13 @@ static enum vcl_status encode_well(struct vcl_encoder *e, unsigned *flags)
     const double room = by_bits ? p->target * (double)e->frame.values / 8 : INFINITY;
     int exact = 0;
     enum vcl_status status = by_bits ? may_be_exact(e, p->target, &exact) : VCL_OK;
+    const int tried = exact;
     if (!status && exact)
         status = try_exact(e, room, &exact);
     if (!status && !exact)
         status = encode_lossy(e, 0, flags);
     if (status == VCL_E_RATE) {
-        status = try_exact(e, room, &exact);
+        status = tried ? VCL_OK : try_exact(e, room, &exact);
         if (!status && !exact)
             status = p->nearest && by_bits && p->target < LITTLE ? encode_lossy(e, 1, flags) : miss(e);
     }

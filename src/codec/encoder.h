@@ -36,6 +36,12 @@ struct vcl_encoder {
  * more, VCL_PROBE_COLS are coded; a multiple of every transform's length. */
 enum { VCL_PROBE_TILES = 4, VCL_PROBE_ABOVE = 8, VCL_SAMPLE_VALUES = 1 << 16, VCL_PROBE_COLS = 512 };
 
+/* Do errors count otherwise than by their squares?  Then SNR is no measure of them. */
+static inline int vcl_has_weights(const struct vcl_params *params)
+{
+    return params->feedback || params->col_weight;
+}
+
 /* Codes all tiles, or when probing a sample, as frame and coder now say, and tells what that gave. */
 enum vcl_status vcl_encoder_pass(struct vcl_encoder *e, struct vcl_trial *trial);
 

@@ -105,14 +105,9 @@ static void count_index(struct index_counts *counts, int class, double u)
 /* Of a class' symbols, with what a sample's entropy lacks on average (Miller 1955). */
 static double class_entropy(const uint32_t symbol[VCL_MODEL_SYMBOLS])
 {
-    double n = 0, sum = 0;
     int used = 0;
-    for (int i = 0; i < VCL_MODEL_SYMBOLS; i++)
-        n += symbol[i], used += symbol[i] > 0;
-    for (int i = 0; i < VCL_MODEL_SYMBOLS; i++)
-        if (symbol[i] > 0)
-            sum += symbol[i] * log2(n / symbol[i]);
-    return used > 0 ? sum + 0.72 * (used - 1) : 0;
+    const double bits = vcl_model_entropy(symbol, &used);
+    return used > 0 ? bits + 0.72 * (used - 1) : 0;
 }
 
 double vcl_estimate_bits(const struct vcl_kernels *kernels, const float *x, struct vcl_rect rect, double step,

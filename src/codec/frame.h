@@ -28,8 +28,8 @@ enum {
     VCL_FLAG_TRANSPOSED = 32, /* the plan is that of the transpose */
     VCL_FLAG_CLASS_MODELS = 64,
     VCL_FLAG_TABLES = 128,
-    VCL_FLAG_POINTS = 512, /* points move one by one, not by their size */
     VCL_FLAG_MEAN = 256,   /* one for all values, to which those of the columns are relative */
+    VCL_FLAG_POINTS = 512, /* points move one by one, not by their size */
     VCL_FLAG_ANY_MEAN = VCL_FLAG_MEAN | VCL_FLAG_COL_MEANS
 };
 

@@ -1,7 +1,7 @@
 /* learn_tensor.c - what passes over a sample teach of the tensor codec's settings.
  *
- * In: the counts of indices that a pass leaves.  Out: the model's shape and width, the centroids, what a bit is
- * worth, models of the classes' own.  What a sample teaches holds near the step that it was coded with and
+ * In: the counts of indices that a pass leaves.  Out: the model's shape and width, the centroids, what a bit
+ * is worth, models of the classes' own.  What a sample teaches holds near the step that it was coded with and
  * nowhere else: an index that a table does not know costs ten times as much as one that it does. */
 #include <float.h>
 #include <math.h>
@@ -32,18 +32,6 @@ static double cost_with(const uint32_t symbols[2 * VCL_MODEL_SYMBOLS], const str
     vcl_model_costs(model, costs);
     for (int i = 0; i < 2 * VCL_MODEL_SYMBOLS; i++)
         sum += symbols[i] * (double)costs[i];
-    return sum;
-}
-
-/* Bits that a codebook's symbols take at least; adds how many are used. */
-static double entropy_of(const uint32_t symbols[VCL_MODEL_SYMBOLS], int *used)
-{
-    double total = 0, sum = 0;
-    for (int i = 0; i < VCL_MODEL_SYMBOLS; i++)
-        total += symbols[i], *used += symbols[i] > 0;
-    for (int i = 0; i < VCL_MODEL_SYMBOLS; i++)
-        if (symbols[i] > 0)
-            sum += symbols[i] * log2(total / symbols[i]);
     return sum;
 }
 
@@ -87,12 +75,9 @@ static double fit_model(const struct vcl_tensor_counts *counts, int shapes, int 
     return best;
 }
 
-/* Do errors count otherwise than by their squares?  Then SNR is no measure of them. */
-int vcl_has_weights(const struct vcl_params *p) { return p->feedback || p->col_weight; }
-
-/* How far the search goes towards the least squared error: 1 all the way, 0 the nearest path and points on the
- * lattice.  Unbiased coding needs half a bit a value to be of use: below, its error is nearly the signal; from 0.9
- * bits down to 0.3 the one passes into the other, so that SNR rises all the way. */
+/* How far the search goes towards the least squared error: 1 all the way, 0 the nearest path and points on
+ * the lattice.  Unbiased coding needs half a bit a value to be of use: below, its error is nearly the signal;
+ * from 0.9 bits down to 0.3 the one passes into the other, so that SNR rises all the way. */
 static double share_of_bias(const struct vcl_tensor_search *s)
 {
     const struct vcl_params *const p = s->e->params;
@@ -135,6 +120,12 @@ static double outward(const struct vcl_tensor_counts *counts, int size)
     return seen >= FEW ? (counts->move[p] - counts->move[q]) / (double)seen : 0;
 }
 
+/* Of half-steps in `unit`ths. */
+static int8_t to_byte(double unit, double half_steps)
+{
+    return (int8_t)fmin(fmax(rint(unit * half_steps), -128), 127);
+}
+
 /* Settings of the next pass from the indices of the last; returns the bits a value its symbols would take. */
 double vcl_learn(struct vcl_tensor_search *s)
 {
@@ -149,10 +140,9 @@ double vcl_learn(struct vcl_tensor_search *s)
     s->error = counts->error / fmax(n * s->lively, 1);
     s->now.lambda = (float)(share * 2 * 0.69314718 * fmin(counts->error / n, ERROR_MOST));
     for (int m = 0; m < VCL_CENTROIDS && vcl_has_centroids(p); m++)
-        s->now.centroid[m] = (int8_t)fmin(fmax(rint(256 * share * outward(counts, m + 1)), -128), 127);
+        s->now.centroid[m] = to_byte(256 * share, outward(counts, m + 1));
     for (int j = -VCL_MOVED_POINTS; j < VCL_MOVED_POINTS; j++)
-        s->now.move[j + VCL_MOVED_POINTS] =
-            (int8_t)fmin(fmax(rint(VCL_MOVE_UNIT * share * move_of(counts, j)), -128), 127);
+        s->now.move[j + VCL_MOVED_POINTS] = to_byte(VCL_MOVE_UNIT * share, move_of(counts, j));
     return bits;
 }
 
@@ -319,7 +309,8 @@ double vcl_promise_of(const struct vcl_tensor_search *s)
         if (total_of(symbols) == 0)
             continue;
         int used = 0;
-        const double least = entropy_of(symbols, &used) + entropy_of(symbols + VCL_MODEL_SYMBOLS, &used);
+        const double least =
+            vcl_model_entropy(symbols, &used) + vcl_model_entropy(symbols + VCL_MODEL_SYMBOLS, &used);
         const double saved = (class_cost(&e->counts, class, s->now.shape, fine) - least) * scale;
         sum += fmax(saved - used * (8 + 1.44 * (scale - 1)) - 32, 0);
     }

@@ -12,10 +12,9 @@
  * Decoding runs over chunks of all planes at once, so that planes need no memory of a tile's size. */
 #include "lossless.h"
 
-#include <math.h>
-
 #include "base/common.h"
 #include "base/dtype.h"
+#include "base/loops.h"
 #include "codec/levels.h"
 #include "codec/multiples.h"
 #include "codec/palette.h"
@@ -30,7 +29,6 @@ enum {
 };
 
 struct vcl_lossless {
-    enum vcl_dtype dtype;
     struct vcl_split split; /* of the numbers at hand: the dtype's or, for scales, of f32 */
     enum vcl_fold fold;     /* likewise */
     int has_exponent_byte;  /* likewise: bits 1 to 8 after the sign, as in f32 */
@@ -110,7 +108,7 @@ struct vcl_lossless *vcl_lossless_create(const struct vcl_mem *mem, const struct
         return NULL;
     const unsigned width = width_of(tensor->dtype);
     const size_t n = bytes / width;
-    work->dtype = work->levels.dtype = tensor->dtype;
+    work->levels.dtype = tensor->dtype;
     work->levels.width = width;
     work->levels.scales = vcl_alloc_raw(mem, n / VCL_LEVELS_GROUP + 2, sizeof *work->levels.scales);
     const int others =
@@ -269,7 +267,8 @@ static size_t encode_levels(struct vcl_lossless *work, const struct vcl_kernels 
         memcpy(dst + LEVELS_HEAD, levels->palette, table);
     }
     if (aside > 0)
-        at += encode_numbers(work, kernels, work->dtype, work->literals, aside * levels->width, dst + at);
+        at += encode_numbers(work, kernels, work->levels.dtype, work->literals, aside * levels->width,
+                             dst + at);
     return at + encode_codes(work, kernels, n, levels->count + (aside > 0), dst + at, dst + 1);
 }
 
@@ -294,7 +293,7 @@ size_t vcl_lossless_encode(struct vcl_lossless *work, const struct vcl_kernels *
     struct vcl_levels *const levels = &work->levels;
     const size_t n = bytes / levels->width;
     work->writer.fixed = 0;
-    size_t size = encode_numbers(work, kernels, work->dtype, raw, bytes, dst);
+    size_t size = encode_numbers(work, kernels, work->levels.dtype, raw, bytes, dst);
     const int is_whole = vcl_palette_find(work->palette, raw, n, 0, size, levels);
     if (is_whole)
         size = replace_by_levels(work, kernels, raw, n, size, dst);
@@ -377,14 +376,6 @@ static const char *decode_numbers(struct vcl_lossless *work, const struct vcl_ke
     return decode_planes(work, kernels, n, raw);
 }
 
-static int is_all_finite(const float *x, size_t n)
-{
-    size_t i = 0;
-    while (i < n && isfinite(x[i]))
-        i++;
-    return i == n;
-}
-
 static int can_round(enum vcl_dtype dtype, unsigned rounding)
 {
     return dtype == VCL_DTYPE_F32
@@ -414,7 +405,7 @@ static const char *read_levels(struct vcl_lossless *work, const uint8_t *src, si
             ? levels->group < VCL_LEVELS_GROUP || levels->first == 0 || levels->first > levels->group
             : levels->first > 0)
         return "segments of scales are impossible";
-    if (levels->group ? !can_round(work->dtype, src[3]) : src[3] > 0)
+    if (levels->group ? !can_round(work->levels.dtype, src[3]) : src[3] > 0)
         return "products of levels and scales cannot be rounded to this dtype";
     *used = LEVELS_HEAD + table;
     if (stored < *used)
@@ -425,7 +416,7 @@ static const char *read_levels(struct vcl_lossless *work, const uint8_t *src, si
         vcl_to_f32(VCL_DTYPE_F32, src + LEVELS_HEAD, levels->points, levels->count);
     else
         memcpy(levels->palette, src + LEVELS_HEAD, table);
-    return is_all_finite(levels->points, levels->count) ? NULL : "level is not finite";
+    return vcl_is_finite(levels->points, levels->count) ? NULL : "level is not finite";
 }
 
 static const char *read_scales(struct vcl_lossless *work, const struct vcl_kernels *kernels,
@@ -438,7 +429,7 @@ static const char *read_scales(struct vcl_lossless *work, const struct vcl_kerne
     if (fault)
         return fault;
     vcl_to_f32(VCL_DTYPE_F32, scales, scales, segments);
-    return is_all_finite(scales, segments) ? NULL : "scale is not finite";
+    return vcl_is_finite(scales, segments) ? NULL : "scale is not finite";
 }
 
 static void expand_codes(const uint8_t *packed, size_t n, unsigned bits, uint8_t *codes)
@@ -521,7 +512,7 @@ static const char *decode_levels(struct vcl_lossless *work, const struct vcl_ker
     at += used;
     used = 0;
     if (aside > 0)
-        fault = decode_numbers(work, kernels, work->dtype, src + at, stored - at,
+        fault = decode_numbers(work, kernels, work->levels.dtype, src + at, stored - at,
                                raw + (n - aside) * work->levels.width, aside, &used);
     if (fault)
         return fault;
@@ -543,6 +534,6 @@ const char *vcl_lossless_decode(struct vcl_lossless *work, const struct vcl_kern
         return "lossless tile takes more than its values and a byte";
     if (stored > 0 && src[0] == TILE_LEVELS)
         return decode_levels(work, kernels, src, stored, raw, n);
-    const char *const fault = decode_numbers(work, kernels, work->dtype, src, stored, raw, n, &used);
+    const char *const fault = decode_numbers(work, kernels, work->levels.dtype, src, stored, raw, n, &used);
     return fault || used == stored ? fault : "bytes after the values";
 }

@@ -132,3 +132,14 @@ void vcl_model_costs(const struct vcl_model *model, float costs[2 * VCL_MODEL_SY
                 (float)(VCL_MODEL_BITS - log2_of(model->freq[g][coded])) + (escaped ? 8 * ESCAPE_BYTES : 0);
         }
 }
+
+double vcl_model_entropy(const uint32_t symbols[VCL_MODEL_SYMBOLS], int *used)
+{
+    double total = 0, sum = 0;
+    for (int i = 0; i < VCL_MODEL_SYMBOLS; i++)
+        total += symbols[i], *used += symbols[i] > 0;
+    for (int i = 0; i < VCL_MODEL_SYMBOLS; i++)
+        if (symbols[i] > 0)
+            sum += symbols[i] * log2(total / symbols[i]);
+    return sum;
+}

@@ -329,11 +329,19 @@ static size_t sampled_segment(const struct vcl_levels *levels, size_t n, size_t 
     return i * vcl_levels_segments(levels, n) / samples;
 }
 
+/* Segments of a sample. */
+static size_t count_samples(const struct vcl_levels *levels, size_t n)
+{
+    enum { VALUES = 8192, LEAST = 4 };
+    return (size_t)vcl_min(vcl_levels_segments(levels, n), VALUES / levels->group + LEAST);
+}
+
 /* The factors that are the largest of most segments of a sample; 0 if more than an eighth of them fit
  * none. */
 static int choose_hypotheses(struct vcl_multiples_finder *f, const struct vcl_levels *levels,
-                             const uint8_t *raw, size_t n, size_t samples)
+                             const uint8_t *raw, size_t n)
 {
+    const size_t samples = count_samples(levels, n);
     uint32_t votes[MOST_FACTOR + 1] = { 0 }, fails = 0, fits = 0;
     f->hypothesis_count = 0;
     for (size_t i = 0; i < samples && 8 * fails <= samples; i++) {
@@ -363,13 +371,12 @@ static int choose_hypotheses(struct vcl_multiples_finder *f, const struct vcl_le
 static uint64_t sample_group(struct vcl_multiples_finder *f, const struct vcl_levels *levels,
                              const uint8_t *raw, size_t n)
 {
-    enum { VALUES = 8192, LEAST = 4, SCALE_BITS = 4 /* and digits */, LITERAL_BITS = 8 /* and its own */ };
-    const size_t some = VALUES / levels->group + LEAST,
-                 samples = (size_t)vcl_min(vcl_levels_segments(levels, n), some);
+    enum { SCALE_BITS = 4 /* and digits */, LITERAL_BITS = 8 /* and its own */ };
+    const size_t samples = count_samples(levels, n);
     uint16_t frequencies[256];
     uint64_t bits = 0, values = 0;
     float scale = 1;
-    if (!choose_hypotheses(f, levels, raw, n, samples))
+    if (!choose_hypotheses(f, levels, raw, n))
         return UINT64_MAX;
     memset(f->counts, 0, sizeof f->counts);
     for (size_t i = 0; i < samples; i++) {
@@ -399,6 +406,8 @@ static uint32_t choose_group(struct vcl_multiples_finder *f, struct vcl_levels *
     uint64_t least = 1024 * 8 * (uint64_t)most / n;
     uint32_t best = 0;
     for (unsigned g = 0; g < f->group_count; g++) {
+        if (g > 0 && f->groups[g] == f->groups[g - 1])
+            continue;
         use_group(levels, f->groups[g], begin);
         const uint64_t bits = sample_group(f, levels, raw, n);
         if (bits < least - least / 64) {
@@ -449,7 +458,7 @@ int vcl_multiples_find(struct vcl_multiples_finder *finder, const uint8_t *raw, 
     if (group == 0)
         return 0;
     use_group(levels, group, begin);
-    sample_group(finder, levels, raw, n); /* for its hypotheses */
+    choose_hypotheses(finder, levels, raw, n);
     find_all_scales(finder, levels, raw, n);
     choose_points(finder, levels);
     return levels->count > 0;

@@ -78,6 +78,13 @@ static void clear_slots(struct vcl_palette_finder *f)
     f->distinct = 0;
 }
 
+unsigned vcl_palette_unlike(struct vcl_palette_finder *finder, const uint8_t *raw, size_t n, unsigned width)
+{
+    clear_slots(finder);
+    count_values(finder, raw, n, width, MOST_DISTINCT);
+    return finder->distinct;
+}
+
 /* Are there no more than `most` values in a sample, or is an eighth of it very few of them? */
 static int looks_few(struct vcl_palette_finder *f, const uint8_t *raw, size_t n, unsigned width,
                      unsigned most)
@@ -93,18 +100,18 @@ static int looks_few(struct vcl_palette_finder *f, const uint8_t *raw, size_t n,
     return f->distinct <= VCL_LEVELS_MOST || frequent >= length * SAMPLE_RUNS / 8;
 }
 
+static int compare_values(const void *a, const void *b)
+{
+    const struct slot *const x = *(const struct slot *const *)a, *const y = *(const struct slot *const *)b;
+    return x->value < y->value ? -1 : x->value > y->value;
+}
+
 static int compare_counts(const void *a, const void *b)
 {
     const struct slot *const x = *(const struct slot *const *)a, *const y = *(const struct slot *const *)b;
     if (x->count != y->count)
         return x->count < y->count ? 1 : -1;
-    return x->value < y->value ? -1 : x->value > y->value;
-}
-
-static int compare_values(const void *a, const void *b)
-{
-    const struct slot *const x = *(const struct slot *const *)a, *const y = *(const struct slot *const *)b;
-    return x->value < y->value ? -1 : x->value > y->value;
+    return compare_values(a, b);
 }
 
 /* All values where there are few; else those that occur often enough, the most frequent. */

@@ -40,18 +40,16 @@ struct vcl_tensor_search {
     int lists;                 /* the columns' classes, steps and means are told */
     int8_t *class, *exponent;  /* as they were analysed, by column */
     struct vcl_trial expected; /* of the first pass over the whole, as the sample foretells it */
-    int biased;                /* least squared error whatever the objective */
     int misled;                /* it was not so */
+    int biased;                /* least squared error whatever the objective */
     int any, in_sink;          /* there is a best pass; it is the last over the whole */
-    struct vcl_kept best,
-        beyond; /* beyond: of those with more than the target the one whose bits do most, if there is one */
-    int any_beyond;
+    struct vcl_kept best;
+    int any_beyond;         /* there is a pass that takes more than the target; */
+    struct vcl_kept beyond; /* of these the one whose bits do most */
 };
 
 enum { VCL_OWN_MODELS = VCL_FLAG_CLASS_MODELS | VCL_FLAG_TABLES | VCL_FLAG_POINTS };
 
-/* Do errors count otherwise than by their squares? */
-int vcl_has_weights(const struct vcl_params *params);
 /* Do points move to the means of what they stand for? */
 int vcl_has_centroids(const struct vcl_params *params);
 /* Where learning starts. */

@@ -9,6 +9,7 @@
 
 #include "base/common.h"
 #include "base/dtype.h"
+#include "base/loops.h"
 #include "codec/picture.h"
 #include "codec/rotate.h"
 
@@ -281,22 +282,13 @@ static void measure_cols(const struct vcl_tile_coder *coder, struct vcl_rect rec
     }
 }
 
-/* A rotation of values near FLT_MAX overflows. */
-static int all_finite(const float *x, size_t n)
-{
-    int finite = 1;
-    for (size_t i = 0; i < n; i++)
-        finite &= fabsf(x[i]) <= FLT_MAX;
-    return finite;
-}
-
 enum vcl_status vcl_tile_measure(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
                                  struct vcl_rect rect, struct vcl_tile_work *work,
                                  struct vcl_tile_stats *stats)
 {
     memset(stats, 0, sizeof *stats);
     load_values(frame, coder, FLT_MAX, rect, work, NULL, &stats->non_finite);
-    if (!all_finite(work->x, (size_t)rect.rows * rect.cols))
+    if (!vcl_is_finite(work->x, (size_t)rect.rows * rect.cols)) /* rotated values near FLT_MAX overflow */
         return fail(work, VCL_E_RATE, TOO_LARGE);
     for (uint32_t r = 0; r < rect.rows; r++) {
         const float *const row = work->x + (size_t)r * rect.cols, absmax = row_absmax(row, rect.cols);
