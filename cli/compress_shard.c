@@ -70,7 +70,7 @@ static void weigh(const struct vcl_tensor *tensor, const struct vcl_inputs *inpu
 
 /* Errors are fed back along the inputs, whatever --transpose says; not where a row of the coded matrix is
  * no row of inputs. */
-static void feed_back(const struct vcl_tensor *tensor, const struct vcl_matrix *matrix,
+static void feed_back(const struct vcl_tensor *tensor, const struct vcl_network_matrix *matrix,
                       struct vcl_params *params)
 {
     uint64_t rows, cols;

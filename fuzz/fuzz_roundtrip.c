@@ -157,9 +157,21 @@ static double noise(uint64_t seed)
     return (sum / 32768 - 3) * 1.0;
 }
 
-enum kind { NORMAL, HEAVY, SPARSE, CONSTANT, RAMP, SMOOTH_ALONG, SMOOTH_DOWN, FEW, GROUPED, BITS, KINDS };
+enum value_kind {
+    NORMAL,
+    HEAVY,
+    SPARSE,
+    CONSTANT,
+    RAMP,
+    SMOOTH_ALONG,
+    SMOOTH_DOWN,
+    FEW,
+    GROUPED,
+    BITS,
+    KINDS
+};
 
-static double draw(enum kind kind, const double *x, size_t i, size_t cols, uint64_t seed)
+static double draw(enum value_kind kind, const double *x, size_t i, size_t cols, uint64_t seed)
 {
     const double n = noise(seed << 32 ^ i);
     switch (kind) {
@@ -189,7 +201,7 @@ static void vary(double *x, size_t n, size_t cols, unsigned how, int exponent)
 
 static void fill_values(struct input *in, struct test *t)
 {
-    const enum kind kind = (enum kind)take(in, KINDS);
+    const enum value_kind kind = (enum value_kind)take(in, KINDS);
     const unsigned how = take(in, 8), wide = take(in, 8) == 7, exponent = take(in, 256), seed = take16(in);
     const size_t n = (size_t)t->values, last = t->tensor.rank ? t->tensor.dims[t->tensor.rank - 1] : 1;
     double *const x = block(n * sizeof *x);

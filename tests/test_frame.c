@@ -636,9 +636,9 @@ static void cancelling(void **unused)
 enum { ROWS = 3000, COLS = 1100 };
 
 /* Tensors of many tiles on which the encoder takes its different decisions. */
-enum kind { PLAIN, MEANS, LYING_SAMPLE, SMOOTH, CLASSES, KINDS };
+enum tensor_kind { PLAIN, MEANS, LYING_SAMPLE, SMOOTH, CLASSES, KINDS };
 
-static void fill_large(float *x, enum kind kind)
+static void fill_large(float *x, enum tensor_kind kind)
 {
     random_fill(x, ROWS * COLS, 21, random_normal);
     for (size_t r = 0; r < ROWS; r++)
@@ -683,7 +683,7 @@ static void threads_do_not_change_the_bytes(void **unused)
         size_t bytes, again;
         params.transpose = i == CLASSES;
         params.rotate = i == LYING_SAMPLE;
-        fill_large(x, (enum kind)(i % KINDS));
+        fill_large(x, (enum tensor_kind)(i % KINDS));
         uint8_t *const one = encode_with(1, &tensor, x, &params, y, &bytes), *const three = encode_with(
                                                                                  3, &tensor, x, &params, z,
                                                                                  &again);
@@ -702,7 +702,7 @@ static void threads_do_not_change_the_bytes(void **unused)
 }
 
 /* Fault: contexts that share something. */
-struct worker {
+struct lone_worker {
     pthread_t thread;
     struct vcl_params params;
     size_t bytes[3];
@@ -712,7 +712,7 @@ struct worker {
 static void *work_alone(void *user)
 {
     enum { N = 300 * 256 };
-    struct worker *const w = user;
+    struct lone_worker *const w = user;
     const struct vcl_tensor tensor = matrix(VCL_DTYPE_F32, 300, 256);
     float *const x = malloc(4 * N), *const y = malloc(4 * N);
     struct vcl_options options;
@@ -736,7 +736,7 @@ static void *work_alone(void *user)
 static void contexts_are_independent(void **unused)
 {
     (void)unused;
-    struct worker workers[4] = { 0 };
+    struct lone_worker workers[4] = { 0 };
     for (int i = 0; i < 4; i++) {
         workers[i].params = params_of(i < 3 ? VCL_CODEC_TENSOR : VCL_CODEC_LOSSLESS, VCL_GOAL_BITS, 2.9);
         assert_int_equal(pthread_create(&workers[i].thread, NULL, work_alone, &workers[i]), 0);
@@ -748,7 +748,7 @@ static void contexts_are_independent(void **unused)
     }
     for (int i = 0; i < 4; i++)
         for (int k = 0; k < 3; k++) {
-            const struct worker *const first = &workers[i < 3 ? 0 : 3];
+            const struct lone_worker *const first = &workers[i < 3 ? 0 : 3];
             assert_int_equal(workers[i].bytes[k], first->bytes[0]);
             assert_memory_equal(workers[i].frames[k], first->frames[0], first->bytes[0]);
         }

@@ -323,7 +323,7 @@ static void put_large(void)
     put_model(scratch("large.safetensors"), json, LARGE);
 }
 
-struct reader {
+struct random_reader {
     const struct vcl_model *model;
     unsigned seed;
     int wrong;
@@ -331,7 +331,7 @@ struct reader {
 
 static void *read_at_random(void *user)
 {
-    struct reader *const r = user;
+    struct random_reader *const r = user;
     const struct vcl_entry *const entry = vcl_model_entry(r->model, 0);
     uint8_t *const bytes = malloc(17 * MIB);
     for (int i = 0; i < 300; i++) {
@@ -353,10 +353,10 @@ static void mmap_is_pread(void **state)
     put_large();
     for (enum vcl_io io = VCL_IO_PREAD; io <= VCL_IO_MMAP; io++) {
         struct vcl_model *const model = open_as(scratch("large.safetensors"), io);
-        struct reader readers[4];
+        struct random_reader readers[4];
         pthread_t threads[4];
         for (unsigned i = 0; i < 4; i++) {
-            readers[i] = (struct reader){ model, i + 1, 0 };
+            readers[i] = (struct random_reader){ model, i + 1, 0 };
             assert_int_equal(pthread_create(&threads[i], NULL, read_at_random, &readers[i]), 0);
         }
         for (unsigned i = 0; i < 4; i++) {

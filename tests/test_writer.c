@@ -498,7 +498,7 @@ static void disk_too_small(void **state)
     assert_int_equal(count_files(scratch_folder), files);
 }
 
-struct part {
+struct written_part {
     struct vcl_sink sink;
     uint64_t from;
     int failed;
@@ -506,7 +506,7 @@ struct part {
 
 static void *write_part(void *user)
 {
-    struct part *const part = user;
+    struct written_part *const part = user;
     uint8_t byte;
     for (uint64_t i = part->from; i < 4000; i += 4) {
         byte = data_byte(i);
@@ -522,7 +522,7 @@ static void threads_share_a_sink(void **state)
     (void)state;
     const struct vcl_entry entry = { .name = "t", .bytes = 4000 };
     struct vcl_layout layout;
-    struct part parts[4];
+    struct written_part parts[4];
     pthread_t threads[4];
     vcl_layout_init(&layout);
     layout.entries = &entry;
@@ -530,7 +530,7 @@ static void threads_share_a_sink(void **state)
     layout.frames = 1;
     struct vcl_writer *const writer = create(scratch("threads"), &layout, 0);
     for (unsigned i = 0; i < 4; i++) {
-        parts[i] = (struct part){ vcl_writer_sink(writer), i, 0 };
+        parts[i] = (struct written_part){ vcl_writer_sink(writer), i, 0 };
         assert_int_equal(pthread_create(&threads[i], NULL, write_part, &parts[i]), 0);
     }
     for (unsigned i = 0; i < 4; i++) {

@@ -37,18 +37,18 @@ static uint32_t lines_of(const struct decoder *d, struct vcl_rect rect)
 
 /* The part of a tile's line that was asked for: `count` of the tensor's values from `first` on, the first
  * of them at `at` in the line. */
-struct part {
+struct line_part {
     uint64_t first, count, at;
 };
 
-static struct part part_of(const struct decoder *d, struct vcl_rect rect, uint32_t line)
+static struct line_part part_of(const struct decoder *d, struct vcl_rect rect, uint32_t line)
 {
     const struct vcl_plan *const plan = &d->frame->plan;
     const uint64_t start = is_transposed(d) ? (rect.col + line) * plan->rows + rect.row
                                             : (rect.row + line) * plan->cols + rect.col;
     const uint64_t stop = start + (is_transposed(d) ? rect.rows : rect.cols);
     const uint64_t from = start > d->begin ? start : d->begin, to = vcl_min(stop, d->end);
-    return (struct part){ from, to > from ? to - from : 0, from - start };
+    return (struct line_part){ from, to > from ? to - from : 0, from - start };
 }
 
 static int wants_tile(const struct decoder *d, struct vcl_rect rect)
@@ -60,7 +60,7 @@ static int wants_tile(const struct decoder *d, struct vcl_rect rect)
 }
 
 /* src: the line's values. */
-static enum vcl_status write_line(const struct decoder *d, struct part part, const uint8_t *src,
+static enum vcl_status write_line(const struct decoder *d, struct line_part part, const uint8_t *src,
                                   struct vcl_tile_work *work)
 {
     if (part.count > 0

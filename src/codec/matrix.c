@@ -276,7 +276,7 @@ static void choose_sums(struct vcl_matrix *m, uint64_t n, struct choice *choice)
 }
 
 /* Of 1024, how often a class' points are beyond those that one permutation looks up. */
-static int frequency_beyond(const struct vcl_model *model)
+static int frequency_beyond(const struct vcl_symbol_model *model)
 {
     int most = 0;
     for (int g = 0; g < 2; g++) {
@@ -296,7 +296,7 @@ static int make_slots(struct vcl_matrix *m, const struct vcl_tensor_tables *tabl
     enum { RARE = 2 }; /* 6 % of columns */
     m->slots = hold(m, (uint64_t)choice->count, 2 * VCL_MODEL_TOTAL * sizeof *m->slots);
     for (int i = 0; m->slots && i < choice->count; i++) {
-        struct vcl_model model;
+        struct vcl_symbol_model model;
         vcl_tensor_model(&m->frame, tables, choice->class[i], &model);
         vcl_model_slots(&model, m->slots + (size_t)i * 2 * VCL_MODEL_TOTAL);
         m->values.wide |= frequency_beyond(&model) > RARE;
@@ -305,7 +305,7 @@ static int make_slots(struct vcl_matrix *m, const struct vcl_tensor_tables *tabl
 }
 
 /* Values of the points near 0 with this step, as decoding rounds them. */
-static void make_near(const struct vcl_values *values, float step, float near[2 * VCL_NEAR])
+static void make_near(const struct vcl_point_values *values, float step, float near[2 * VCL_NEAR])
 {
     uint8_t narrow[2 * VCL_NEAR * sizeof(float)];
     for (int i = 0; i < 2 * VCL_NEAR; i++)
@@ -450,7 +450,8 @@ enum vcl_status vcl_matrix_make(const struct vcl_env *env, const uint8_t *bytes,
 /* ---- reading ----------------------------------------------------------------------------------- */
 
 int vcl_matrix_lanes(const struct vcl_matrix *m, const struct vcl_kernels *kernels, uint64_t tile,
-                     struct vcl_lanes *lanes, struct vcl_values *values, struct vcl_lanes_reader *reader)
+                     struct vcl_lanes *lanes, struct vcl_point_values *values,
+                     struct vcl_lanes_reader *reader)
 {
     const struct vcl_plan *const plan = &m->frame.plan;
     const struct vcl_rect rect = vcl_plan_tile(plan, tile);
