@@ -69,6 +69,7 @@ enum vcl_status {
     VCL_E_LIMIT = -24,     /* beyond a limit of this library or of the caller */
     VCL_E_CODEC = -30,     /* the codec, module, encoder or decoder is not available here */
     VCL_E_BACKEND = -31,   /* an encoder or decoder failed, or did not decode what it had encoded */
+    VCL_E_BUILD = -32,     /* the library was built so that it would write other bytes */
     VCL_E_RATE = -40       /* the target cannot be met */
 };
 
@@ -165,7 +166,8 @@ VCL_API void vcl_options_init(struct vcl_options *options);
 
 struct vcl_context;
 
-/* options NULL = defaults.  VCL_E_MEMORY, VCL_E_ARGUMENT.  The environment's VCLLM_CPU (c, avx2 or avx512)
+/* options NULL = defaults.  VCL_E_MEMORY, VCL_E_ARGUMENT; VCL_E_BUILD where the compiler was not told
+ * -ffp-contract=off, without which values differ in their last bit from one CPU to the next.  The environment's VCLLM_CPU (c, avx2 or avx512)
  * keeps the context to the loops of that level of CPU at most: the same results, to the bit, in another
  * time. */
 VCL_API enum vcl_status vcl_context_create(const struct vcl_options *options, struct vcl_context **ctx);

@@ -63,6 +63,12 @@ static int copy_module_dir(struct vcl_context *ctx, const char *dir)
     return ctx->module_dir != NULL;
 }
 
+/* The portable loops stand for all of the codec, which is compiled as they are. */
+static int rounds_products(const struct vcl_kernels *kernels)
+{
+    return vcl_kernels_for(VCL_CPU_C)->rounds_products() && kernels->rounds_products();
+}
+
 enum vcl_status vcl_context_create(const struct vcl_options *options, struct vcl_context **out)
 {
     struct vcl_options defaults;
@@ -72,6 +78,8 @@ enum vcl_status vcl_context_create(const struct vcl_options *options, struct vcl
         options = &defaults;
     if (!out || options->size < sizeof *options || !options->allocate != !options->release)
         return VCL_E_ARGUMENT;
+    if (!rounds_products(vcl_kernels_for(vcl_cpu_level())))
+        return VCL_E_BUILD;
     if (options->allocate)
         mem = (struct vcl_mem){ options->user, options->allocate, options->release, NULL };
     struct vcl_context *ctx = vcl_alloc(&mem, 1, sizeof *ctx);

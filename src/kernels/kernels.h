@@ -84,6 +84,9 @@ struct vcl_kernels {
     const uint8_t *(*rans_decode)(uint32_t *states, const uint8_t *words, const uint8_t *end,
                                   const uint32_t *table, uint8_t *dst, size_t n);
 
+    /* 1 as it must be; 0 where the loops were compiled without -ffp-contract=off. */
+    int (*rounds_products)(void);
+
     /* Indices of `count` columns from column `first` on, [column][lane]; lanes without a row become 0.
      * Sets r->damaged where bytes run out. */
     void (*decode_columns)(const struct vcl_stripe *t, struct vcl_lanes_reader *r, uint32_t first,
