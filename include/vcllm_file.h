@@ -109,6 +109,13 @@ VCL_API enum vcl_status vcl_model_frame(const struct vcl_model *model, const str
                                         struct vcl_info *info, const struct vcl_entry **target,
                                         struct vcl_error *error);
 
+/* What an entry of any model holds, and where.  Of a plain entry: info->tensor, everything else of info 0, and
+ * *stored is entry.  Of a compressed one (info->frame_bytes is not 0): info of the frame that has the values,
+ * *stored the entry whose bytes that is; for an alias both are its target's.  Fails as vcl_model_frame does. */
+VCL_API enum vcl_status vcl_model_resolve(const struct vcl_model *model, const struct vcl_entry *entry,
+                                          struct vcl_info *info, const struct vcl_entry **stored,
+                                          struct vcl_error *error);
+
 /* Does what a compressed shard's metadata say of the original hold together?  vcllm.header, where it is
  * there, must be a header of exactly the tensors that the frames hold and of the other metadata; vcllm.files
  * an object of plain file names, none of them a shard's, and hashes.  VCL_E_FORMAT where one does not, or
@@ -191,6 +198,10 @@ VCL_API enum vcl_status vcl_layout_restore_header(const struct vcl_layout *layou
 /* Writes a small file the same way: temporary name, fsync, rename. */
 VCL_API enum vcl_status vcl_write_file(const char *path, const void *bytes, size_t n, int overwrite,
                                        struct vcl_error *error);
+/* Makes the names in a folder durable, as a renamed file's is.  VCL_E_IO where there is no such folder or the
+ * disk did not take it; file systems that cannot sync folders, and folders that cannot be read, are left to the
+ * system. */
+VCL_API enum vcl_status vcl_sync_folder(const char *folder, struct vcl_error *error);
 /* Reads a whole file of at most `limit` bytes; free() *bytes.  A NUL byte follows the data, not counted. */
 VCL_API enum vcl_status vcl_read_file(const char *path, uint64_t limit, void **bytes, size_t *n,
                                       struct vcl_error *error);

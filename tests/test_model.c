@@ -608,11 +608,17 @@ static void aliases(void **state)
     assert_ptr_equal(target, aim);
     assert_int_equal(info.codec, VCL_CODEC_ALIAS);
     assert_int_equal(vcl_model_frame(model, vcl_model_find(model, "good"), &info, NULL, &error), VCL_OK);
+    target = NULL;
+    assert_int_equal(vcl_model_resolve(model, vcl_model_find(model, "good"), &info, &target, &error), VCL_OK);
+    assert_ptr_equal(target, aim);
+    assert_int_equal(info.codec, VCL_CODEC_EXACT); /* the target's frame, not the alias */
+    assert_int_equal(info.tensor.dims[1], 4);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         const struct vcl_entry *const entry = vcl_model_find(model, bad[i].name);
         assert_int_equal(vcl_model_frame(model, entry, &info, &target, &error), VCL_E_FORMAT);
         if (strstr(error.text, bad[i].says) == NULL)
             fail_msg("%s: \"%s\" should say \"%s\"", bad[i].name, error.text, bad[i].says);
+        assert_int_equal(vcl_model_resolve(model, entry, &info, &target, NULL), VCL_E_FORMAT);
     }
     static const char *const others[] = { "across", "long" };
     for (size_t i = 0; i < 2; i++) {

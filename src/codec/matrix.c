@@ -83,26 +83,22 @@ static void find_orientation(struct vcl_matrix *m)
 
 const uint8_t *vcl_matrix_tile(const struct vcl_matrix *m, uint64_t tile, size_t *bytes)
 {
-    *bytes = vcl_load32(m->bytes + vcl_frame_entry(&m->frame, tile));
+    *bytes = vcl_frame_read_entry(&m->frame, m->bytes, tile).size;
     return m->bytes + m->offsets[tile];
 }
 
 static enum vcl_status locate_tiles(const struct vcl_env *env, struct vcl_matrix *m)
 {
     const uint64_t tiles = m->frame.plan.tiles;
-    uint64_t offset = m->frame.header_bytes;
     m->offsets = hold(m, tiles, sizeof *m->offsets);
     if (!m->offsets)
         return vcl_env_fail(env, VCL_E_MEMORY, "no memory for the tile offsets");
-    for (uint64_t i = 0; i < tiles; i++) {
-        const size_t size = vcl_load32(m->bytes + vcl_frame_entry(&m->frame, i));
-        if (size > vcl_tile_room(&m->frame))
+    for (uint64_t i = 0; i < tiles; i++)
+        if (vcl_frame_read_entry(&m->frame, m->bytes, i).size > vcl_tile_room(&m->frame))
             return vcl_env_fail(env, VCL_E_FORMAT, "tile %llu: more bytes than its values can take",
                                 (unsigned long long)i);
-        m->offsets[i] = offset;
-        offset += size;
-    }
-    for (; offset < m->frame.frame_bytes; offset++)
+    for (uint64_t offset = vcl_frame_locate(&m->frame, m->bytes, m->offsets); offset < m->frame.frame_bytes;
+         offset++)
         if (m->bytes[offset] != 0)
             return vcl_env_fail(env, VCL_E_FORMAT, "padding at the frame's end is not zero");
     return VCL_OK;
@@ -122,9 +118,9 @@ static int is_whole(const struct vcl_matrix *m, uint64_t tile)
 {
     size_t bytes;
     const uint8_t *const stored = vcl_matrix_tile(m, tile, &bytes);
-    const uint8_t *const entry = m->bytes + vcl_frame_entry(&m->frame, tile);
-    return vcl_hash_matches(stored, bytes, vcl_load32(entry + 4))
-        && (m->frame.codec != VCL_CODEC_EXACT || vcl_hash_matches(stored, bytes, vcl_load32(entry + 8)));
+    const struct vcl_tile_entry entry = vcl_frame_read_entry(&m->frame, m->bytes, tile);
+    return vcl_hash_matches(stored, bytes, entry.stored_hash)
+        && (m->frame.codec != VCL_CODEC_EXACT || vcl_hash_matches(stored, bytes, entry.decoded_hash));
 }
 
 static void check_tiles(void *user, size_t job)

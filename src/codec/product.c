@@ -273,10 +273,8 @@ static void put_values(const struct window *w, struct vcl_rect rect, const uint8
 static enum vcl_status fill_decoded(const struct window *w, uint64_t tile, struct vcl_rect rect,
                                     struct vcl_tile_work *work)
 {
-    const uint8_t *const entry = w->m->bytes + vcl_frame_entry(&w->m->frame, tile);
+    vcl_tile_look_up(&w->m->frame, w->m->bytes, tile, work);
     work->stored = (uint8_t *)(uintptr_t)vcl_matrix_tile(w->m, tile, &work->size); /* only read */
-    work->stored_hash = vcl_load32(entry + 4);
-    work->decoded_hash = vcl_load32(entry + 8);
     const enum vcl_status status = vcl_tile_decode(&w->m->frame, &w->coder, rect, work);
     if (!status)
         put_values(w, rect, work->raw);

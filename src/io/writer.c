@@ -60,7 +60,7 @@ static enum vcl_status check_sizes(const struct vcl_layout *layout, const char *
         if (bytes != entry->bytes)
             return vcl_fail(error, VCL_E_ARGUMENT, path, "tensor " VCL_NAME ": takes %llu bytes, not %llu",
                             entry->name, (unsigned long long)bytes, (unsigned long long)entry->bytes);
-        if (vcl_add(*total, bytes, total) || *total > INT64_MAX - VCL_HEADER_MAX - 8)
+        if (vcl_data_add(total, bytes))
             return vcl_fail(error, VCL_E_LIMIT, path, "tensor " VCL_NAME ": ends beyond 63 bits",
                             entry->name);
     }
