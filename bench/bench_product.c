@@ -68,7 +68,7 @@ static void fill_normal(float *x, size_t n, uint64_t seed)
 static void encode(struct product_bench *b, int which, enum vcl_codec codec, double bits)
 {
     struct vcl_params params;
-    struct vcl_report report;
+    struct vcl_report report = { .size = sizeof report };
     vcl_params_init(&params);
     params.codec = codec;
     params.target = bits;
@@ -202,7 +202,7 @@ static void bench_level(struct product_bench *b, const struct level *level)
 {
     const size_t n = b->rows * b->cols;
     struct vcl_matrix *matrix[2];
-    struct vcl_matrix_info info;
+    struct vcl_matrix_info info = { .size = sizeof info };
     void *const to = room(2 * n);
     setenv("VCLLM_CPU", level->name, 1);
     check(b, vcl_context_create(NULL, &b->ctx));

@@ -66,7 +66,7 @@ static json_t *tensor_json(const void *user, size_t i)
     const struct vcl_model *written = ((const struct written_listing *)user)->written;
     const struct vcl_entry *entry = vcl_model_entry(written, i), *target;
     const struct vcl_result *result = &job->results[i];
-    struct vcl_info info;
+    struct vcl_info info = { .size = sizeof info };
     if (vcl_model_frame(written, entry, &info, &target, NULL) != VCL_OK)
         return json_null(); /* totals have been taken: this does not happen */
     json_t *object = vcl_frame_json(entry, &info, target == entry ? NULL : target);

@@ -93,7 +93,7 @@ static int measure(void *user, size_t i, struct vcl_context *ctx)
     if (!code)
         add_point(curve, 0, sample.power);
     for (size_t p = 0; p < sizeof RATES / sizeof *RATES && !code; p++) {
-        struct vcl_report report;
+        struct vcl_report report = { .size = sizeof report };
         size_t bytes = sample.room;
         params.target = RATES[p];
         const enum vcl_status status =

@@ -68,7 +68,9 @@ int vcl_values_open(struct vcl_values *values, const struct vcl_model *model, co
 {
     struct vcl_error error = { 0 };
 
-    *values = (struct vcl_values){ .model = model, .entry = entry, .decoder = decoder };
+    *values = (struct vcl_values){
+        .model = model, .entry = entry, .info = { .size = sizeof values->info }, .decoder = decoder
+    };
     enum vcl_status status = vcl_model_resolve(model, entry, &values->info, &values->stored, &error);
     values->compressed = vcl_model_is_compressed(model, entry->shard);
     values->tensor = values->info.tensor;

@@ -36,12 +36,13 @@ struct vcl_entry {
 enum vcl_io { VCL_IO_PREAD, VCL_IO_MMAP };
 
 struct vcl_model_options {
-    size_t size;           /* of this struct; set by vcl_model_options_init */
+    size_t size;           /* of this struct; vcl_model_options_init sets it */
     enum vcl_io io;        /* default VCL_IO_PREAD */
     uint64_t header_limit; /* most bytes of one shard's header, and of the index; default 16 MiB, at most
                               100,000,000 */
 };
-VCL_API void vcl_model_options_init(struct vcl_model_options *options);
+VCL_API void vcl_model_options_init_sized(struct vcl_model_options *options, size_t size);
+#define vcl_model_options_init(options) vcl_model_options_init_sized(options, sizeof *(options))
 
 struct vcl_model;
 
@@ -135,7 +136,7 @@ struct vcl_pair {
 struct vcl_writer;
 
 struct vcl_layout {
-    size_t size; /* of this struct; set by vcl_layout_init */
+    size_t size; /* of this struct; vcl_layout_init sets it */
     size_t count;
     const struct vcl_entry *entries; /* name, tensor, bytes, in file order.  Other fields are ignored. */
     size_t metadata_count;
@@ -154,7 +155,8 @@ struct vcl_layout {
      * replaced; a folder, device or pipe never. */
     int overwrite;
 };
-VCL_API void vcl_layout_init(struct vcl_layout *layout);
+VCL_API void vcl_layout_init_sized(struct vcl_layout *layout, size_t size);
+#define vcl_layout_init(layout) vcl_layout_init_sized(layout, sizeof *(layout))
 
 /* Checks names and sizes, creates the temporary file and makes sure the disk has room for `disk_bytes`
  * (0 = do not check); where sizes are known (not `frames`) the room is reserved if the file system can.

@@ -119,7 +119,7 @@ struct found {
 static enum vcl_status find(const struct vcl_store *store, const char *name, struct found *found,
                             struct vcl_error *error)
 {
-    struct vcl_info info;
+    struct vcl_info info = { .size = sizeof info };
     found->entry = vcl_model_find(store->model, name);
     if (!found->entry)
         return vcl_fault(error, VCL_E_FORMAT, "%s: tensor '%s' is missing",

@@ -494,7 +494,7 @@ static void put_frames(const char *path, const struct frame *frames, size_t coun
 static enum vcl_status check_entry(struct vcl_context *ctx, const struct vcl_model *model,
                                    const struct vcl_entry *entry)
 {
-    struct vcl_info info;
+    struct vcl_info info = { .size = sizeof info };
     const struct vcl_entry *target;
     struct vcl_entry_handle handle = { .model = model };
     enum vcl_status status = vcl_model_frame(model, entry, &info, &target, NULL);
@@ -598,7 +598,7 @@ static void aliases(void **state)
     frames[1] = frames[7];
     put_frames(scratch("aliases/b.safetensors"), frames, 2);
     struct vcl_model *const model = open_model(scratch("aliases"));
-    struct vcl_info info;
+    struct vcl_info info = { .size = sizeof info };
     struct vcl_error error;
     const struct vcl_entry *target, *const aim = vcl_model_find(model, "target");
     assert_int_equal(vcl_model_frame(model, aim, &info, &target, &error), VCL_OK);
@@ -635,7 +635,7 @@ static void frames_that_do_not_fit(void **state)
 {
     (void)state;
     struct frame frames[2];
-    struct vcl_info info;
+    struct vcl_info info = { .size = sizeof info };
     struct vcl_error error;
     const struct vcl_entry *target;
     frames[0] = exact_frame("longer", 2, 3, 4, VCL_DTYPE_F32);
@@ -689,7 +689,7 @@ static void long_headers_take_no_memory(void **state)
         uint32_t header_bytes;
     } bad[] = { { 5, 3221225472u }, { 268435453, 3221225480u - 16 }, { 5, 1u << 27 } };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        struct vcl_info info;
+        struct vcl_info info = { .size = sizeof info };
         struct vcl_error error;
         put_long_header(scratch("long.safetensors"), bad[i].values, bad[i].header_bytes);
         struct vcl_model *const model = open_model(scratch("long.safetensors"));

@@ -185,7 +185,7 @@ static void check_call(struct vcl_context *c, const struct vcl_matrix *m, const 
 static void check_products(const struct coded_sample *s, size_t n, uint64_t seed)
 {
     struct vcl_matrix *const m = open_matrix(ways[seed % WAYS].ctx, s);
-    struct vcl_matrix_info info;
+    struct vcl_matrix_info info = { .size = sizeof info };
     vcl_matrix_describe(m, &info);
     assert_true(info.rows == s->rows && info.cols == s->cols && info.bytes > 0);
     for (int transposed = 0; transposed < 2; transposed++) {
@@ -199,7 +199,7 @@ static void check_products(const struct coded_sample *s, size_t n, uint64_t seed
 
 static struct vcl_matrix_info info_of(const struct coded_sample *s)
 {
-    struct vcl_matrix_info info;
+    struct vcl_matrix_info info = { .size = sizeof info };
     struct vcl_matrix *const m = open_matrix(ctx, s);
     vcl_matrix_describe(m, &info);
     vcl_matrix_close(m);
@@ -519,7 +519,7 @@ static void golden_frames(void **unused)
     for (const struct dirent *entry = readdir(folder); entry; entry = readdir(folder)) {
         char path[1024];
         struct coded_sample s = { .bytes = 1 << 20 };
-        struct vcl_info info;
+        struct vcl_info info = { .size = sizeof info };
         snprintf(path, sizeof path, "%s/%s", VCL_TEST_VECTORS, entry->d_name);
         FILE *const file = strstr(entry->d_name, ".frame") ? fopen(path, "rb") : NULL;
         if (!file)
@@ -701,7 +701,7 @@ static void hostile_bytes_do_no_harm(void **unused)
                 sign_frame(changed, s.frame, &frame);
                 const enum vcl_status opened = vcl_matrix_open(ctx, changed, s.bytes, &m);
                 if (opened == VCL_OK) {
-                    struct vcl_matrix_info info;
+                    struct vcl_matrix_info info = { .size = sizeof info };
                     vcl_matrix_describe(m, &info);
                     if (info.rows * info.cols <= s.rows * s.cols) {
                         const size_t most = (size_t)(info.rows > info.cols ? info.rows : info.cols);

@@ -7,6 +7,7 @@
 #define VCL_IO_H
 
 #include "base/common.h"
+#include "base/sized.h"
 #include "vcllm_file.h"
 
 #define VCL_HEADER_MAX 100000000u /* the format's own limit */

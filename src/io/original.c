@@ -29,7 +29,7 @@ struct tensors {
 static enum vcl_status add_tensor(const struct vcl_model *model, const struct vcl_entry *entry,
                                   struct tensors *tensors, struct vcl_error *error)
 {
-    struct vcl_info info;
+    struct vcl_info info = { .size = sizeof info };
     struct vcl_entry *const plain = &tensors->entry[tensors->count++];
     const enum vcl_status status = vcl_model_frame(model, entry, &info, NULL, error);
     if (status != VCL_OK)

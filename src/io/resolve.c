@@ -8,8 +8,10 @@ enum vcl_status vcl_model_resolve(const struct vcl_model *model, const struct vc
                                   struct vcl_info *info, const struct vcl_entry **stored,
                                   struct vcl_error *error)
 {
-    *info = (struct vcl_info){ .tensor = entry->tensor };
+    const struct vcl_info plain = { .tensor = entry->tensor };
     *stored = entry;
+    if (!vcl_give_sized(&plain, sizeof plain, info))
+        return vcl_fail(error, VCL_E_ARGUMENT, NULL, "info.size must be sizeof info");
     if (!vcl_model_is_compressed(model, entry->shard))
         return VCL_OK;
     const enum vcl_status status = vcl_model_frame(model, entry, info, stored, error);
