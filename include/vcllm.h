@@ -28,8 +28,8 @@
  *   global state.
  * - Structs that begin with `size`, which is sizeof the struct as the caller was compiled, may grow at their
  *   end in later versions; no others do.  For one that goes in, its _init writes size and the defaults; one
- *   that comes out the caller makes: struct vcl_info info = { sizeof info };  The library reads and writes no
- *   more than that.  Of one longer than it knows, the rest comes out as 0, and goes in only as 0:
+ *   that comes out the caller makes: struct vcl_info info = { .size = sizeof info };  The library reads and
+ *   writes no more than that.  Of one longer than it knows, the rest comes out as 0, and goes in only as 0:
  *   VCL_E_ARGUMENT else, and for a size that no struct can have. */
 #ifndef VCLLM_H
 #define VCLLM_H
@@ -172,9 +172,9 @@ VCL_API void vcl_options_init_sized(struct vcl_options *options, size_t size);
 struct vcl_context;
 
 /* options NULL = defaults.  VCL_E_MEMORY, VCL_E_ARGUMENT; VCL_E_BUILD where the compiler was not told
- * -ffp-contract=off, without which values differ in their last bit from one CPU to the next.  The environment's VCLLM_CPU (c, avx2 or avx512)
- * keeps the context to the loops of that level of CPU at most: the same results, to the bit, in another
- * time. */
+ * -ffp-contract=off, without which values differ in their last bit from one CPU to the next.  The
+ * environment's VCLLM_CPU (c, avx2 or avx512) keeps the context to the loops of that level of CPU at most:
+ * the same results, to the bit, in another time. */
 VCL_API enum vcl_status vcl_context_create(const struct vcl_options *options, struct vcl_context **ctx);
 VCL_API void vcl_context_destroy(struct vcl_context *ctx); /* NULL is fine */
 

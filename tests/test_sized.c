@@ -1,5 +1,5 @@
-/* Structs that may grow: callers compiled against older and newer headers than the library.  Every struct lies in a
- * block of exactly its size, so that the sanitizers see a byte too many. */
+/* Structs that may grow: callers compiled against older and newer headers than the library.  Every struct
+ * lies in a block of exactly its size, so that the sanitizers see a byte too many. */
 #include "scratch.h"
 #include "vcllm_file.h"
 
@@ -112,7 +112,7 @@ static enum vcl_status use_model_options(const void *options)
     return status;
 }
 
-/* Fault: what a newer caller asks for is passed over in silence, or it is refused where it asks for nothing. */
+/* Fault: what a newer caller asks for is passed over in silence, or its structs are refused at all. */
 static void newer_structs_go_in(void **state)
 {
     (void)state;
@@ -133,7 +133,7 @@ static void newer_structs_go_in(void **state)
     newer(block, sizeof(struct vcl_model_options), use_model_options);
 }
 
-/* What came out of a library that fills `known` bytes, in a struct of `size`: not more than it has, the rest 0. */
+/* What came out, in a struct of `size` bytes where the library fills `known`: no more, and the rest 0. */
 static void assert_given(const void *block, size_t size, const void *whole, size_t known)
 {
     const size_t both = size < known ? size : known;

@@ -1,7 +1,8 @@
-/* sized.h - structs of the public headers that may grow: they begin with `size`, sizeof as the caller was compiled.
+/* sized.h - structs of the public headers that may grow.
  *
- * A caller's may be shorter than the library's, whose later fields then keep their defaults, or longer, where the
- * caller is newer: what the library does not know must be 0, or it would be passed over in silence. */
+ * They begin with `size`, sizeof as the caller was compiled.  A caller's may be shorter than the library's,
+ * whose later fields then keep their defaults, or longer, where the caller is newer: what the library does
+ * not know must be 0, or it would be passed over in silence. */
 #ifndef VCL_SIZED_H
 #define VCL_SIZED_H
 
@@ -25,7 +26,7 @@ static inline int vcl_is_sized(const void *given)
     return size > sizeof size && size <= VCL_SIZED_MOST;
 }
 
-/* From the caller's struct to ours of `known` bytes, which holds the defaults.  0 where it cannot be taken. */
+/* From the caller's struct to ours of `known` bytes, which holds the defaults.  0 where it cannot be. */
 static inline int vcl_take_sized(const void *given, void *ours, size_t known)
 {
     if (!vcl_is_sized(given))
