@@ -15,6 +15,9 @@
 #include "codec/scale.h"
 #include "codec/tile.h"
 
+_Static_assert((int)VCL_BLOCK == (int)VCL_STRIPE_LANES, "a block's outputs are a stripe's lanes");
+_Static_assert((int)VCL_NEAR == (int)VCL_MOVED_POINTS, "points that move are looked up");
+
 static void *hold(struct vcl_matrix *m, uint64_t count, size_t size)
 {
     void *const block = count <= SIZE_MAX ? vcl_alloc(&m->mem, (size_t)count, size) : NULL;

@@ -11,6 +11,10 @@
 
 #include "model_cdf.h"
 
+_Static_assert(VCL_ESCAPE_POINT == VCL_MODEL_SYMBOLS - 2,
+               "the kernels' escapes are the last symbols' points");
+_Static_assert(2 * VCL_MODEL_BITS <= 20, "a slot's frequency and place stand below its point");
+
 enum { SCALE_BITS = 31, LOWEST_OCTAVE = -10, OCTAVES = 17 };
 
 /* 2^16 x 2^(b/16) */

@@ -15,6 +15,11 @@
 #include "codec/scale.h"
 #include "codec/trellis.h"
 
+/* What the format says and the kernels were made for. */
+_Static_assert((int)VCL_STATES_MAX == (int)VCL_TRELLIS_BITS_MAX, "a trellis for every number of states");
+_Static_assert((int)VCL_CENTROIDS < (int)VCL_OFFSETS, "an offset for every point that centroids move");
+_Static_assert(VCL_POINT_COSTS == 2 * VCL_MODEL_SYMBOLS, "a cost for every symbol of both codebooks");
+
 /* ---- buffers --------------------------------------------------------------------------------- */
 
 struct vcl_tensor_tables *vcl_tensor_tables_create(const struct vcl_mem *mem,
