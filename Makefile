@@ -37,7 +37,8 @@ check check-long: CMAKE_FLAGS += -DVCLLM_WERROR=ON
 check: all
 	@sh packaging/check.sh $(BUILD) $(JOBS) $(FUZZ_SECONDS)
 
-# The same with files beyond 4 GiB, all of C under ThreadSanitizer, an hour for each fuzzer, and clang brought along.
+# The same with files beyond 4 GiB, what `make check` leaves out under sanitizers, all of C under ThreadSanitizer, an hour
+# for each fuzzer, and clang brought along.
 check-long: FUZZ_SECONDS = 3600
 check-long: export VCLLM_LONG = 1
 check-long: all

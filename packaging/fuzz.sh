@@ -22,17 +22,35 @@ LSAN_OPTIONS=suppressions=$PWD/tests/lsan.supp:print_suppressions=0 VCLLM_MODULE
 export LSAN_OPTIONS VCLLM_MODULE_DIR
 python3 fuzz/seeds.py "$build/seeds"
 /usr/bin/python3 -B fuzz/seeds_text.py "$build/seeds-text"
+
+# Usage: fuzz NAME
+fuzz() {
+    seeds=tests/vectors
+    [ "$1" = fuzz_roundtrip ] && seeds=$build/seeds
+    [ "$1" = fuzz_text ] && seeds=$build/seeds-text
+    mkdir -p "$build/corpus/$1"
+    rm -f "$build/passed-$1"
+    if "$build/$1" -max_total_time="$seconds" -timeout=60 -artifact_prefix="$build/" "$build/corpus/$1" "$seeds" \
+        >"$build/log-$1" 2>&1; then
+        touch "$build/passed-$1"
+    fi
+}
+
+# As many side by side as there are jobs; those of a batch end together.
+batch=""
+wait_for_batch() {
+    wait
+    for name in $batch; do
+        echo "$name: $seconds seconds"
+        [ -e "$build/passed-$name" ] || { tail -n 60 "$build/log-$name"; exit 1; }
+        tail -n 1 "$build/log-$name"
+    done
+    batch=""
+}
 for fuzzer in "$build"/fuzz_*; do
     name=$(basename "$fuzzer")
-    seeds=tests/vectors
-    [ "$name" = fuzz_roundtrip ] && seeds=$build/seeds
-    [ "$name" = fuzz_text ] && seeds=$build/seeds-text
-    mkdir -p "$build/corpus/$name"
-    echo "$name: $seconds seconds"
-    if ! "$fuzzer" -max_total_time="$seconds" -timeout=60 -artifact_prefix="$build/" "$build/corpus/$name" "$seeds" \
-        >"$build/log-$name" 2>&1; then
-        tail -n 60 "$build/log-$name"
-        exit 1
-    fi
-    tail -n 1 "$build/log-$name"
+    fuzz "$name" &
+    batch="$batch $name"
+    [ "$(echo $batch | wc -w)" -lt "$jobs" ] || wait_for_batch
 done
+wait_for_batch

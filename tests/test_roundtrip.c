@@ -1,6 +1,8 @@
 /* Random tensors with random parameters through the fuzzer's properties (fuzz/fuzz_roundtrip.c): whatever
- * vcllm.h promises of a frame holds, at every level of CPU and with more threads. */
+ * vcllm.h promises of a frame holds, at every level of CPU and with more threads.  Fewer under sanitizers, where
+ * the fuzzer takes up from here; VCLLM_LONG: all of them there too. */
 #include "random.h"
+#include "sanitized.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,11 +12,18 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+#ifdef SANITIZED
+enum { TENSORS = 100 };
+#else
+enum { TENSORS = 400 };
+#endif
+
 /* Fault: a promise broken for some dtype, shape, value or parameter.  What is said on stderr tells which. */
 static void promises_hold(void **unused)
 {
     (void)unused;
-    for (uint64_t seed = 1; seed <= 400; seed++) {
+    const uint64_t count = getenv("VCLLM_LONG") ? 400 : TENSORS;
+    for (uint64_t seed = 1; seed <= count; seed++) {
         uint64_t state = seed * 0x9E3779B97F4A7C15 + 1;
         uint8_t bytes[160];
         for (size_t i = 0; i < sizeof bytes; i++)

@@ -56,6 +56,8 @@ class Tensor(unittest.TestCase):
         self.assertEqual(mine.tobytes(), theirs.tobytes(), (x.shape, x.dtype, settings))
         return frame, theirs
 
+    @unittest.skipIf("VCLLM_CPU" in os.environ and "VCLLM_LONG" not in os.environ,
+                     "frames are the same at every level (test_roundtrip); VCLLM_LONG is not set")
     def test_random_frames_decode_as_the_document_says(self):
         rng = np.random.default_rng(11)
         for shape in SHAPES:
