@@ -1,4 +1,4 @@
-/* model.h - stage 5: how probable each index is, from a family of distributions built in. */
+/* model.h - step 6: how probable each index is, from a family of distributions built in. */
 #ifndef VCL_MODEL_H
 #define VCL_MODEL_H
 
@@ -14,7 +14,8 @@ struct vcl_model {
     uint16_t cum[2][VCL_MODEL_SYMBOLS];
 };
 
-/* shape: 0 (Gaussian) to 7 (heavy tails); class: 0 to VCL_MODEL_CLASSES - 1; fine: -32 to 31 */
+/* shape: 0 (Gaussian) to 7 (heavy tails); class: 0 to VCL_MODEL_CLASSES - 1; fine: -32 to 31, the
+ * frame's and a class' own together */
 void vcl_model_make(int shape, int class, int fine, struct vcl_model *model);
 
 /* Of frequencies that are given. */
