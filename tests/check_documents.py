@@ -61,17 +61,24 @@ def read(root, path):
         return file.read()
 
 
-def tracked(root):
-    """Files of the project: git's where this is a repository, else all but what builds leave."""
-    found = subprocess.run(["git", "-C", root, "ls-files", "--cached", "--others", "--exclude-standard"],
-                           capture_output=True, text=True, check=False)
-    if found.returncode == 0 and found.stdout:
-        return sorted(p for p in found.stdout.splitlines() if os.path.exists(os.path.join(root, p)))
-    paths = []
-    for folder, folders, names in os.walk(root):
-        folders[:] = [f for f in folders if not f.startswith((".", "build", "__pycache__"))]
-        paths += [os.path.relpath(os.path.join(folder, name), root) for name in names]
-    return sorted(paths)
+def is_ours(path):
+    """Of files that git does not know: what lies where the project's do, and no model that somebody made here."""
+    is_source = path.endswith(MAPPED) and os.path.dirname(path) in dict(FOLDERS)
+    return is_source or path in OTHERS or path.startswith("docs/")
+
+
+def project_files(root):
+    """What git knows, and what belongs there; without git, what belongs there."""
+    def ask(*words):
+        found = subprocess.run(["git", "-C", root, "ls-files", *words], capture_output=True, text=True, check=False)
+        return found.stdout.splitlines()
+
+    known, others = ask(), ask("--others", "--exclude-standard")
+    if not known:
+        others = [os.path.relpath(os.path.join(folder, name), root)
+                  for folder, _, names in os.walk(root) for name in names]
+    found = set(known) | set(filter(is_ours, others))
+    return sorted(path for path in found if os.path.exists(os.path.join(root, path)))
 
 
 # ---- prose ----------------------------------------------------------------------------------------------------------
@@ -111,7 +118,7 @@ def headings(text):
 
 def mapped(root):
     """Files that have a line of their own in the table of their folder, and the others that have none of theirs."""
-    for path in tracked(root):
+    for path in project_files(root):
         if path.endswith(MAPPED) and os.path.dirname(path) in dict(FOLDERS):
             yield path
         elif path not in OTHERS and not path.startswith(tuple(other for other in OTHERS if other.endswith("/"))):
@@ -235,7 +242,7 @@ def main():
     if "--map" in sys.argv:
         print_map(root)
         return
-    documents = [path for path in tracked(root) if path.endswith(".md")]
+    documents = [path for path in project_files(root) if path.endswith(".md")]
     faults = [fault for path in documents for check in (width_faults, link_faults) for fault in check(root, path)]
     if len(read(root, "docs/design.md").splitlines()) > DESIGN_LINES:
         faults.append(f"docs/design.md: more than {DESIGN_LINES} lines")
