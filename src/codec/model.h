@@ -7,15 +7,15 @@
 /* Reconstruction points are integers j in units of the half-step; the union codebook g holds those with
  * j mod 2 = g, numbered k = (j - g) / 2.  A symbol is k + 32 for k = -31 ... 30; 0 and 63 are escapes for
  * all other k, even and odd. */
-enum { VCL_MODEL_UNIT = 16 }; /* class t: deviation over half-step = 2^((t - 16) / 4 + fine / 16) */
+/* Class t: deviation over half-step = 2^((t - 16) / 4 + fine / 16), fine the frame's plus a class' own. */
+enum { VCL_MODEL_UNIT = 16 };
 
 struct vcl_model {
     uint16_t freq[2][VCL_MODEL_SYMBOLS]; /* 0: the symbol must be escaped */
     uint16_t cum[2][VCL_MODEL_SYMBOLS];
 };
 
-/* shape: 0 (Gaussian) to 7 (heavy tails); class: 0 to VCL_MODEL_CLASSES - 1; fine: -32 to 31, the
- * frame's and a class' own together */
+/* shape: 0 (Gaussian) to 7 (heavy tails); class: 0 to VCL_MODEL_CLASSES - 1; fine: -32 to 31 */
 void vcl_model_make(int shape, int class, int fine, struct vcl_model *model);
 
 /* Of frequencies that are given. */
