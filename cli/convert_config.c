@@ -2,6 +2,8 @@
  *
  * Keys are those of ggml's docs/gguf.md; defaults, where a key may be absent, those of llama.cpp.  What
  * changes the model and has no place here is refused by name. */
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "convert.h"
@@ -48,7 +50,50 @@ static void refuse_others(struct vcl_metadata *m)
         vcl_metadata_fault(m, "a sliding window is not supported");
 }
 
-static void set_rope(struct vcl_metadata *m, json_t *config, int64_t head_dim)
+/* What Llama 3.1 and later divide the rate of pair `pair` by: 1 at wavelengths below ORIGINAL / HIGH, `factor`
+ * above ORIGINAL / LOW, and between them what comes in by and by. */
+enum { LOW = 1, HIGH = 4, ORIGINAL = 8192 };
+
+static double llama3_factor(double theta, int64_t head_dim, int64_t pair, double factor)
+{
+    const double pi = 3.14159265358979323846;
+    const double wavelength = 2 * pi * pow(theta, 2 * (double)pair / (double)head_dim);
+    const double smooth = (ORIGINAL / wavelength - LOW) / (HIGH - LOW);
+    return smooth <= 0 ? factor : smooth >= 1 ? 1 : 1 / ((1 - smooth) / factor + smooth);
+}
+
+/* GGUF has a factor for each pair; a checkpoint the numbers they come from, which are the same in all Llamas
+ * but for the largest. */
+static void set_llama3(const struct vcl_convert *job, struct vcl_metadata *m, json_t *config,
+                       int64_t head_dim, double theta)
+{
+    const struct vcl_entry *entry = vcl_model_find(job->model, "rope_freqs.weight");
+    if (!entry || m->code)
+        return;
+    const size_t count = (size_t)head_dim / 2;
+    float *factors = vcl_zeros(count + 1, sizeof *factors), largest = 0;
+    int known = entry->tensor.dtype == VCL_DTYPE_F32 && entry->bytes == count * sizeof *factors
+             && vcl_model_read(job->model, entry, 0, factors, count * sizeof *factors, NULL) == VCL_OK;
+    for (size_t i = 0; i < count && known; i++)
+        largest = factors[i] > largest ? factors[i] : largest;
+    for (size_t i = 0; i < count && known; i++)
+        known =
+            fabs(llama3_factor(theta, head_dim, (int64_t)i, (double)largest) / (double)factors[i] - 1) < 1e-4;
+    free(factors);
+    if (!known) {
+        vcl_metadata_fault(m, "tensor 'rope_freqs.weight' does not hold the factors of a Llama 3");
+        return;
+    }
+    json_t *object = json_object();
+    vcl_json_set(object, "rope_type", json_string("llama3"));
+    vcl_json_set(object, "factor", json_real((double)largest));
+    vcl_json_set(object, "low_freq_factor", json_real(LOW));
+    vcl_json_set(object, "high_freq_factor", json_real(HIGH));
+    set_integer(object, "original_max_position_embeddings", ORIGINAL);
+    vcl_json_set(config, "rope_scaling", object);
+}
+
+static void set_rope(const struct vcl_convert *job, struct vcl_metadata *m, json_t *config, int64_t head_dim)
 {
     const char *scaling = vcl_metadata_text(m, ".rope.scaling.type");
     const int64_t turned =
@@ -56,13 +101,15 @@ static void set_rope(struct vcl_metadata *m, json_t *config, int64_t head_dim)
     if (turned != head_dim)
         vcl_metadata_fault(m, "positions turn %lld of a head's %lld dimensions, which is not supported",
                            (long long)turned, (long long)head_dim);
-    vcl_json_set(config, "rope_theta", json_real(vcl_metadata_real(m, ".rope.freq_base", 1, 1e12, 1e4)));
+    const double theta = vcl_metadata_real(m, ".rope.freq_base", 1, 1e12, 1e4);
+    vcl_json_set(config, "rope_theta", json_real(theta));
     if (scaling && strcmp(scaling, "linear") == 0) {
         json_t *object = json_object();
         vcl_json_set(object, "type", json_string("linear"));
         vcl_json_set(object, "factor", json_real(vcl_metadata_real(m, ".rope.scaling.factor", 1, 1e6, -1)));
         vcl_json_set(config, "rope_scaling", object);
     }
+    set_llama3(job, m, config, head_dim, theta);
 }
 
 static void set_llama(struct vcl_convert *job, json_t *config)
@@ -83,7 +130,7 @@ static void set_llama(struct vcl_convert *job, json_t *config)
     vcl_json_set(config, "rms_norm_eps",
                  json_real(vcl_metadata_real(m, ".attention.layer_norm_rms_epsilon", 0, 1, -1)));
     vcl_json_set(config, "hidden_act", json_string("silu"));
-    set_rope(m, config, head_dim);
+    set_rope(job, m, config, head_dim);
     refuse_others(m);
 }
 

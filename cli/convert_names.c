@@ -166,14 +166,22 @@ static int are_equal(const struct vcl_convert *job, const struct vcl_entry *a, c
     return equal;
 }
 
+/* The factors of a Llama 3's positions, which config.json has (convert_config.c). */
+static int is_said_elsewhere(const struct vcl_convert *job, const struct vcl_entry *entry)
+{
+    return patterns_of(job->metadata.architecture) == LLAMA && strcmp(entry->name, "rope_freqs.weight") == 0;
+}
+
 int vcl_convert_names(struct vcl_convert *job)
 {
     const struct vcl_entry *embedding = vcl_model_find(job->model, "token_embd.weight");
     const struct vcl_entry *head = vcl_model_find(job->model, "output.weight");
     job->tied = !head || (embedding && are_equal(job, embedding, head));
     job->tensors = vcl_zeros(vcl_model_count(job->model) + 1, sizeof *job->tensors);
-    for (size_t i = 0; i < vcl_model_count(job->model); i++)
-        if (!job->tied || vcl_model_entry(job->model, i) != head)
-            add_tensor(job, vcl_model_entry(job->model, i));
+    for (size_t i = 0; i < vcl_model_count(job->model); i++) {
+        const struct vcl_entry *entry = vcl_model_entry(job->model, i);
+        if ((!job->tied || entry != head) && !is_said_elsewhere(job, entry))
+            add_tensor(job, entry);
+    }
     return job->metadata.code;
 }

@@ -19,7 +19,7 @@ import numpy as np
 
 import gguf_file
 from driver import ROOT, Case, run_vcllm
-from test_run import make_config, make_gpt2, make_tokenizer, make_weights
+from test_run import make_config, make_gpt2, make_tokenizer, make_weights, rope_rates
 from test_tokenizer_json import make
 
 sys.path.insert(0, str(ROOT / "python"))
@@ -125,6 +125,21 @@ class Weights(Case):
         config, weights, data = llama(SHAPES[0], tensors=[tensor("output.weight", make_weights(make_config(SHAPES[0]), 3)["model.embed_tokens.weight"])])
         self.assertTrue(self.convert(data)["tie_word_embeddings"])
         self.check(weights)
+
+    def test_llama3(self):
+        """The factors that convert_hf_to_gguf.py writes for rope_scaling of Llama 3.2."""
+        shape, scaling = (1, 64, 2, 1, 64, 24, 70, True), {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0,
+                                                           "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+        theta = [("llama.rope.freq_base", "f32", 500000.0)]
+        rates = rope_rates(32, 500000.0)
+        factors = rates / rope_rates(32, 500000.0, scaling)
+        self.assertTrue(1 == factors[0] < factors[16] < factors[31] == 32 and len(set(factors)) > 4)
+        config, weights, data = llama(shape, theta, tensors=[tensor("rope_freqs.weight", factors)])
+        self.assertEqual(self.convert(data)["rope_scaling"], scaling)
+        self.check(weights)
+        data = llama(shape, theta, tensors=[tensor("rope_freqs.weight", factors * np.linspace(1, 1.01, 32))])[2]
+        run = run_vcllm("convert", self.write("m.gguf", data), "-o", self.folder / "other")
+        self.assertIn("tensor 'rope_freqs.weight' does not hold the factors of a Llama 3", run.stderr)
 
     def test_gpt2(self):
         config, weights = make_gpt2(np.random.default_rng(5))
