@@ -50,8 +50,8 @@ static void refuse_others(struct vcl_metadata *m)
         vcl_metadata_fault(m, "a sliding window is not supported");
 }
 
-/* What Llama 3.1 and later divide the rate of pair `pair` by: 1 at wavelengths below ORIGINAL / HIGH, `factor`
- * above ORIGINAL / LOW, and between them what comes in by and by. */
+/* What Llama 3.1 and later divide the rate of pair `pair` by: 1 at wavelengths below ORIGINAL / HIGH,
+ * `factor` above ORIGINAL / LOW, and between them what comes in by and by. */
 enum { LOW = 1, HIGH = 4, ORIGINAL = 8192 };
 
 static double llama3_factor(double theta, int64_t head_dim, int64_t pair, double factor)
@@ -62,31 +62,36 @@ static double llama3_factor(double theta, int64_t head_dim, int64_t pair, double
     return smooth <= 0 ? factor : smooth >= 1 ? 1 : 1 / ((1 - smooth) / factor + smooth);
 }
 
-/* GGUF has a factor for each pair; a checkpoint the numbers they come from, which are the same in all Llamas
- * but for the largest. */
-static void set_llama3(const struct vcl_convert *job, struct vcl_metadata *m, json_t *config,
-                       int64_t head_dim, double theta)
+/* The largest of the factors; 0: they are no Llama 3's. */
+static double find_factor(const struct vcl_convert *job, const struct vcl_entry *entry, int64_t head_dim,
+                          double theta)
 {
-    const struct vcl_entry *entry = vcl_model_find(job->model, "rope_freqs.weight");
-    if (!entry || m->code)
-        return;
     const size_t count = (size_t)head_dim / 2;
-    float *factors = vcl_zeros(count + 1, sizeof *factors), largest = 0;
+    float *factors = vcl_zeros(count + 1, sizeof *factors);
+    double largest = 0;
     int known = entry->tensor.dtype == VCL_DTYPE_F32 && entry->bytes == count * sizeof *factors
              && vcl_model_read(job->model, entry, 0, factors, count * sizeof *factors, NULL) == VCL_OK;
     for (size_t i = 0; i < count && known; i++)
-        largest = factors[i] > largest ? factors[i] : largest;
-    for (size_t i = 0; i < count && known; i++)
-        known =
-            fabs(llama3_factor(theta, head_dim, (int64_t)i, (double)largest) / (double)factors[i] - 1) < 1e-4;
+        largest = fmax(largest, (double)factors[i]);
+    for (size_t i = 0; i < count && known; i++) {
+        const double expected = llama3_factor(theta, head_dim, (int64_t)i, largest);
+        known = fabs(expected / (double)factors[i] - 1) < 1e-4;
+    }
     free(factors);
-    if (!known) {
+    return known ? largest : 0;
+}
+
+/* GGUF has a factor for each pair; a checkpoint the numbers they come from, which are the same in all Llamas
+ * but for the largest. */
+static void set_llama3(struct vcl_metadata *m, json_t *config, double factor)
+{
+    if (factor < 1 || json_object_get(config, "rope_scaling")) {
         vcl_metadata_fault(m, "tensor 'rope_freqs.weight' does not hold the factors of a Llama 3");
         return;
     }
     json_t *object = json_object();
     vcl_json_set(object, "rope_type", json_string("llama3"));
-    vcl_json_set(object, "factor", json_real((double)largest));
+    vcl_json_set(object, "factor", json_real(factor));
     vcl_json_set(object, "low_freq_factor", json_real(LOW));
     vcl_json_set(object, "high_freq_factor", json_real(HIGH));
     set_integer(object, "original_max_position_embeddings", ORIGINAL);
@@ -109,7 +114,9 @@ static void set_rope(const struct vcl_convert *job, struct vcl_metadata *m, json
         vcl_json_set(object, "factor", json_real(vcl_metadata_real(m, ".rope.scaling.factor", 1, 1e6, -1)));
         vcl_json_set(config, "rope_scaling", object);
     }
-    set_llama3(job, m, config, head_dim, theta);
+    const struct vcl_entry *factors = vcl_model_find(job->model, "rope_freqs.weight");
+    if (factors && !m->code)
+        set_llama3(m, config, find_factor(job, factors, head_dim, theta));
 }
 
 static void set_llama(struct vcl_convert *job, json_t *config)

@@ -90,8 +90,8 @@ VCL_API int vcl_model_is_compressed(const struct vcl_model *model, size_t shard)
 VCL_API const char *vcl_model_stored(const struct vcl_model *model, const struct vcl_entry *entry,
                                      uint64_t *bytes);
 
-/* Reads bytes offset to offset+n-1 of the tensor; entry must be this model's own, no copy.  VCL_E_IO names the file and offset where reading
- * failed. */
+/* Reads bytes offset to offset+n-1 of the tensor; entry must be this model's own, no copy.  VCL_E_IO
+ * names the file and offset where reading failed. */
 VCL_API enum vcl_status vcl_model_read(const struct vcl_model *model, const struct vcl_entry *entry,
                                        uint64_t offset, void *dst, size_t n, struct vcl_error *error);
 /* The same as a source for vcl_encode and vcl_decode; `handle` must live as long as the source is used.
@@ -104,8 +104,8 @@ struct vcl_entry_handle {
 };
 VCL_API struct vcl_source vcl_model_source(struct vcl_entry_handle *handle);
 
-/* What a GGUF file's metadata say, with its types: one value, or a list of values of one type, taken one after
- * the other.
+/* What a GGUF file's metadata say, with its types: one value, or a list of values of one type, taken one
+ * after the other.
  *
  *     struct vcl_value value;
  *     struct vcl_item item;
