@@ -18,6 +18,7 @@ struct vcl_choice {
     uint64_t values;
     uint64_t room;                   /* most bytes that may ever be written for its frame */
     uint64_t bound;                  /* most bytes its frame can end up with */
+    uint64_t exact_bytes;            /* of its exact frame; 0 = not measured */
     int packed;                      /* already quantised by other software */
     const struct vcl_matrix *matrix; /* of --allocate: what the tensor is in the network, or NULL */
     const struct vcl_inputs *inputs; /* of --imatrix: what errors in its columns cost, or NULL */
@@ -48,6 +49,11 @@ int vcl_choose_inputs(const struct vcl_model *model, const struct vcl_policy *po
  * pay.  VCL_EXIT_BOUND with a message where they cannot. */
 int vcl_choose_bits(const struct vcl_model *model, const struct vcl_policy *policy,
                     struct vcl_choice *choices);
+/* exact_size.c: measures exact_bytes of tensors that are exact, and of those whose exact frame may fit into their
+ * share of --size.  Reads the model; returns an exit code. */
+struct vcl_work;
+int vcl_choose_exact_sizes(const struct vcl_model *model, const struct vcl_policy *policy,
+                           struct vcl_choice *choices, struct vcl_work *work);
 /* budget.c: sets the target that fills --size; late_bytes: room in the last shard's header that is not in
  * its layout yet. VCL_EXIT_BOUND with a message where nothing fits. */
 int vcl_choose_size(const struct vcl_model *model, const struct vcl_policy *policy,

@@ -128,6 +128,8 @@ static int decide(struct vcl_compress *job, const struct vcl_folder *folder)
     vcl_compress_warn_packed(job);
     code = vcl_choose_ties(job->model, job->choices);
     if (!code && job->policy.size)
+        code = vcl_choose_exact_sizes(job->model, &job->policy, job->choices, &job->work);
+    if (!code && job->policy.size)
         code = vcl_choose_size(job->model, &job->policy, job->choices, folder ? vcl_sides_room(folder) : 0);
     else if (!code && job->policy.params.goal == VCL_GOAL_BITS)
         code = vcl_choose_bits(job->model, &job->policy, job->choices);

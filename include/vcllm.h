@@ -192,8 +192,9 @@ VCL_API const char *vcl_codec_name(enum vcl_codec codec);
 VCL_API enum vcl_codec vcl_codec_parse(const char *name);
 
 enum vcl_goal {
-    VCL_GOAL_BITS, /* target = bits per value, 0.01 to 64: never above, and within 2 % below where reachable
-                    * with 64k values or more.  Exact where that takes no more */
+    VCL_GOAL_BITS, /* target = bits per value, 0.01 to 64: never above.  At most 2 % below for tensors of 65,536
+                    * values or more; VCL_REPORT_SATURATED tells of those whose values allow no more.  Smaller
+                    * tensors may end further below.  Exact where that takes no more */
     VCL_GOAL_SNR,  /* target = dB, -10 to 200: never below, and close to it; exact where that takes no more
                     * bytes.  NMSE is 10^(-dB/10) */
     VCL_GOAL_ERROR /* target = largest |x - y| over finite values, above 0: never above.  Tensor codec
@@ -225,8 +226,10 @@ struct vcl_params {
     double target;        /* default 2.9 */
     int effort;           /* 1 (fast) to 9 (thorough), default 5.  Tensor codec: scalar quantiser, then 4, 8,
                            * 8, 16, 32, 64, 128, 256 trellis states; x265: presets ultrafast to placebo;
-                           * x264: 1-5 and 6-9 (docs/design.md says why) */
-    enum vcl_objective objective; /* tensor codec; default VCL_OBJECTIVE_MSE */
+                           * x264: 1-5 and 6-9 (docs/experiments.md says why) */
+    enum vcl_objective
+        objective;  /* tensor codec; default VCL_OBJECTIVE_MSE, since a buffer may hold anything;
+                                   * the command line, which codes weights, has MODEL as its default */
     int rotate;     /* 1 = randomised Hadamard on both sides of every tile before coding.  Default 0 */
     uint32_t seed;  /* of the rotation's signs.  Default 1 */
     int row_scales; /* 1 = one 8- to 12-bit range per matrix row instead of one per tensor.  Default 0 */

@@ -14,7 +14,7 @@
 
 /* ---- transform ------------------------------------------------------------------------------- */
 
-/* Lengths of 4 and 16 lie between these in what they gain (docs/design.md); the longest takes waves apart.
+/* Lengths of 4 and 16 lie between these in what they gain (docs/experiments.md); the longest takes waves apart.
  * Down the columns nothing longer than a sample's stripes can be tried. */
 static const struct vcl_transform candidates[VCL_TRANSFORMS] = { { 0, 0 }, { 3, 0 }, { 5, 0 }, { 0, 3 },
                                                                  { 0, 5 }, { 3, 3 }, { 3, 5 }, { 5, 3 },

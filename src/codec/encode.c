@@ -230,12 +230,17 @@ static enum vcl_status read_spot(const struct vcl_encoder *e, int spot, uint64_t
 }
 
 /* Could a lossless frame take no more than so many bits a value?  Few values that differ among neighbours say
- * so, else only a sample coded losslessly, for rates at which that could be. */
+ * so, else only a sample coded losslessly, for rates at which that could be.  What is no larger than a sample is
+ * tried. */
 static enum vcl_status may_be_exact(const struct vcl_encoder *e, double bits, int *may)
 {
     enum { ORDINARY = 200, MANY = 8 }; /* of LOOK neighbours; bits below which unlike values are not exact */
     const struct vcl_tensor *const tensor = &e->frame.tensor;
     const size_t w = vcl_dtype_bits(tensor->dtype) / 8;
+    if (e->frame.values <= SPOTS * READ) {
+        *may = 1;
+        return VCL_OK;
+    }
     const uint64_t look = vcl_min(LOOK, e->frame.values), read = vcl_min(READ, e->frame.values);
     struct vcl_palette_finder *const finder = vcl_palette_create(e->env->mem);
     uint8_t *const raw = vcl_alloc_raw(e->env->mem, (size_t)read, w);

@@ -1,4 +1,4 @@
-/* plan.c - stage 1: any shape becomes a matrix, the matrix becomes independent tiles.
+/* plan.c - step 1: any shape becomes a matrix, the matrix becomes independent tiles.
  *
  * In: dims.  Out: rows x cols and a grid of tiles.  The last dimension is the row, as in memory; where
  * it is too short to be a row (3 x 3 kernels, heads of 8) it is joined with the dimensions before it.

@@ -1,10 +1,22 @@
-/* tile.c - one tile through all stages of its codec, both ways.  THE FILE TO READ FIRST.
+/* tile.c - one tile through the steps of its codec, both ways.  THE FILE TO READ FIRST.
  *
- * Encoding, exact codec:  raw values -> stored bytes, as they are.
- * Encoding, video codecs: raw values -> f32 -> non-finite values set aside -> rotation -> row scales ->
- * picture (round to nearest) -> H.26x -> stored bytes; then the same backwards through a fresh decoder,
- * because an encoder that is believed unseen loses tensors.
- * Decoding runs the stages backwards.  Every stage's file has its inverse below its forward. */
+ * The steps have the same numbers in docs/design.md, in docs/format.md and in their own files:
+ *
+ * 1 plan: which rectangle of the coded matrix the tile is (plan.c; settled before anything here)
+ * 2 set aside: values to f32, means off, values without an index to a list (here; tensor.c)
+ * 3 turn: a DCT (transform.c), or a rotation (rotate.c)
+ * 4 scale: classes of rows and columns (scale.c); video: a range for each row (here)
+ * 5 quantise: a path through the trellis (trellis.c); video: samples of a picture (picture.c)
+ * 6 model: how probable each index is (model.c, tables.c)
+ * 7 code: rANS in lanes (lanes.c); video: libavcodec; lossless: byte planes, levels (lossless.c)
+ * 8 check: what a decoder will make of it, compared; hashes of stored bytes and decoded values (here)
+ *
+ * Four paths:  tensor    vcl_tile_encode, encode_lossy, vcl_tensor_encode        1 2 3 4 5 6 7 8
+ *              video     vcl_tile_encode, encode_lossy, encode_picture           1 2 3 4 5 7 8
+ *              lossless  vcl_tile_encode, encode_lossless                        1 7 8
+ *              exact     vcl_tile_encode, encode_exact                           1 8
+ * A picture is decoded by a fresh decoder, because an encoder that is believed unseen loses tensors.
+ * Decoding runs the steps backwards.  Every step's file has its inverse below its forward. */
 #include "tile.h"
 
 #include "base/common.h"
@@ -145,7 +157,7 @@ void vcl_tile_work_destroy(const struct vcl_mem *mem, struct vcl_tile_work *work
     memset(work, 0, sizeof *work);
 }
 
-/* ---- values set aside ----------------------------------------------------------------------- */
+/* ---- step 2: values set aside ---------------------------------------------------------------- */
 
 /* Non-finite values, and for the tensor codec those beyond its largest index. */
 static int is_set_aside(float x, float limit) { return !(fabsf(x) <= limit); }
@@ -226,7 +238,8 @@ static enum vcl_status put_aside(const struct vcl_frame *frame, const uint8_t *s
 
 /* ---- encoding -------------------------------------------------------------------------------- */
 
-/* work->raw to work->x, rotated, non-finite values out; their list goes to dst. */
+/* Steps 2 and 3, and of step 4 the columns: work->raw to work->x, turned, with means off and values set
+ * aside, whose list goes to dst. */
 static size_t load_values(const struct vcl_frame *frame, const struct vcl_tile_coder *coder, float limit,
                           struct vcl_rect rect, struct vcl_tile_work *work, uint8_t *dst, uint64_t *aside)
 {
@@ -303,6 +316,7 @@ enum vcl_status vcl_tile_measure(const struct vcl_frame *frame, const struct vcl
     return VCL_OK;
 }
 
+/* Step 4 of a video codec. */
 static enum vcl_status put_row_scales(float step, struct vcl_rect rect, struct vcl_tile_work *work)
 {
     for (uint32_t r = 0; r < rect.rows; r++) {
@@ -331,7 +345,7 @@ static int saturate(enum vcl_dtype dtype, float *y, size_t n)
     return numbers;
 }
 
-/* y to values in the dtype, as decoding ends. */
+/* Steps 3 and 2 back: y to values in the dtype, as decoding ends. */
 static enum vcl_status finish_values(const struct vcl_frame *frame, struct vcl_rect rect, float *y,
                                      uint8_t *raw, struct vcl_tile_work *work)
 {
@@ -356,6 +370,7 @@ static int is_sane(const struct vcl_error_sums *sums)
     return sums->error <= 1.5 * sums->signal || sums->error == 0;
 }
 
+/* Steps 5 and 7 of a video codec, and back. */
 static enum vcl_status encode_picture(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
                                       struct vcl_rect rect, struct vcl_tile_work *work)
 {
@@ -381,7 +396,7 @@ static enum vcl_status encode_picture(const struct vcl_frame *frame, const struc
     return VCL_OK;
 }
 
-/* work->x to work->stored behind the list, and to what a decoder will make of it in work->y. */
+/* Steps 4 to 7: work->x to work->stored behind the list, and to what a decoder will make of it in work->y. */
 static enum vcl_status encode_values(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
                                      struct vcl_rect rect, struct vcl_tile_work *work)
 {
@@ -402,6 +417,7 @@ static enum vcl_status encode_values(const struct vcl_frame *frame, const struct
     return status ? status : encode_picture(frame, coder, rect, work);
 }
 
+/* Steps 2 to 7, then step 8. */
 static enum vcl_status encode_lossy(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
                                     struct vcl_rect rect, struct vcl_tile_work *work)
 {
