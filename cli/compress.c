@@ -37,7 +37,9 @@ static int check_input(const struct vcl_compress *job)
     if (vcl_model_is_folder(job->model))
         return VCL_EXIT_OK;
     if (job->allocation.how == VCL_ALLOCATE_DEPTH || job->allocation.how == VCL_ALLOCATE_SELF) {
-        vcl_say("compress: --allocate runs the model: it takes a folder with config.json");
+        vcl_say(
+            "compress: --allocate runs the model: it takes a folder with config.json, which 'vcllm convert' "
+            "makes of a GGUF file");
         return VCL_EXIT_USAGE;
     }
     if (!job->resume)

@@ -6,7 +6,8 @@
 static const char HELP[] =
     "usage: vcllm compress INPUT -o OUTPUT [options]\n"
     "\n"
-    "Compresses a model: a .safetensors file to a file, a folder of shards (or its index file) to a folder.\n"
+    "Compresses a model: a .safetensors or .gguf file to a .safetensors file, a folder of shards (or its\n"
+    "index file) to a folder.  Quantised tensors of a GGUF file have the values that ggml gives them.\n"
     "The output is a valid .safetensors file too; every tensor in it is a checksummed frame.\n"
     "\n"
     "  vcllm compress model.safetensors -o small.safetensors\n"

@@ -22,11 +22,13 @@ LSAN_OPTIONS=suppressions=$PWD/tests/lsan.supp:print_suppressions=0 VCLLM_MODULE
 export LSAN_OPTIONS VCLLM_MODULE_DIR
 python3 fuzz/seeds.py "$build/seeds"
 /usr/bin/python3 -B fuzz/seeds_text.py "$build/seeds-text"
+/usr/bin/python3 -B fuzz/seeds_gguf.py "$build/seeds-gguf"
 for fuzzer in "$build"/fuzz_*; do
     name=$(basename "$fuzzer")
     seeds=tests/vectors
     [ "$name" = fuzz_roundtrip ] && seeds=$build/seeds
     [ "$name" = fuzz_text ] && seeds=$build/seeds-text
+    [ "$name" = fuzz_gguf ] && seeds=$build/seeds-gguf
     mkdir -p "$build/corpus/$name"
     echo "$name: $seconds seconds"
     if ! "$fuzzer" -max_total_time="$seconds" -timeout=60 -artifact_prefix="$build/" "$build/corpus/$name" "$seeds" \
