@@ -31,7 +31,8 @@ class ParamsStruct(Structure):
     _fields_ = [("size", c_size_t), ("codec", c_int), ("goal", c_int), ("target", c_double), ("effort", c_int),
                 ("objective", c_int), ("rotate", c_int), ("seed", c_uint32), ("row_scales", c_int), ("depth", c_int),
                 ("chroma", c_int), ("disable", c_uint), ("transpose", c_int), ("columns", c_uint64),
-                ("col_weight", c_void_p), ("feedback", c_void_p), ("encoder", c_char_p), ("decoder", c_char_p), ("nearest", c_int)]
+                ("col_weight", c_void_p), ("feedback", c_void_p), ("encoder", c_char_p), ("decoder", c_char_p), ("nearest", c_int),
+                ("row_floor", c_double)]
 
 
 class InfoStruct(Structure):
@@ -44,7 +45,8 @@ class InfoStruct(Structure):
 
 class ReportStruct(Structure):
     _fields_ = [("frame_bytes", c_uint64), ("values", c_uint64), ("bits", c_double), ("snr", c_double),
-                ("max_error", c_double), ("trials", c_double), ("codec", c_int), ("depth", c_int), ("flags", c_uint)]
+                ("max_error", c_double), ("trials", c_double), ("codec", c_int), ("depth", c_int), ("flags", c_uint),
+                ("row_snr", c_double)]
 
 
 class ErrorStruct(Structure):
