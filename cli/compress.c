@@ -144,7 +144,7 @@ static int decide(struct vcl_compress *job, const struct vcl_folder *folder)
     if (!code && job->allocation.how != VCL_ALLOCATE_FIXED)
         code = vcl_allocate_model(&job->allocation, job->model, job->input, &job->policy.params, job->choices,
                                   &job->work);
-    return code;
+    return code ? code : vcl_choose_floors(job->model, &job->policy, job->choices);
 }
 
 static uint64_t total_effort(const struct vcl_compress *job)

@@ -264,6 +264,13 @@ struct vcl_params {
     const char *decoder; /* likewise; decodes what was encoded, to check it */
     int nearest; /* 1 = where neither the codec nor a lossless frame meets the target, the nearest rate that
                   * works, flagged VCL_REPORT_MISSED, instead of VCL_E_RATE.  Default 0 */
+    /* Tensor codec with VCL_GOAL_BITS: least SNR in dB of each row of the tensor against itself, 0 (default,
+     * none) to 60; for rows that are looked up one by one with a norm behind them.  Rows far below the others
+     * get finer steps, which the others pay; a shortfall of half a dB is let pass, and what is more than 96 dB
+     * below the mean cannot be kept: report->row_snr tells.  Rows of zeros come back as about a thousandth of
+     * the step of the others.  The transpose is coded, in tiles as tall as a row is long.  Rows must be 64
+     * values and longer, and 32 or more.  Not with `rotate`, col_weight or feedback. */
+    double row_floor;
 };
 VCL_API void vcl_params_init_sized(struct vcl_params *params, size_t size);
 #define vcl_params_init(params) vcl_params_init_sized(params, sizeof *(params))
@@ -308,6 +315,7 @@ struct vcl_report {
     enum vcl_codec codec; /* as written */
     int depth;            /* of the quantised values, 0 for exact frames */
     unsigned flags;       /* VCL_REPORT_* */
+    double row_snr;       /* with row_floor: dB of the worst row that is not all 0; else NAN */
 };
 
 /* Most bytes a frame of this tensor can take, whatever the parameters: the raw bytes, the header of an exact

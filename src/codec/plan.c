@@ -96,6 +96,17 @@ void vcl_plan_stripes(const struct vcl_tensor *tensor, uint64_t values, int tran
     set_grid(plan);
 }
 
+void vcl_plan_columns(struct vcl_plan *plan)
+{
+    enum { LEAST_COLS = 64, MOST_COLS = 1 << 15, BLOCK = 32 };
+    const uint64_t parts = vcl_ceil_div(plan->rows, VCL_TILE_VALUES / LEAST_COLS);
+    plan->tile_rows = (uint32_t)vcl_round_up(vcl_ceil_div(plan->rows, parts), BLOCK);
+    const uint64_t most = vcl_min(VCL_TILE_VALUES / plan->tile_rows / BLOCK * BLOCK, MOST_COLS);
+    const uint64_t across = vcl_ceil_div(plan->cols, most);
+    plan->tile_cols = (uint32_t)vcl_round_up(vcl_ceil_div(plan->cols, across), BLOCK);
+    set_grid(plan);
+}
+
 int vcl_plan_parse(uint64_t values, uint64_t cols, uint32_t tile_rows, uint32_t tile_cols,
                    struct vcl_plan *plan)
 {

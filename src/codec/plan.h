@@ -27,6 +27,9 @@ void vcl_plan_pictures(const struct vcl_tensor *tensor, uint64_t values, uint32_
 /* Tiles of whole stripes of `lanes` rows; for the tensor codec. */
 void vcl_plan_stripes(const struct vcl_tensor *tensor, uint64_t values, int transpose, struct vcl_plan *plan,
                       int *lanes);
+/* The same with tiles as tall as the matrix where they can be and as narrow as their values allow: a column is
+ * decoded from few others. */
+void vcl_plan_columns(struct vcl_plan *plan);
 /* From what a header says; 0 if it breaks a rule of the format. */
 int vcl_plan_parse(uint64_t values, uint64_t cols, uint32_t tile_rows, uint32_t tile_cols,
                    struct vcl_plan *plan);

@@ -157,37 +157,54 @@ void vcl_tile_work_destroy(const struct vcl_mem *mem, struct vcl_tile_work *work
 
 /* ---- step 2: values set aside ---------------------------------------------------------------- */
 
-/* Non-finite values, and for the tensor codec those beyond its largest index. */
-static int is_set_aside(float x, float limit) { return !(fabsf(x) <= limit); }
+/* What has an index in every column, and where steps differ what has one in its own. */
+struct limit {
+    float all;
+    const float *steps; /* of a tile's columns, or NULL */
+    size_t cols;
+};
 
-static float limit_of(const struct vcl_frame *frame, const struct vcl_tile_coder *coder)
+/* Non-finite values, and for the tensor codec those beyond its largest index. */
+static int is_set_aside(const struct limit *limit, const float *x, size_t i)
 {
+    if (fabsf(x[i]) <= limit->all)
+        return 0;
+    return !limit->steps || !(fabsf(x[i]) <= fminf(VCL_INDEX_MAX * limit->steps[i % limit->cols], FLT_MAX));
+}
+
+static struct limit limit_of(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
+                             struct vcl_rect rect)
+{
+    struct limit limit = { .all = FLT_MAX, .cols = rect.cols };
     if (frame->codec != VCL_CODEC_TENSOR)
-        return FLT_MAX;
-    const float limit = VCL_INDEX_MAX * coder->tables->least_step;
-    return limit <= FLT_MAX ? limit : FLT_MAX;
+        return limit;
+    limit.all = fminf(VCL_INDEX_MAX * coder->tables->least_step, FLT_MAX);
+    if (frame->flags & VCL_FLAG_COL_STEPS)
+        limit.steps = coder->tables->col_step + rect.col;
+    return limit;
 }
 
 /* Where the next value set aside is, from i on: blocks without one are passed over in vectors. */
-static size_t find_aside(const float *x, size_t i, size_t n, float limit)
+static size_t find_aside(const float *x, size_t i, size_t n, const struct limit *limit)
 {
     enum { BLOCK = 64 };
-    for (; i + BLOCK <= n; i += BLOCK) {
+    while (i < n) {
+        const size_t end = n - i < BLOCK ? n : i + BLOCK;
         int any = 0;
-        for (size_t k = 0; k < BLOCK; k++)
-            any |= is_set_aside(x[i + k], limit);
-        if (any)
-            break;
+        for (size_t k = i; k < end; k++)
+            any |= !(fabsf(x[k]) <= limit->all);
+        for (; any && i < end; i++)
+            if (is_set_aside(limit, x, i))
+                return i;
+        i = end;
     }
-    while (i < n && !is_set_aside(x[i], limit))
-        i++;
-    return i;
+    return n;
 }
 
 /* Writes the list of runs of equal values set aside and sets them to 0 in x, so that they spoil neither the
  * range nor the rotation.  Returns the list's bytes; dst NULL only counts the values, in *count. */
-static size_t take_aside(const struct vcl_frame *frame, float limit, const uint8_t *raw, float *x, size_t n,
-                         uint8_t *dst, uint64_t *count)
+static size_t take_aside(const struct vcl_frame *frame, const struct limit *limit, const uint8_t *raw,
+                         float *x, size_t n, uint8_t *dst, uint64_t *count)
 {
     const size_t size = value_bytes(frame);
     uint32_t runs = 0;
@@ -195,7 +212,7 @@ static size_t take_aside(const struct vcl_frame *frame, float limit, const uint8
     *count = 0;
     for (size_t i = find_aside(x, 0, n, limit); i < n; i = find_aside(x, i, n, limit)) {
         size_t end = i;
-        while (end < n && is_set_aside(x[end], limit) && memcmp(raw + end * size, raw + i * size, size) == 0)
+        while (end < n && is_set_aside(limit, x, end) && memcmp(raw + end * size, raw + i * size, size) == 0)
             x[end++] = 0;
         if (dst) {
             vcl_store32(dst + at, (uint32_t)i);
@@ -238,8 +255,9 @@ static enum vcl_status put_aside(const struct vcl_frame *frame, const uint8_t *s
 
 /* Steps 2 and 3, and of step 4 the columns: work->raw to work->x, turned, with means off and values set
  * aside, whose list goes to dst. */
-static size_t load_values(const struct vcl_frame *frame, const struct vcl_tile_coder *coder, float limit,
-                          struct vcl_rect rect, struct vcl_tile_work *work, uint8_t *dst, uint64_t *aside)
+static size_t load_values(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
+                          const struct limit *limit, struct vcl_rect rect, struct vcl_tile_work *work,
+                          uint8_t *dst, uint64_t *aside)
 {
     const size_t n = (size_t)rect.rows * rect.cols;
     const int tensor = frame->codec == VCL_CODEC_TENSOR, rotated = (frame->flags & VCL_FLAG_ROTATED) != 0;
@@ -297,8 +315,9 @@ enum vcl_status vcl_tile_measure(const struct vcl_frame *frame, const struct vcl
                                  struct vcl_rect rect, struct vcl_tile_work *work,
                                  struct vcl_tile_stats *stats)
 {
+    const struct limit finite = { .all = FLT_MAX };
     memset(stats, 0, sizeof *stats);
-    load_values(frame, coder, FLT_MAX, rect, work, NULL, &stats->non_finite);
+    load_values(frame, coder, &finite, rect, work, NULL, &stats->non_finite);
     if (!vcl_is_finite(work->x, (size_t)rect.rows * rect.cols)) /* rotated values near FLT_MAX overflow */
         return fail(work, VCL_E_RATE, TOO_LARGE);
     for (uint32_t r = 0; r < rect.rows; r++) {
@@ -421,9 +440,9 @@ static enum vcl_status encode_lossy(const struct vcl_frame *frame, const struct 
 {
     const size_t n = (size_t)rect.rows * rect.cols;
     const int listed = (frame->flags & VCL_FLAG_NON_FINITE) != 0;
+    const struct limit limit = limit_of(frame, coder, rect);
     uint64_t aside;
-    const size_t list =
-        load_values(frame, coder, limit_of(frame, coder), rect, work, listed ? work->stored : NULL, &aside);
+    const size_t list = load_values(frame, coder, &limit, rect, work, listed ? work->stored : NULL, &aside);
     work->size = listed ? list : 0;
     work->stats.non_finite = aside;
     memset(&work->sums, 0, sizeof work->sums);
