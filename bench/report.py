@@ -3,7 +3,7 @@
 
     PYTHONPATH=python VCLLM_LIBRARY=build/libvcllm.so bench/report.py [SECTION...]
 
-Sections: rate (a), stages (b), speed (c), anatomy (d), kinds (e), floors; all by default.  VCLLM_DATA names the folder
+Sections: rate (a), stages (b), speed (c), anatomy (d), kinds (e), rowfloor (f), floors; all by default.  VCLLM_DATA names the folder
 of docs/data.md.  Needs numpy.  ffmpeg with libx265 and libx264, and zfpy, are peers: left out where they are
 missing.
 """
@@ -21,12 +21,13 @@ import kinds
 import matrices
 import peers
 import rate
+import rowfloor
 import speed
 import stages
 import video_peers
 
 SECTIONS = {"rate": rate, "stages": stages, "speed": speed, "anatomy": anatomy, "kinds": kinds,
-            "floors": floors}
+            "rowfloor": rowfloor, "floors": floors}
 
 
 class Report:

@@ -1,8 +1,8 @@
 /* budget.c - the targets that keep the whole to --bits, or the output to --size.
  *
  * From the size go headers, exact tensors and those a rule gives their own bits; what remains is spread
- * evenly over the values left.  Where that is more than a tensor's exact form takes, the tensor is kept
- * exactly and the rest shared out again: each round only raises the others' share, so it ends. */
+ * evenly over the values left.  Where that is more than a tensor's exact form takes (exact_size.c), the tensor is
+ * kept exactly and the rest shared out again: each round only raises the others' share, so it ends. */
 #include <math.h>
 #include <stdlib.h>
 

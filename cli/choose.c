@@ -43,8 +43,10 @@ void vcl_choice_aim(struct vcl_choice *choice, const struct vcl_tensor *tensor, 
     choice->room = choice->bound = vcl_bound(tensor);
     if (goal != VCL_GOAL_BITS)
         return;
-    if ((double)choice->room <= budget) {
+    const uint64_t exact = choice->exact_bytes ? choice->exact_bytes : choice->room;
+    if ((double)exact <= budget) {
         choice->action = VCL_ACTION_EXACT;
+        choice->bound = exact;
         choice->reason = "its exact form is within the target";
     } else {
         choice->bound = (uint64_t)budget;

@@ -18,10 +18,12 @@ struct vcl_choice {
     uint64_t values;
     uint64_t room;                   /* most bytes that may ever be written for its frame */
     uint64_t bound;                  /* most bytes its frame can end up with */
+    uint64_t exact_bytes;            /* of its exact frame; 0 = not measured */
     int packed;                      /* already quantised by other software */
     const struct vcl_inputs *inputs; /* of --imatrix: what errors in its columns cost, or NULL */
     /* Of --allocate: what the tensor is in the network, or NULL. */
     const struct vcl_network_matrix *matrix;
+    double row_floor;                /* of --row-floor: dB for each of its rows, 0 for none */
 };
 
 struct vcl_policy {
@@ -31,6 +33,7 @@ struct vcl_policy {
     uint64_t size;       /* --size; 0 = none */
     const char *imatrix; /* --imatrix; NULL = none */
     int allocate;        /* as asked: enum vcl_allocate */
+    double row_floor;    /* --row-floor in dB; 0 = none, below 0: as the rows' sizes ask for it */
 };
 
 /* One choice per entry; free() it.  NULL where a name of the model cannot be described (message said, *code
@@ -45,10 +48,19 @@ int vcl_choose_ties(const struct vcl_model *model, struct vcl_choice *choices);
  * Returns an exit code. */
 int vcl_choose_inputs(const struct vcl_model *model, const struct vcl_policy *policy,
                       struct vcl_choice *choices, struct vcl_importance **importance);
+/* row_floor.c: gives lossy choices that are looked up by row their floor, and says which cannot have one where
+ * it was asked for.  Reads them where it was not.  Returns an exit code. */
+int vcl_choose_floors(const struct vcl_model *model, const struct vcl_policy *policy,
+                      struct vcl_choice *choices);
 /* budget.c: where some tensors are so small that a frame takes more than their share of --bits, the others
  * pay.  VCL_EXIT_BOUND with a message where they cannot. */
 int vcl_choose_bits(const struct vcl_model *model, const struct vcl_policy *policy,
                     struct vcl_choice *choices);
+/* exact_size.c: measures exact_bytes of tensors that are exact, and of those whose exact frame may fit into their
+ * share of --size.  Reads the model; returns an exit code. */
+struct vcl_work;
+int vcl_choose_exact_sizes(const struct vcl_model *model, const struct vcl_policy *policy,
+                           struct vcl_choice *choices, struct vcl_work *work);
 /* budget.c: sets the target that fills --size; late_bytes: room in the last shard's header that is not in
  * its layout yet. VCL_EXIT_BOUND with a message where nothing fits. */
 int vcl_choose_size(const struct vcl_model *model, const struct vcl_policy *policy,

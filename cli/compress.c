@@ -37,7 +37,9 @@ static int check_input(const struct vcl_compress *job)
     if (vcl_model_is_folder(job->model))
         return VCL_EXIT_OK;
     if (job->allocation.how == VCL_ALLOCATE_DEPTH || job->allocation.how == VCL_ALLOCATE_SELF) {
-        vcl_say("compress: --allocate runs the model: it takes a folder with config.json");
+        vcl_say(
+            "compress: --allocate runs the model: it takes a folder with config.json, which 'vcllm convert' "
+            "makes of a GGUF file");
         return VCL_EXIT_USAGE;
     }
     if (!job->resume)
@@ -126,6 +128,8 @@ static int decide(struct vcl_compress *job, const struct vcl_folder *folder)
     vcl_compress_warn_packed(job);
     code = vcl_choose_ties(job->model, job->choices);
     if (!code && job->policy.size)
+        code = vcl_choose_exact_sizes(job->model, &job->policy, job->choices, &job->work);
+    if (!code && job->policy.size)
         code = vcl_choose_size(job->model, &job->policy, job->choices, folder ? vcl_sides_room(folder) : 0);
     else if (!code && job->policy.params.goal == VCL_GOAL_BITS)
         code = vcl_choose_bits(job->model, &job->policy, job->choices);
@@ -140,7 +144,7 @@ static int decide(struct vcl_compress *job, const struct vcl_folder *folder)
     if (!code && job->allocation.how != VCL_ALLOCATE_FIXED)
         code = vcl_allocate_model(&job->allocation, job->model, job->input, &job->policy.params, job->choices,
                                   &job->work);
-    return code;
+    return code ? code : vcl_choose_floors(job->model, &job->policy, job->choices);
 }
 
 static uint64_t total_effort(const struct vcl_compress *job)

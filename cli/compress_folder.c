@@ -53,6 +53,7 @@ static json_t *describe_settings(const struct vcl_policy *policy)
     vcl_json_set(object, "allocate", json_integer(policy->allocate));
     vcl_json_set(object, "imatrix",
                  policy->imatrix ? describe_path(policy->imatrix, policy->imatrix) : json_null());
+    vcl_json_set(object, "row_floor", json_real(policy->row_floor));
     vcl_json_set(object, "effort", json_integer(p->effort));
     vcl_json_set(object, "objective", json_integer(p->objective));
     vcl_json_set(object, "transpose", json_integer(p->transpose));

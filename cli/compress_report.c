@@ -5,6 +5,9 @@
 
 enum { NAMES_SHOWN = 4 };
 
+/* What vcllm.h lets pass of a floor that is missed, in dB. */
+#define VCL_FLOOR_SLACK 0.5
+
 struct tally {
     size_t coded, saturated, fell_back, missed, zero, weighed;
     double trials;
@@ -77,6 +80,10 @@ static json_t *tensor_json(const void *user, size_t i)
         vcl_json_set(object, "fell_back", json_boolean(result->report.flags & VCL_REPORT_FELL_BACK));
         vcl_json_set(object, "missed", json_boolean(result->report.flags & VCL_REPORT_MISSED));
         vcl_json_set(object, "zero", json_boolean(result->report.flags & VCL_REPORT_ZERO));
+        if (job->choices[i].row_floor > 0) {
+            vcl_json_set(object, "row_floor", json_real(job->choices[i].row_floor));
+            vcl_json_set(object, "worst_row", vcl_json_real(result->report.row_snr));
+        }
     }
     return object;
 }
@@ -103,6 +110,32 @@ static void report_json(const struct vcl_compress *job, const struct vcl_model *
     vcl_json_print_list(document, "tensors", vcl_model_count(written), tensor_json, &listing);
 }
 
+/* What the rows of tensors with a floor have come to. */
+static void print_floors(const struct vcl_compress *job)
+{
+    for (size_t i = 0; i < vcl_model_count(job->model); i++) {
+        if (!(job->choices[i].row_floor > 0) || !job->results[i].done)
+            continue;
+        printf("row floor ");
+        vcl_print_name(vcl_model_entry(job->model, i)->name, 0);
+        printf(": worst row %s\n", vcl_words_snr(job->results[i].report.row_snr).text);
+    }
+}
+
+/* Bits that are too few for the floor, or rows as far below the others as steps cannot be. */
+static void warn_floors(const struct vcl_compress *job)
+{
+    for (size_t i = 0; i < vcl_model_count(job->model) && job->policy.row_floor > 0; i++) {
+        const struct vcl_result *result = &job->results[i];
+        const double missing = job->choices[i].row_floor - result->report.row_snr;
+        if (result->done && job->choices[i].row_floor > 0 && missing > VCL_FLOOR_SLACK)
+            vcl_note(
+                "warning: --row-floor %g: %s: its worst row has %s, which is what %.3g bits have room for",
+                job->policy.row_floor, vcl_model_entry(job->model, i)->name,
+                vcl_words_snr(result->report.row_snr).text, result->report.bits);
+    }
+}
+
 static void report_text(const struct vcl_compress *job, const struct vcl_totals *totals,
                         const struct tally *tally, double seconds)
 {
@@ -112,6 +145,7 @@ static void report_text(const struct vcl_compress *job, const struct vcl_totals 
     if (job->policy.imatrix)
         printf("imatrix   %s: inputs of %zu of %zu lossy tensors\n", job->policy.imatrix, tally->weighed,
                tally->coded);
+    print_floors(job);
     if (tally->coded)
         printf("coding    %.2f trials per tensor, %zu saturated, %zu kept exact, which is no larger\n",
                tally->trials / (double)tally->coded, tally->saturated, tally->fell_back);
@@ -132,6 +166,7 @@ int vcl_compress_report(const struct vcl_compress *job)
     warn_of(job, VCL_REPORT_SATURATED, tally.saturated, "saturated, more bits would not raise the SNR");
     warn_of(job, VCL_REPORT_ZERO, tally.zero, "all zeros, which is all that the target has room for");
     warn_of(job, VCL_REPORT_MISSED, tally.missed, "the target is missed, the nearest that works was written");
+    warn_floors(job);
     code = vcl_totals_take(&totals, written);
     if (!code && job->json)
         report_json(job, written, &totals, &tally, seconds);

@@ -92,6 +92,9 @@ static struct vcl_params params_of(const struct vcl_encoding *encoding, size_t i
     params.goal = choice->goal;
     params.target = choice->target;
     params.nearest = 1; /* one tensor stops no model */
+    params.row_floor = choice->action == VCL_ACTION_LOSSY ? choice->row_floor : 0;
+    if (params.row_floor > 0) /* errors count by row, not by what they meet in a product */
+        return params;
     weigh(&vcl_model_entry(encoding->model, i)->tensor, choice->inputs, &params);
     feed_back(&vcl_model_entry(encoding->model, i)->tensor, choice->matrix, &params);
     return params;

@@ -114,7 +114,8 @@ static void unlock(int *lock)
     *lock = 0;
 }
 
-int vcl_folder_open(struct vcl_folder *folder, const struct vcl_model *model, const char *output, int note)
+/* Where from and where to. */
+static void set_paths(struct vcl_folder *folder, const struct vcl_model *model, const char *output)
 {
     size_t length = strlen(output);
     while (length > 1 && output[length - 1] == '/')
@@ -126,8 +127,24 @@ int vcl_folder_open(struct vcl_folder *folder, const struct vcl_model *model, co
         slash ? vcl_text("%.*s", slash == shard ? 1 : (int)(slash - shard), shard) : vcl_text(".");
     folder->output = vcl_text("%.*s", (int)length, output);
     folder->partial = vcl_text("%s.partial", folder->output);
+}
+
+int vcl_folder_open(struct vcl_folder *folder, const struct vcl_model *model, const char *output, int note)
+{
+    set_paths(folder, model, output);
     const int code = check_shards(model);
     return code ? code : find_sides(folder, note);
+}
+
+void vcl_folder_make(struct vcl_folder *folder, const struct vcl_model *model, const char *output,
+                     json_t *names)
+{
+    const char *name;
+    json_t *value;
+    set_paths(folder, model, output);
+    folder->made = 1;
+    folder->sides = vcl_zeros(json_object_size(names) + 1, sizeof *folder->sides);
+    json_object_foreach(names, name, value) folder->sides[folder->count++] = vcl_text("%s", name);
 }
 
 void vcl_folder_close(struct vcl_folder *folder)
@@ -155,9 +172,9 @@ const char *vcl_folder_index(const struct vcl_folder *folder)
 static json_t *removable(const struct vcl_folder *folder, const char *path)
 {
     json_t *names = vcl_owned_names(path);
-    if (folder->same || vcl_model_is_compressed(folder->model, 0))
+    if (!folder->made && (folder->same || vcl_model_is_compressed(folder->model, 0)))
         vcl_owned_add_model(names, folder->model);
-    for (size_t i = 0; i < folder->count && folder->same; i++)
+    for (size_t i = 0; i < folder->count && (folder->same || folder->made); i++)
         vcl_json_set(names, folder->sides[i], json_true());
     return names;
 }
@@ -451,7 +468,8 @@ int vcl_folder_commit(const struct vcl_folder *folder)
 static json_t *list_files(const struct vcl_folder *folder)
 {
     json_t *names = json_object();
-    vcl_owned_add_model(names, folder->model);
+    if (!folder->made)
+        vcl_owned_add_model(names, folder->model);
     for (size_t i = 0; i < folder->count; i++)
         vcl_json_set(names, folder->sides[i], json_true());
     return names;

@@ -15,6 +15,7 @@ struct vcl_folder {
     int begun;    /* a partial folder is there already */
     int resumed;  /* and is continued */
     int same;     /* the output has the files of the input by their names, without a list of them */
+    int made;     /* the output's files are `sides` alone, all new */
     int lock;     /* the journal, locked while the partial folder is this run's; 0: none */
 };
 
@@ -25,6 +26,9 @@ struct vcl_folder {
 /* Sets the paths and finds the side files; those left out are noted where `note` is set.  Returns an exit
  * code. */
 int vcl_folder_open(struct vcl_folder *folder, const struct vcl_model *model, const char *output, int note);
+/* The same for a folder of new files, with these names (the keys of an object), made from one file. */
+void vcl_folder_make(struct vcl_folder *folder, const struct vcl_model *model, const char *output,
+                     json_t *names);
 void vcl_folder_close(struct vcl_folder *folder);
 
 /* Before the work: tidies what a killed run left, and tells whether output and partial folder are free, or

@@ -88,11 +88,13 @@ static int print_frame(const struct listing *listing, size_t i, int width)
     return VCL_EXIT_OK;
 }
 
-static void print_plain(const struct vcl_entry *entry, int width)
+static void print_plain(const struct vcl_model *model, const struct vcl_entry *entry, int width)
 {
+    uint64_t bytes;
+    const char *type = vcl_model_stored(model, entry, &bytes);
     vcl_print_name(entry->name, width);
-    printf("  %-*s %-8s %12s\n", SHAPE_WIDTH, vcl_words_shape(&entry->tensor).text,
-           vcl_dtype_name(entry->tensor.dtype), vcl_words_size(entry->bytes).text);
+    printf("  %-*s %-8s %12s\n", SHAPE_WIDTH, vcl_words_shape(&entry->tensor).text, type,
+           vcl_words_size(bytes).text);
 }
 
 static int is_compressed(const struct vcl_model *model)
@@ -122,7 +124,7 @@ static void plain_text(const struct vcl_model *model)
     sum_plain(model, &values, &bytes);
     printf("%-*s  %-*s %-8s %12s\n", width, "name", SHAPE_WIDTH, "shape", "dtype", "size");
     for (size_t i = 0; i < vcl_model_count(model); i++)
-        print_plain(vcl_model_entry(model, i), width);
+        print_plain(model, vcl_model_entry(model, i), width);
     printf("\nnot compressed: %zu tensors, %llu values, %s in %zu files\n", vcl_model_count(model),
            (unsigned long long)values, vcl_words_size(bytes).text, vcl_model_shards(model));
 }
@@ -130,7 +132,12 @@ static void plain_text(const struct vcl_model *model)
 static json_t *plain_item(const void *user, size_t i)
 {
     const struct listing *listing = user;
-    return vcl_plain_json(vcl_model_entry(listing->model, i));
+    const struct vcl_entry *entry = vcl_model_entry(listing->model, i);
+    json_t *object = vcl_plain_json(entry);
+    uint64_t bytes;
+    vcl_json_set(object, "stored_as", json_string(vcl_model_stored(listing->model, entry, &bytes)));
+    vcl_json_set(object, "stored_bytes", json_integer((json_int_t)bytes));
+    return object;
 }
 
 static json_t *plain_totals(const struct vcl_model *model)

@@ -4,8 +4,9 @@
 #include "cli.h"
 
 static const struct vcl_verb *const verbs[] = {
-    &vcl_verb_compress, &vcl_verb_decompress, &vcl_verb_info, &vcl_verb_verify, &vcl_verb_compare,
-    &vcl_verb_codecs,   &vcl_verb_bench,      &vcl_verb_run,  &vcl_verb_eval,   &vcl_verb_rotate,
+    &vcl_verb_compress, &vcl_verb_decompress, &vcl_verb_info,    &vcl_verb_verify,
+    &vcl_verb_compare,  &vcl_verb_codecs,     &vcl_verb_bench,   &vcl_verb_run,
+    &vcl_verb_eval,     &vcl_verb_rotate,     &vcl_verb_convert,
 };
 enum { VERBS = sizeof verbs / sizeof *verbs };
 
@@ -24,7 +25,8 @@ static int print_help(void)
          "  vcllm decompress small.safetensors -o back.safetensors\n"
          "  vcllm compare model.safetensors back.safetensors\n"
          "\n"
-         "A model is one .safetensors file, a folder of them, or a model.safetensors.index.json.\n"
+         "A model is one .safetensors or .gguf file, a folder of .safetensors files, or a\n"
+         "model.safetensors.index.json.\n"
          "A compressed model is a valid .safetensors file as well.\n"
          "\n"
          "Exit codes: 0 ok, 1 corrupt or failed, 2 usage, 3 input/output, 4 codec missing,\n"

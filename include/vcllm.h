@@ -199,8 +199,9 @@ VCL_API const char *vcl_codec_name(enum vcl_codec codec);
 VCL_API enum vcl_codec vcl_codec_parse(const char *name);
 
 enum vcl_goal {
-    VCL_GOAL_BITS, /* target = bits per value, 0.01 to 64: never above, and within 2 % below where reachable
-                    * with 64k values or more.  Exact where that takes no more */
+    VCL_GOAL_BITS, /* target = bits per value, 0.01 to 64: never above.  At most 2 % below for tensors of 65,536
+                    * values or more; VCL_REPORT_SATURATED tells of those whose values allow no more.  Smaller
+                    * tensors may end further below.  Exact where that takes no more */
     VCL_GOAL_SNR,  /* target = dB, -10 to 200: never below, and close to it; exact where that takes no more
                     * bytes.  NMSE is 10^(-dB/10) */
     VCL_GOAL_ERROR /* target = largest |x - y| over finite values, above 0: never above.  Tensor codec
@@ -232,8 +233,10 @@ struct vcl_params {
     double target;        /* default 2.9 */
     int effort;           /* 1 (fast) to 9 (thorough), default 5.  Tensor codec: scalar quantiser, then 4, 8,
                            * 8, 16, 32, 64, 128, 256 trellis states; x265: presets ultrafast to placebo;
-                           * x264: 1-5 and 6-9 (docs/design.md says why) */
-    enum vcl_objective objective; /* tensor codec; default VCL_OBJECTIVE_MSE */
+                           * x264: 1-5 and 6-9 (docs/experiments.md says why) */
+    enum vcl_objective
+        objective;  /* tensor codec; default VCL_OBJECTIVE_MSE, since a buffer may hold anything;
+                                   * the command line, which codes weights, has MODEL as its default */
     int rotate;     /* 1 = randomised Hadamard on both sides of every tile before coding.  Default 0 */
     uint32_t seed;  /* of the rotation's signs.  Default 1 */
     int row_scales; /* 1 = one 8- to 12-bit range per matrix row instead of one per tensor.  Default 0 */
@@ -261,6 +264,13 @@ struct vcl_params {
     const char *decoder; /* likewise; decodes what was encoded, to check it */
     int nearest; /* 1 = where neither the codec nor a lossless frame meets the target, the nearest rate that
                   * works, flagged VCL_REPORT_MISSED, instead of VCL_E_RATE.  Default 0 */
+    /* Tensor codec with VCL_GOAL_BITS: least SNR in dB of each row of the tensor against itself, 0 (default,
+     * none) to 60; for rows that are looked up one by one with a norm behind them.  Rows far below the others
+     * get finer steps, which the others pay; a shortfall of half a dB is let pass, and what is more than 96 dB
+     * below the mean cannot be kept: report->row_snr tells.  Rows of zeros come back as about a thousandth of
+     * the step of the others.  The transpose is coded, in tiles as tall as a row is long.  Rows must be 64
+     * values and longer, and 32 or more.  Not with `rotate`, col_weight or feedback. */
+    double row_floor;
 };
 VCL_API void vcl_params_init_sized(struct vcl_params *params, size_t size);
 #define vcl_params_init(params) vcl_params_init_sized(params, sizeof *(params))
@@ -305,6 +315,7 @@ struct vcl_report {
     enum vcl_codec codec; /* as written */
     int depth;            /* of the quantised values, 0 for exact frames */
     unsigned flags;       /* VCL_REPORT_* */
+    double row_snr;       /* with row_floor: dB of the worst row that is not all 0; else NAN */
 };
 
 /* Most bytes a frame of this tensor can take, whatever the parameters: the raw bytes, the header of an exact

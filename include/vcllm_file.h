@@ -1,4 +1,5 @@
-/* vcllm_file.h - model files: one .safetensors file, or a folder of shards, read and written.
+/* vcllm_file.h - model files: one .safetensors or .gguf file, or a folder of safetensors shards, read; and
+ * safetensors files written.
  *
  * A model is a list of named tensors in one file or several.  This header finds and reads their bytes,
  * writes new files, and leads from a tensor of a compressed model to the frame that has its values; what
@@ -81,7 +82,8 @@ struct vcl_entry {
     const char *name; /* UTF-8, NUL-terminated; a name with a NUL inside is refused */
     struct vcl_tensor tensor;
     uint64_t offset; /* of its first byte in its shard's file */
-    uint64_t bytes;  /* as many as tensor takes */
+    uint64_t bytes;  /* as many as tensor takes; a GGUF file's quantised tensors take less there:
+                      * vcl_model_stored */
     size_t shard;    /* below vcl_model_shards */
 };
 
@@ -100,12 +102,17 @@ VCL_API void vcl_model_options_init_sized(struct vcl_model_options *options, siz
 
 struct vcl_model;
 
-/* path: a .safetensors file; a folder with model.safetensors.index.json or, without one, with
+/* path: a .safetensors file; a .gguf file; a folder with model.safetensors.index.json or, without one, with
  * model.safetensors or, without that, with other *.safetensors files (all of them but hidden ones); or
  * an index file itself (NAME.safetensors.index.json).  Shards come in the order of their names, and
  * their files stay open. options NULL = defaults. Checks every shard's header, that no two shards hold
  * the same name, and that the index, where there is one, names exactly the tensors there are, each in
- * its shard.  Memory: 16 bytes per header byte at most. */
+ * its shard.  Memory: 16 bytes per header byte at most, of a GGUF file 20.
+ *
+ * Which of the two formats a file has, its first bytes say.  A GGUF file (version 2 or 3, one part) is one
+ * shard; its tensors have the dims that PyTorch would show, slowest first; quantised ones are F32, those of
+ * MXFP4 BF16, and have exactly the values that ggml gives them (docs/format.md, "GGUF"), decoded as they are
+ * read. */
 VCL_API enum vcl_status vcl_model_open(const char *path, const struct vcl_model_options *options,
                                        struct vcl_model **model, struct vcl_error *error);
 VCL_API void vcl_model_close(struct vcl_model *model); /* NULL is fine */
@@ -123,7 +130,8 @@ VCL_API size_t vcl_model_shards(const struct vcl_model *model);
 VCL_API const char *vcl_model_shard_path(const struct vcl_model *model, size_t shard);
 VCL_API const char *vcl_model_shard_name(const struct vcl_model *model, size_t shard);
 VCL_API uint64_t vcl_model_shard_bytes(const struct vcl_model *model, size_t shard);
-/* The shard's header text (JSON, as in the file) and its length, padding included. */
+/* The shard's header text (JSON, as in the file) and its length, padding included.  Of a GGUF file: the
+ * canonical one of a safetensors file with the same entries and metadata. */
 VCL_API const char *vcl_model_shard_header(const struct vcl_model *model, size_t shard, size_t *length);
 /* The index file's path, NULL if there is none. */
 VCL_API const char *vcl_model_index_path(const struct vcl_model *model);
@@ -131,12 +139,16 @@ VCL_API const char *vcl_model_index_path(const struct vcl_model *model);
 VCL_API int vcl_model_is_folder(const struct vcl_model *model);
 
 /* Value of a key of the shard's __metadata__, NULL if absent; and pair number i in file order, 0 beyond
- * the last. */
+ * the last.  Of a GGUF file: the strings, and numbers as text; vcl_model_value has the lists as well. */
 VCL_API const char *vcl_model_metadata(const struct vcl_model *model, size_t shard, const char *key);
 VCL_API int vcl_model_metadata_at(const struct vcl_model *model, size_t shard, size_t i, const char **key,
                                   const char **value);
 /* 1 if this shard is compressed (its metadata has vcllm.hash). */
 VCL_API int vcl_model_is_compressed(const struct vcl_model *model, size_t shard);
+
+/* The type that an entry is stored in ("F32"; "Q4_1") and its bytes in the file. */
+VCL_API const char *vcl_model_stored(const struct vcl_model *model, const struct vcl_entry *entry,
+                                     uint64_t *bytes);
 
 /* Reads bytes offset to offset+n-1 of the tensor: VCL_E_ARGUMENT where it has not so many, VCL_E_IO, with
  * file and offset, where reading failed or the file has become shorter.  Plain and compressed models alike:
@@ -152,6 +164,34 @@ struct vcl_entry_handle {
     struct vcl_error error;
 };
 VCL_API struct vcl_source vcl_model_source(struct vcl_entry_handle *handle);
+
+/* What a GGUF file's metadata say, with its types: one value, or a list of values of one type, taken one
+ * after the other.
+ *
+ *     struct vcl_value value;
+ *     struct vcl_item item;
+ *     if (vcl_model_value(model, 0, "tokenizer.ggml.tokens", &value))
+ *         while (vcl_value_next(&value, &item))
+ *             printf("%.*s\n", (int)item.length, item.text);                                       */
+enum vcl_item_kind { VCL_ITEM_INTEGER, VCL_ITEM_REAL, VCL_ITEM_FLAG, VCL_ITEM_TEXT };
+struct vcl_item {
+    enum vcl_item_kind kind;
+    int64_t integer;  /* INTEGER; FLAG: 0 or 1 */
+    double real;      /* REAL, to which an integer beyond 63 bits belongs */
+    const char *text; /* TEXT: any bytes, no NUL behind them; as long as the model is open */
+    size_t length;
+};
+struct vcl_value {
+    int is_list;
+    uint64_t left;           /* values not taken yet */
+    uint32_t type;           /* GGUF's number */
+    const unsigned char *at; /* the library's */
+};
+/* 0: the shard has no such key, or is no GGUF file. */
+VCL_API int vcl_model_value(const struct vcl_model *model, size_t shard, const char *key,
+                            struct vcl_value *value);
+/* The next one; 0: there is none. */
+VCL_API int vcl_value_next(struct vcl_value *value, struct vcl_item *item);
 
 /* The hash over names, dtypes, shapes, offsets and metadata that a compressed shard carries
  * (docs/format.md): VCL_E_CHECKSUM where it is absent or another, or where the text, but for the

@@ -1,4 +1,4 @@
-/* choice.h - how often a model finds the right choice the likeliest, alone and against another model. */
+/* choice.h - multiple choice: how often a model finds the right choice the likeliest, alone and against another model. */
 #ifndef VCL_RUN_CHOICE_H
 #define VCL_RUN_CHOICE_H
 

@@ -25,6 +25,8 @@ static uint64_t rows_together(const struct vcl_coded *c)
     if (!c->info.transposed && c->info.cols == c->tables.cols)
         return c->info.tile_rows;
     const uint64_t rows = SCATTERED / (c->tables.cols + 1) + 1;
+    if (c->info.transposed && c->tables.cols * c->info.tile_cols <= SCATTERED)
+        return c->info.tile_cols; /* as row floors have it: a tile holds whole rows, side by side */
     return rows < c->tables.rows ? rows : c->tables.rows;
 }
 

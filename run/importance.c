@@ -1,10 +1,9 @@
 /* importance.c - llama.cpp's importance matrices, read and found by the names of checkpoints.
  *
  * The older format is a count of entries, then of each its name, how many chunks were read, and sums of
- * squares; in GGUF an entry is a tensor NAME.in_sum2 beside one of counts.  Only ratios within an entry
- * are used here, so that no count is needed.  What lies behind the entries, and what else a GGUF file
- * says, is passed over. */
-#include <ctype.h>
+ * squares; in GGUF, which the library reads, an entry is a tensor NAME.in_sum2 beside one of counts.  Only
+ * ratios within an entry are used here, so that no count is needed.  What lies behind the entries is passed
+ * over. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,8 +13,6 @@
 
 enum {
     LONGEST_NAME = 1024,
-    MOST_DIMS = 4,
-    MOST_ALIGNMENT = 1 << 16,
     LEAST_ENTRY = 12, /* bytes of a file: it has at most one entry for so many */
 };
 static const uint64_t FILE_LIMIT = (uint64_t)8 << 30; /* of a model of many experts: one */
@@ -24,13 +21,15 @@ static const double DAMPING = 0.1;                    /* times their mean, added
 struct entry {
     const char *name; /* of `length` bytes, in the file's */
     size_t length, offset, count;
-    struct vcl_inputs inputs; /* made when asked for */
+    const struct vcl_entry *tensor; /* of a GGUF file, else NULL */
+    struct vcl_inputs inputs;       /* made when asked for */
 };
 
 struct vcl_importance {
     char *file;
-    void *bytes;
-    struct entry *entries; /* by name */
+    struct vcl_model *model; /* a GGUF file */
+    void *bytes;             /* or the whole of an older one */
+    struct entry *entries;   /* by name */
     size_t count;
 };
 
@@ -41,6 +40,7 @@ void vcl_importance_free(struct vcl_importance *importance)
     for (size_t i = 0; i < importance->count; i++)
         free(importance->entries[i].inputs.weight);
     free(importance->entries);
+    vcl_model_close(importance->model);
     free(importance->bytes);
     free(importance->file);
     free(importance);
@@ -95,11 +95,11 @@ static float read_float(const unsigned char *bytes)
     return value;
 }
 
-/* A name; its length, which comes first, has `size` bytes. */
-static void read_name(struct reader *r, size_t size, struct entry *entry)
+/* A name behind its length. */
+static void read_name(struct reader *r, struct entry *entry)
 {
     r->entry = NULL;
-    const uint64_t length = read_number(r, size);
+    const uint64_t length = read_number(r, 4);
     if (length > LONGEST_NAME)
         fault(r, "a name is longer than 1024 bytes", length);
     entry->name = (const char *)take(r, length);
@@ -113,7 +113,7 @@ static void read_older(struct reader *r, struct vcl_importance *m, uint64_t coun
 {
     while (m->count < count && r->status == VCL_OK) {
         struct entry *entry = &m->entries[m->count];
-        read_name(r, 4, entry);
+        read_name(r, entry);
         read_number(r, 4); /* chunks */
         entry->count = (size_t)read_number(r, 4);
         entry->offset = r->at;
@@ -124,124 +124,39 @@ static void read_older(struct reader *r, struct vcl_importance *m, uint64_t coun
 
 /* ---- GGUF ------------------------------------------------------------------------------------ */
 
-enum { TEXT = 8, LIST = 9, F32 = 0 };
-
-/* Bytes of a value of each type, 0 of those that say themselves. */
-static const uint8_t SIZES[] = { 1, 1, 2, 2, 4, 4, 4, 1, [TEXT] = 0, [LIST] = 0, 8, 8, 8 };
-
-static void skip_text(struct reader *r) { take(r, read_number(r, 8)); }
-
-static uint64_t read_type(struct reader *r)
-{
-    const uint64_t type = read_number(r, 4);
-    if (type >= sizeof SIZES)
-        fault(r, "a value has an unknown type", type);
-    return r->status == VCL_OK ? type : 0;
-}
-
-static void skip_list(struct reader *r)
-{
-    const uint64_t type = read_type(r), count = read_number(r, 8);
-    if (type == LIST)
-        fault(r, "a list of lists", count);
-    else if (type == TEXT)
-        for (uint64_t i = 0; i < count && r->status == VCL_OK; i++)
-            skip_text(r);
-    else if (count > r->n)
-        fault(r, "a list is longer than the file", count);
-    else
-        take(r, count * SIZES[type]);
-}
-
-static int same(const char *text, size_t length, const char *other)
-{
-    return length == strlen(other) && memcmp(text, other, length) == 0;
-}
-
-/* What the header says of the rest. */
-struct header {
-    uint64_t alignment;
-    int is_importance;
-};
-
-static void read_value(struct reader *r, struct header *header)
-{
-    struct entry key = { 0 }, text = { 0 };
-    read_name(r, 8, &key);
-    const uint64_t type = read_type(r);
-    if (type == TEXT && same(key.name, key.length, "general.type")) {
-        read_name(r, 8, &text);
-        header->is_importance = same(text.name, text.length, "imatrix");
-    } else if (type == 4 && same(key.name, key.length, "general.alignment"))
-        header->alignment = read_number(r, 4);
-    else if (type == TEXT)
-        skip_text(r);
-    else if (type == LIST)
-        skip_list(r);
-    else
-        take(r, SIZES[type]);
-    r->entry = NULL;
-}
-
-/* One tensor's place; entries are those whose name ends in .in_sum2, which is taken off. */
-static void read_tensor(struct reader *r, struct vcl_importance *m)
+/* Entries are tensors whose name ends in .in_sum2, which is taken off. */
+static enum vcl_status add_tensor(struct vcl_importance *m, const struct vcl_entry *tensor,
+                                  struct vcl_error *error)
 {
     static const char suffix[] = ".in_sum2";
-    const size_t ending = sizeof suffix - 1;
-    struct entry entry = { 0 };
-    uint64_t values = 1;
-    read_name(r, 8, &entry);
-    const uint64_t dims = read_number(r, 4);
-    if (dims > MOST_DIMS)
-        fault(r, "a tensor has more than 4 dimensions", dims);
-    for (uint64_t i = 0; i < dims && r->status == VCL_OK; i++) {
-        const uint64_t dim = read_number(r, 8);
-        if (dim > r->n || __builtin_mul_overflow(values, dim, &values) || values > r->n)
-            fault(r, "a tensor is larger than the file", dim);
-    }
-    const uint64_t type = read_number(r, 4), offset = read_number(r, 8);
-    const int wanted =
-        entry.length > ending && memcmp(entry.name + entry.length - ending, suffix, ending) == 0;
-    if (wanted && type != F32)
-        fault(r, "sums of squares are no f32", type);
-    if (wanted && offset > r->n)
-        fault(r, "a tensor begins behind the file's end", offset);
-    r->entry = NULL;
-    entry.length -= wanted ? ending : 0;
-    entry.count = (size_t)values;
-    entry.offset = (size_t)offset;
-    if (wanted && r->status == VCL_OK)
-        m->entries[m->count++] = entry;
+    const size_t ending = sizeof suffix - 1, length = strlen(tensor->name);
+    if (length <= ending || strcmp(tensor->name + length - ending, suffix) != 0)
+        return VCL_OK;
+    if (tensor->tensor.dtype != VCL_DTYPE_F32)
+        return vcl_fault(error, VCL_E_FORMAT, "%s: entry '%.1024s': sums of squares are no f32", m->file,
+                         tensor->name);
+    m->entries[m->count++] = (struct entry){ .name = tensor->name,
+                                             .length = length - ending,
+                                             .offset = (size_t)tensor->offset,
+                                             .count = (size_t)(tensor->bytes / sizeof(float)),
+                                             .tensor = tensor };
+    return VCL_OK;
 }
 
-/* Offsets count from the end of what describes the tensors, aligned. */
-static void settle(struct reader *r, struct vcl_importance *m, uint64_t alignment)
+static enum vcl_status read_gguf(struct vcl_importance *m, struct vcl_error *error)
 {
-    const size_t begin = (r->at + (size_t)alignment - 1) / (size_t)alignment * (size_t)alignment;
-    for (size_t i = 0; i < m->count && r->status == VCL_OK; i++) {
-        struct entry *entry = &m->entries[i];
-        r->at = begin < r->n ? begin : r->n;
-        r->entry = entry;
-        take(r, entry->offset);
-        entry->offset = r->at;
-        take(r, 4 * (uint64_t)entry->count);
-    }
-}
-
-static void read_gguf(struct reader *r, struct vcl_importance *m, uint64_t tensors)
-{
-    struct header header = { .alignment = 32 };
-    const uint64_t values = read_number(r, 8);
-    for (uint64_t i = 0; i < values && r->status == VCL_OK; i++)
-        read_value(r, &header);
-    if (!header.is_importance)
-        fault(r, "general.type is not \"imatrix\"", values);
-    if (header.alignment == 0 || header.alignment > MOST_ALIGNMENT)
-        fault(r, "general.alignment is not from 1 to 65536", header.alignment);
-    for (uint64_t i = 0; i < tensors && r->status == VCL_OK; i++)
-        read_tensor(r, m);
-    if (r->status == VCL_OK)
-        settle(r, m, header.alignment);
+    enum vcl_status status = vcl_model_open(m->file, NULL, &m->model, error);
+    if (status != VCL_OK)
+        return status;
+    const char *type = vcl_model_metadata(m->model, 0, "general.type");
+    if (!type || strcmp(type, "imatrix"))
+        return vcl_fault(error, VCL_E_FORMAT, "%s: general.type is not \"imatrix\"", m->file);
+    m->entries = calloc(vcl_model_count(m->model) + 1, sizeof *m->entries);
+    if (!m->entries)
+        return vcl_fault_memory(error);
+    for (size_t i = 0; i < vcl_model_count(m->model) && status == VCL_OK; i++)
+        status = add_tensor(m, vcl_model_entry(m->model, i), error);
+    return status;
 }
 
 /* ---- opening --------------------------------------------------------------------------------- */
@@ -260,11 +175,7 @@ static int by_name(const void *x, const void *y)
 
 static enum vcl_status read_entries(struct vcl_importance *m, struct reader *r)
 {
-    const int gguf = r->n >= 4 && memcmp(r->bytes, "GGUF", 4) == 0;
-    r->at = gguf ? 4 : 0;
-    const uint64_t version = gguf ? read_number(r, 4) : 0, count = read_number(r, gguf ? 8 : 4);
-    if (gguf && version != 2 && version != 3)
-        fault(r, "this version of GGUF is unknown", version);
+    const uint64_t count = read_number(r, 4);
     if (count == 0 || count > r->n / LEAST_ENTRY)
         fault(r, "is no importance matrix: more entries are announced than it has room for, or none", count);
     if (r->status != VCL_OK)
@@ -272,16 +183,40 @@ static enum vcl_status read_entries(struct vcl_importance *m, struct reader *r)
     m->entries = calloc((size_t)count, sizeof *m->entries);
     if (!m->entries)
         return vcl_fault_memory(r->error);
-    if (gguf)
-        read_gguf(r, m, count);
-    else
-        read_older(r, m, count);
-    qsort(m->entries, m->count, sizeof *m->entries, by_name);
-    for (size_t i = 1; i < m->count && r->status == VCL_OK; i++)
-        if (by_name(&m->entries[i - 1], &m->entries[i]) == 0)
-            r->status = vcl_fault(r->error, VCL_E_FORMAT, "%s: entry '%.*s' is there twice", m->file,
-                                  (int)m->entries[i].length, m->entries[i].name);
+    read_older(r, m, count);
     return r->status;
+}
+
+static int is_gguf(const char *path)
+{
+    char start[4] = { 0 };
+    FILE *file = fopen(path, "rb");
+    const int is = file && fread(start, 1, sizeof start, file) == sizeof start && !memcmp(start, "GGUF", 4);
+    if (file)
+        fclose(file);
+    return is;
+}
+
+static enum vcl_status read_file(struct vcl_importance *m, struct vcl_error *error)
+{
+    if (is_gguf(m->file))
+        return read_gguf(m, error);
+    size_t n = 0;
+    const enum vcl_status status = vcl_read_file(m->file, FILE_LIMIT, &m->bytes, &n, error);
+    struct reader reader = { .file = m->file, .bytes = m->bytes, .n = n, .error = error };
+    return status == VCL_OK ? read_entries(m, &reader) : status;
+}
+
+static enum vcl_status sort_entries(struct vcl_importance *m, struct vcl_error *error)
+{
+    if (m->count == 0)
+        return vcl_fault(error, VCL_E_FORMAT, "%s: is no importance matrix: it has no entry", m->file);
+    qsort(m->entries, m->count, sizeof *m->entries, by_name);
+    for (size_t i = 1; i < m->count; i++)
+        if (by_name(&m->entries[i - 1], &m->entries[i]) == 0)
+            return vcl_fault(error, VCL_E_FORMAT, "%s: entry '%.*s' is there twice", m->file,
+                             (int)m->entries[i].length, m->entries[i].name);
+    return VCL_OK;
 }
 
 enum vcl_status vcl_importance_read(const char *path, struct vcl_importance **importance,
@@ -293,11 +228,9 @@ enum vcl_status vcl_importance_read(const char *path, struct vcl_importance **im
         free(m);
         return vcl_fault_memory(error);
     }
-    size_t n = 0;
-    enum vcl_status status = vcl_read_file(path, FILE_LIMIT, &m->bytes, &n, error);
-    struct reader reader = { .file = m->file, .bytes = m->bytes, .n = n, .error = error };
+    enum vcl_status status = read_file(m, error);
     if (status == VCL_OK)
-        status = read_entries(m, &reader);
+        status = sort_entries(m, error);
     if (status == VCL_OK)
         *importance = m;
     else
@@ -380,29 +313,52 @@ static int against_name(const void *name, const void *entry)
     return compare(name, strlen(name), e->name, e->length);
 }
 
+/* The entry's sums; free() them. */
+static enum vcl_status read_sums(const struct vcl_importance *m, const struct entry *entry, float **sums,
+                                 struct vcl_error *error)
+{
+    const size_t n = entry->count * sizeof **sums;
+    *sums = malloc(n + 1);
+    if (!*sums)
+        return vcl_fault_memory(error);
+    enum vcl_status status = VCL_OK;
+    if (entry->tensor)
+        status = vcl_model_read(m->model, entry->tensor, 0, *sums, n, error);
+    else
+        memcpy(*sums, (const unsigned char *)m->bytes + entry->offset, n);
+    for (size_t i = 0; i < entry->count && status == VCL_OK; i++)
+        (*sums)[i] = read_float((const unsigned char *)(*sums + i));
+    return status;
+}
+
 /* Sums that are all zero say nothing and make none. */
-static enum vcl_status make_weights(const struct vcl_importance *m, struct entry *entry,
+static enum vcl_status make_weights(const struct vcl_importance *m, struct entry *entry, float *sums,
                                     struct vcl_error *error)
 {
-    const unsigned char *bytes = (const unsigned char *)m->bytes + entry->offset;
     double sum = 0;
     for (size_t i = 0; i < entry->count; i++) {
-        const float value = read_float(bytes + 4 * i);
-        if (!(value >= 0) || isinf(value))
+        if (!(sums[i] >= 0) || isinf(sums[i]))
             return vcl_fault(error, VCL_E_FORMAT, "%s: entry '%.*s': the value at byte %zu is %g", m->file,
-                             (int)entry->length, entry->name, entry->offset + 4 * i, (double)value);
-        sum += (double)value;
+                             (int)entry->length, entry->name, entry->offset + 4 * i, (double)sums[i]);
+        sum += (double)sums[i];
     }
-    if (sum == 0)
-        return VCL_OK;
-    float *weight = malloc(entry->count * sizeof *weight);
-    if (!weight)
-        return vcl_fault_memory(error);
-    for (size_t i = 0; i < entry->count; i++)
-        weight[i] = (float)((double)read_float(bytes + 4 * i) / sum * (double)entry->count + DAMPING);
-    entry->inputs.weight = weight;
+    for (size_t i = 0; i < entry->count && sum > 0; i++)
+        sums[i] = (float)((double)sums[i] / sum * (double)entry->count + DAMPING);
+    entry->inputs.weight = sum > 0 ? sums : NULL;
     entry->inputs.count = entry->count;
     return VCL_OK;
+}
+
+static enum vcl_status load_weights(const struct vcl_importance *m, struct entry *entry,
+                                    struct vcl_error *error)
+{
+    float *sums = NULL;
+    enum vcl_status status = read_sums(m, entry, &sums, error);
+    if (status == VCL_OK)
+        status = make_weights(m, entry, sums, error);
+    if (entry->inputs.weight != sums)
+        free(sums);
+    return status;
 }
 
 enum vcl_status vcl_importance_find(struct vcl_importance *m, const char *name,
@@ -417,7 +373,7 @@ enum vcl_status vcl_importance_find(struct vcl_importance *m, const char *name,
     if (!entry)
         return VCL_OK;
     if (!entry->inputs.weight) {
-        const enum vcl_status status = make_weights(m, entry, error);
+        const enum vcl_status status = load_weights(m, entry, error);
         if (status != VCL_OK)
             return status;
     }

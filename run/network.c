@@ -257,7 +257,9 @@ static enum vcl_status begin(const char *folder, struct vcl_team *team, struct v
     *network = (struct vcl_network){ 0 };
     if (stat(folder, &about) == 0 && !S_ISDIR(about.st_mode))
         return vcl_fault(error, VCL_E_ARGUMENT,
-                         "%s: is no folder; a model to run is a folder with config.json", folder);
+                         "%s: is no folder; a model to run is a folder with config.json, which 'vcllm "
+                         "convert' makes of a GGUF file",
+                         folder);
     enum vcl_status status = vcl_config_read(folder, &network->config, error);
     if (status == VCL_OK)
         status = vcl_store_open(folder, team, &network->store, error);

@@ -1,4 +1,4 @@
-/* normal.h - texts in the normal forms of Unicode. */
+/* normal.h - the tokenizer's: texts in the normal forms of Unicode. */
 #ifndef VCL_RUN_NORMAL_H
 #define VCL_RUN_NORMAL_H
 

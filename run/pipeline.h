@@ -1,4 +1,4 @@
-/* pipeline.h - what tokenizer.json puts around its model, each part read into an empty tokenizer.  A part
+/* pipeline.h - the tokenizer's: what tokenizer.json puts around its model, each part read into an empty tokenizer.  A part
  * that is not understood is refused by name (VCL_E_FORMAT). */
 #ifndef VCL_RUN_PIPELINE_H
 #define VCL_RUN_PIPELINE_H

@@ -1,4 +1,4 @@
-/* split.h - a text cut where a regular expression says, as tokenizers do before they merge. */
+/* split.h - the tokenizer's: a text cut where a regular expression says, as tokenizers do before they merge. */
 #ifndef VCL_RUN_SPLIT_H
 #define VCL_RUN_SPLIT_H
 

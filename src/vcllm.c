@@ -8,6 +8,7 @@
 #include "base/sized.h"
 #include "codec/decode.h"
 #include "codec/encode.h"
+#include "codec/floor.h"
 #include "codec/frame.h"
 #include "codec/matrix.h"
 #include "codec/product.h"
@@ -201,6 +202,21 @@ static const char *weights_fault(const struct vcl_tensor *tensor, const struct v
     return NULL;
 }
 
+static const char *floor_fault(const struct vcl_tensor *tensor, const struct vcl_params *p)
+{
+    if (!(p->row_floor >= 0 && p->row_floor <= 60))
+        return "params.row_floor must be 0 to 60 dB";
+    if (p->row_floor == 0)
+        return NULL;
+    if (p->codec != VCL_CODEC_TENSOR || p->goal != VCL_GOAL_BITS)
+        return "params.row_floor is for the tensor codec and a target in bits";
+    if (p->rotate || p->col_weight || p->feedback)
+        return "params.row_floor excludes params.rotate, col_weight and feedback";
+    return vcl_floor_fits(tensor)
+             ? NULL
+             : "params.row_floor is for tensors of 32 rows and more of 64 values and more";
+}
+
 /* What is wrong with the parameters; NULL if nothing. */
 static const char *params_fault(const struct vcl_tensor *tensor, const struct vcl_params *p)
 {
@@ -230,7 +246,8 @@ static const char *params_fault(const struct vcl_tensor *tensor, const struct vc
         return "params.depth must be 0, 8, 10 or 12";
     if (p->chroma != 400 && p->chroma != 420)
         return "params.chroma must be 400 or 420";
-    return p->codec == VCL_CODEC_TENSOR ? weights_fault(tensor, p) : NULL;
+    const char *const fault = floor_fault(tensor, p);
+    return fault || p->codec != VCL_CODEC_TENSOR ? fault : weights_fault(tensor, p);
 }
 
 /* params and report are the library's own. */

@@ -46,7 +46,7 @@ ROOMS = ({"env", "plan", "rans", "rate"},                                       
          {"tile"},
          {"walk", "matrix"},
          {"decode", "product"},
-         {"encoder", "encode", "passes", "analyse", "search_tensor", "search_video", "learn_tensor", "shape_points"})
+         {"encoder", "encode", "passes", "analyse", "search_tensor", "search_video", "learn_tensor", "shape_points", "floor"})
 
 # Within a room: a trellis weighs paths by the model's costs; a model has its tables beside it; palette and multiples
 # are the two kinds of levels.

@@ -36,12 +36,12 @@ class Bench(Case):
     def test_quick_report(self):
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "python")}
         environment.pop("VCLLM_DATA", None)
-        command = [sys.executable, "-B", ROOT / "bench" / "report.py", "--quick", "--build", self.folder,
+        command = [sys.executable, "-B", ROOT / "bench" / "report.py", "--quick", "--build", os.path.dirname(VCLLM),
                    "-o", self.folder / "report.json"]
         run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
         self.assertEqual(run.returncode, 0, run.stderr)
         report = json.loads((self.folder / "report.json").read_text())
-        self.assertEqual(set(report), {"machine", "efforts", "rate", "stages", "speed", "anatomy", "kinds", "floors"})
+        self.assertEqual(set(report), {"machine", "efforts", "rate", "stages", "speed", "anatomy", "kinds", "rowfloor", "floors"})
         for point in report["rate"]:
             self.assertTrue(point["snr"] is None or math.isfinite(point["snr"]), point)
         for line in report["floors"]["lines"]:

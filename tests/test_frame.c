@@ -557,6 +557,39 @@ static void weights_are_checked(void **unused)
     }
 }
 
+/* Fault: a floor for rows that is taken with what it cannot be kept with, or for what has no rows. */
+static void floor_is_checked(void **unused)
+{
+    (void)unused;
+    static float x[64 * 64], weight[64];
+    static uint8_t frame[64 * 64 * 4 + 1000];
+    static const struct vcl_tensor none[] = { { VCL_DTYPE_F32, 1, { 4096 } },
+                                              { VCL_DTYPE_F32, 2, { 128, 32 } },
+                                              { VCL_DTYPE_F32, 2, { 16, 256 } } };
+    const struct vcl_tensor tensor = matrix(VCL_DTYPE_F32, 64, 64);
+    struct vcl_report report;
+    size_t bytes = sizeof frame;
+    random_fill(x, 64 * 64, 8, random_normal);
+    for (int i = 0; i < 9; i++) {
+        struct vcl_params params =
+            params_of(i == 0 ? VCL_CODEC_H265 : VCL_CODEC_TENSOR, i == 1 ? VCL_GOAL_SNR : VCL_GOAL_BITS, 8);
+        params.row_floor = i == 2 ? NAN : i == 3 ? 60.5 : i == 4 ? -1 : 6;
+        params.rotate = i == 5;
+        params.columns = 64;
+        params.col_weight = i == 6 ? weight : NULL;
+        assert_int_equal(vcl_encode_buffer(ctx, &tensor, x, &params, frame, &bytes, &report),
+                         i < 7 ? VCL_E_ARGUMENT : VCL_OK);
+        assert_true(i < 7 ? strstr(vcl_context_message(ctx), "row_floor") != NULL : report.row_snr > 5.5);
+        bytes = sizeof frame;
+    }
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
+        struct vcl_params params = params_of(VCL_CODEC_TENSOR, VCL_GOAL_BITS, 8);
+        params.row_floor = 6;
+        assert_int_equal(vcl_encode_buffer(ctx, &none[i], x, &params, frame, &bytes, NULL), VCL_E_ARGUMENT);
+        assert_non_null(strstr(vcl_context_message(ctx), "32 rows and more"));
+    }
+}
+
 /* A module folder without a module is a missing codec, said so. */
 static void missing_module(void **unused)
 {
@@ -894,6 +927,7 @@ int main(void)
         cmocka_unit_test(aliases),
         cmocka_unit_test(arguments_are_checked),
         cmocka_unit_test(weights_are_checked),
+        cmocka_unit_test(floor_is_checked),
         cmocka_unit_test(missing_module),
         cmocka_unit_test(allocations_may_fail),
         cmocka_unit_test(cancelling),

@@ -64,7 +64,7 @@ def write_gguf(sums, count=1000, kind="imatrix", version=3, dtype=0, alignment=N
     for name, sum2 in sorted(sums.items()):
         for suffix, array in ((".in_sum2", sum2), (".counts", np.array([count])), (".in_sum", np.full(len(sum2), np.nan))):
             places += text(name + suffix) + struct.pack("<IQQIQ", 2, array.size, 1, dtype, len(data))
-            data += array.astype("<f4").tobytes()
+            data += array.astype("<f2" if dtype == 1 else "<f4").tobytes()
             data += bytes(-len(data) % step)
     head = b"GGUF" + struct.pack("<IQQ", version, 3 * len(sums), len(values)) + b"".join(values) + places
     return head + bytes(-len(head) % step) + data
@@ -197,11 +197,11 @@ class Refused(ImatrixCase):
         long_list = good.replace(struct.pack("<IIQ", 9, 2, 3), struct.pack("<IIQ", 9, 2, 1 << 62))
         cases = [(b"", "byte 0"), (b"GGUF", "byte 4"), (bytes(40), "is no importance matrix"), (b"\xff" * 40, "is no importance matrix"),
                  (write_gguf(self.sums_, kind="model"), 'general.type is not "imatrix"'),
-                 (write_gguf(self.sums_, version=4), "version of GGUF is unknown (4)"),
-                 (write_gguf(self.sums_, dtype=1), f"entry '{name}.in_sum2': sums of squares are no f32 (1)"),
-                 (write_gguf(self.sums_, alignment=1 << 20), "general.alignment is not from 1 to 65536"),
-                 (good[:-3000], "more bytes are announced than the file has"), (older[:200], f"entry '{name}': more bytes are announced"),
-                 (list_of_lists, "entry 'imatrix.datasets': a list of lists"), (long_list, "entry 'some.list': a list is longer"),
+                 (write_gguf(self.sums_, version=4), "GGUF of version 4; 2 and 3 are read"),
+                 (write_gguf(self.sums_, dtype=1), f"entry '{name}.in_sum2': sums of squares are no f32"),
+                 (write_gguf(self.sums_, alignment=3 << 20), "key 'general.alignment': is no power of two"),
+                 (good[:-3000], "; the file has "), (older[:200], f"entry '{name}': more bytes are announced"),
+                 (list_of_lists, "key 'imatrix.datasets': a list of lists"), (long_list, "key 'some.list': 4611686018427387904 items are announced"),
                  (struct.pack("<ii", 1, 5000) + bytes(90), "a name is longer than 1024 bytes (5000)"),
                  (struct.pack("<i", 2) + 2 * write_older(tiny, end=b"")[4:], f"entry '{name}' is there twice"),
                  (write_gguf(changed(np.nan)), f"entry '{name}': the value at byte "), (write_gguf(changed(-1)), "is -1"),

@@ -267,6 +267,77 @@ static void memory_is_bounded(void **state)
     free(json);
 }
 
+static uint8_t *put_number(uint8_t *at, uint64_t value, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++)
+        *at++ = (uint8_t)(value >> 8 * i);
+    return at;
+}
+
+static uint8_t *put_name(uint8_t *at, unsigned number)
+{
+    const int n = sprintf((char *)at + 8, "%x", number);
+    put_number(at, (uint64_t)n, 8);
+    return at + 8 + n;
+}
+
+/* The same for GGUF: keys of one byte (kind 0), tensors of one value (1). */
+static size_t put_gguf(const char *path, int kind, unsigned count)
+{
+    uint8_t *const file = malloc(64 * (count + 1) + 4 * (size_t)count + 4096), *at = file;
+    assert_non_null(file);
+    at = put_number(at, 0x46554747, 4);
+    at = put_number(at, 3, 4);
+    at = put_number(at, kind == 0 ? 1 : count, 8);
+    at = put_number(at, kind == 0 ? count : 0, 8);
+    for (unsigned i = 0; kind == 0 && i < count; i++)
+        at = put_number(put_number(put_name(at, i), 0, 4), i, 1);
+    for (unsigned i = 0; i < (kind == 0 ? 1 : count); i++) /* no dims, I8, 32 bytes apart */
+        at = put_number(put_number(put_number(put_name(at, i), 0, 4), 24, 4), 32 * (uint64_t)i, 8);
+    const size_t header = (size_t)(at - file);
+    const size_t n = (header + 31) / 32 * 32 + 32 * (kind == 0 ? 1 : (size_t)count);
+    memset(at, 0, n - header);
+    put_file(path, file, n);
+    free(file);
+    return header;
+}
+
+static void gguf_memory_is_bounded(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < 2; kind++) {
+        const size_t header = put_gguf(scratch("memory.gguf"), kind, 40000), before = most_held = held;
+        struct vcl_model *const model = open_model(scratch("memory.gguf"));
+        const double each = (double)(most_held - before) / (double)header;
+        print_message("GGUF header %d: %.1f bytes per byte\n", kind, each);
+        assert_true(each <= 20);
+        vcl_model_close(model);
+        assert_int_equal(held, before);
+    }
+}
+
+/* As below, for GGUF. */
+static void every_allocation_for_gguf_fails_once(void **state)
+{
+    (void)state;
+    put_gguf(scratch("scarce.gguf"), 0, 3);
+    int failures = 0;
+    for (long n = 0; n < 40; n++) {
+        struct vcl_model *model;
+        struct vcl_error error;
+        const size_t before = held;
+        fail_after = n;
+        const enum vcl_status status = vcl_model_open(scratch("scarce.gguf"), NULL, &model, &error);
+        fail_after = -1;
+        if (status != VCL_OK && status != VCL_E_MEMORY)
+            fail_msg("allocation %ld: status %d, %s", n, status, error.text);
+        vcl_model_close(model);
+        assert_int_equal(held, before);
+        failures += status == VCL_E_MEMORY;
+    }
+    assert_in_range(failures, 10, 39);
+}
+
 /* Would catch an allocation whose failure is not looked at, and what is not freed on the way out. */
 static void every_allocation_fails_once(void **state)
 {
@@ -864,6 +935,8 @@ int main(void)
 #ifndef SANITIZED
         cmocka_unit_test(memory_is_bounded),
         cmocka_unit_test(every_allocation_fails_once),
+        cmocka_unit_test(gguf_memory_is_bounded),
+        cmocka_unit_test(every_allocation_for_gguf_fails_once),
         cmocka_unit_test(mapped_pages_are_given_back),
 #endif
         cmocka_unit_test(mmap_is_pread),

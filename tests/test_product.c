@@ -379,6 +379,27 @@ static void every_stage(void **unused)
         assert_true(count[k] >= 3);
 }
 
+/* Fault: a column of tiles left out, taken twice or added in another order, where tiles are narrow: as rows with
+ * a floor have them. */
+static void narrow_tiles(void **unused)
+{
+    (void)unused;
+    static const struct vcl_tensor tensors[] = { { VCL_DTYPE_F32, 2, { 2500, 512 } },
+                                                 { VCL_DTYPE_BF16, 2, { 3300, 1000 } },
+                                                 { VCL_DTYPE_F16, 2, { 300, 17000 } } };
+    for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) {
+        struct vcl_params params = params_of(VCL_CODEC_TENSOR, 3, 2);
+        params.row_floor = 8;
+        struct coded_sample s = make_weights(&tensors[i], ROW_SCALES, &params, i);
+        struct vcl_matrix *const m = open_matrix(ctx, &s);
+        assert_true(m->fused && m->turned && m->frame.plan.across > 1);
+        vcl_matrix_close(m);
+        check_products(&s, 1, i);
+        check_products(&s, 3 + 8 * i, i + 1);
+        free_sample(&s);
+    }
+}
+
 /* Fault: a frame that no product knows what to do with: other codecs, rotation, transforms, values set
  * aside. */
 static void every_frame(void **unused)
@@ -914,6 +935,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_shape),
         cmocka_unit_test(every_stage),
+        cmocka_unit_test(narrow_tiles),
         cmocka_unit_test(every_frame),
         cmocka_unit_test(many_tiles),
         cmocka_unit_test(codecs_agree),

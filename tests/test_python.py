@@ -364,6 +364,8 @@ class Frames(unittest.TestCase):
                   (ValueError, "dtype", "F32\0"), (ValueError, "encoder", "x\0y"), (ValueError, "decoder", "\ud800")]
         wrong += [(TypeError, name, value) for name in frames.GOALS for value in ("3", True, 3j, [3])]
         wrong += [(ValueError, name, value) for name in frames.GOALS for value in (math.nan, math.inf, 10 ** 400)]
+        wrong += [(TypeError, "row_floor", value) for value in ("3", True, [3])]
+        wrong += [(ValueError, "row_floor", value) for value in (-1, 61, math.nan, math.inf)]
         wrong += [(ValueError, "bits", -1), (ValueError, "snr", 201), (ValueError, "max_error", 0)]
         wrong += [(TypeError, "qp", 3), (TypeError, "keep", ()), (TypeError, "columns", 64), (TypeError, "size", 8)]
         for error, name, value in wrong:

@@ -172,7 +172,6 @@ static const struct raw raws[] = {
     { "allocates more than the format's limit", 10, "\1\xE1\xF5\5\0\0\0\0{}", VCL_E_FORMAT, "100000001" },
     { "adds 8 to 2^64 - 1", 10, "\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF{}", VCL_E_FORMAT,
       "not a safetensors file" },
-    { "does not know GGUF", 16, "GGUF\3\0\0\0\1\0\0\0\0\0\0\0", VCL_E_FORMAT, "a GGUF file" },
     { "does not know a zip", 16, "PK\3\4\0\0\0\0\1\0\0\0\0\0\0\0", VCL_E_FORMAT, "zip" },
     { "does not know a pickle", 16, "\x80\2\x8a\nl\xfc\x9c\x46\xf9 j\xa8PM.", VCL_E_FORMAT, "pickle" },
     { "does not know a web page", 16, "<!doctype html> ", VCL_E_FORMAT, "HTML" },

@@ -174,6 +174,29 @@ class Tensor(unittest.TestCase):
             self.assertLess(error[1].sum(), 0.5 * error[0].sum())
             self.assertLess(error[1].max(), 3 * np.median(error[1]))
 
+    def test_row_floor_is_kept(self):
+        """Would catch rows below their floor, or a floor got by giving all rows less; rows of zeros, of infinities, and
+        rows that no step reaches stay what they were."""
+        rng = np.random.default_rng(23)
+        for shape, dtype, objective in (((500, 96), np.float32, "model"), ((64, 640), np.float16, "mse"),
+                                        ((40, 33, 64), np.float64, "model"), ((40, 16500), np.float32, "mse")):
+            x = rng.standard_normal(shape) * np.exp(1.5 * rng.standard_normal(shape[:-1] + (1,)))
+            x.reshape(-1, shape[-1])[[3, 17]] = 0
+            x = x.astype(dtype)
+            plain, (frame, y) = vcllm.decode(vcllm.encode(x, bits=4, objective=objective)), \
+                self.agree(x, bits=4, objective=objective, row_floor=10)
+            rows, error = x.reshape(-1, shape[-1]).astype(np.float64), (x - y).reshape(-1, shape[-1]).astype(np.float64)
+            live = (rows ** 2).sum(1) > 0
+            found = 10 * np.log10((rows[live] ** 2).sum(1) / (error[live] ** 2).sum(1))
+            self.assertGreater(found.min(), 9.5, (shape, dtype))
+            self.assertGreater(snr(x, y), snr(x, plain) - 1.5, (shape, dtype))
+            self.assertLess(np.abs(y.reshape(rows.shape)[~live]).max(), 0.002 * rows.std(), (shape, dtype))
+            self.assertTrue(8 * len(frame) <= 4 * x.size)
+        x[5, 7], x[6] = np.inf, np.nan
+        x[8] *= 1e-30
+        frame, y = self.agree(x, bits=4, row_floor=10)
+        self.assertTrue(y[5, 7] == np.inf and np.isnan(y[6]).all())
+
     def test_feedback_lowers_the_error_of_the_product(self):
         """Would catch feedback of the wrong sign, order or scale: x (W - W')^T must err less, with W' no better itself."""
         rng = np.random.default_rng(17)

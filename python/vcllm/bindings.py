@@ -40,7 +40,8 @@ class ParamsStruct(SizedStruct):
                 ("objective", c_int), ("rotate", c_int), ("seed", c_uint32), ("row_scales", c_int), ("depth", c_int),
                 ("chroma", c_int), ("disable", c_uint), ("transpose", c_int), ("columns", c_uint64),
                 ("col_weight", c_void_p), ("feedback", c_void_p), ("encoder", c_char_p), ("decoder", c_char_p),
-                ("nearest", c_int)]
+                ("nearest", c_int),
+                ("row_floor", c_double)]
 
 
 class InfoStruct(SizedStruct):
@@ -54,7 +55,7 @@ class InfoStruct(SizedStruct):
 class ReportStruct(SizedStruct):
     _fields_ = [("size", c_size_t), ("frame_bytes", c_uint64), ("values", c_uint64), ("bits", c_double),
                 ("snr", c_double), ("max_error", c_double), ("trials", c_double), ("codec", c_int), ("depth", c_int),
-                ("flags", c_uint)]
+                ("flags", c_uint), ("row_snr", c_double)]
 
 
 class ErrorStruct(Structure):

@@ -9,9 +9,10 @@ GOALS = ("bits", "snr", "max_error")    # enum vcl_goal
 OBJECTIVES = {"model": 0, "mse": 1}
 INTEGERS = ("effort", "seed", "depth", "chroma", "disable")
 FLAGS = ("nearest", "rotate", "row_scales", "transpose")
+REALS = ("row_floor",)
 TEXTS = ("encoder", "decoder")
 WEIGHTS = {"col_weight": 1, "feedback": 2}      # dimensions
-SETTINGS = (*INTEGERS, *FLAGS, *TEXTS, *WEIGHTS, "objective")
+SETTINGS = (*INTEGERS, *FLAGS, *REALS, *TEXTS, *WEIGHTS, "objective")
 
 
 def set_weights(params, name, value):
@@ -36,6 +37,8 @@ def set_setting(params, name, value):
         setattr(params, name, integer(name, value, dict(ParamsStruct._fields_)[name]))
     elif name in FLAGS:
         setattr(params, name, flag(name, value))
+    elif name in REALS:
+        setattr(params, name, real(name, value))
     elif name in TEXTS:
         setattr(params, name, text(name, value))
     elif text(name, value).decode() in OBJECTIVES:
@@ -75,7 +78,7 @@ def encode(array, codec="tensor", bits=None, snr=None, max_error=None, dtype=Non
     codec: "tensor", "h265", "h264", "lossless" or "exact".  bits: most bits per value (the default, 2.9), or snr: least
     dB, or max_error: largest error (tensor codec).  dtype: safetensors' name where the array's own does not tell
     (dtype="BF16" for uint16).  threads: 0 is one per CPU.  settings: those of struct vcl_params: effort, objective
-    ("model" or "mse"), rotate, seed, row_scales, depth, chroma, disable, transpose, encoder, decoder; col_weight and
+    ("model" or "mse"), rotate, seed, row_scales, depth, chroma, disable, transpose, encoder, decoder, row_floor; col_weight and
     feedback as contiguous arrays of float32 (include/vcllm.h says what they are).  None is the default.
 
     TypeError for an argument of a wrong type, ArgumentError (an Error and a ValueError) for a wrong value."""

@@ -1,4 +1,8 @@
-/* cpu.h - which instruction sets the machine has, as one ladder. */
+/* cpu.h - which instruction sets the machine has, as one ladder.
+ *
+ * The ladder is defined here alone.  The functions of every level are declared by VCL_*_LEVEL in
+ * kernels/tensor_loops.h, product_loops.h, lossless_levels.h and values_levels.h, and kernels/kernels.c has a
+ * table of them for each level.  The runtime, which sees include/ alone, asks for itself (run/loops16.c). */
 #ifndef VCL_CPU_H
 #define VCL_CPU_H
 

@@ -14,7 +14,7 @@
 
 /* ---- transform ------------------------------------------------------------------------------- */
 
-/* Lengths of 4 and 16 lie between these in what they gain (docs/design.md); the longest takes waves apart.
+/* Lengths of 4 and 16 lie between these in what they gain (docs/experiments.md); the longest takes waves apart.
  * Down the columns nothing longer than a sample's stripes can be tried. */
 static const struct vcl_transform candidates[VCL_TRANSFORMS] = { { 0, 0 }, { 3, 0 }, { 5, 0 }, { 0, 3 },
                                                                  { 0, 5 }, { 3, 3 }, { 3, 5 }, { 5, 3 },
@@ -131,9 +131,15 @@ static enum vcl_status choose_transform(struct vcl_encoder *e)
 
 /* ---- means ----------------------------------------------------------------------------------- */
 
+/* Columns that are rows of unlike size tell nothing of each other: all of them are measured. */
+static int has_measured_all(const struct vcl_encoder *e)
+{
+    return vcl_encoder_samples_all(e) || e->params->row_floor > 0;
+}
+
 static enum vcl_status measure_sample(struct vcl_encoder *e)
 {
-    e->probing = 1;
+    e->probing = !has_measured_all(e);
     const enum vcl_status status = vcl_encoder_measure(e);
     e->probing = 0;
     return status;
@@ -257,7 +263,7 @@ static enum vcl_status choose_means(struct vcl_encoder *e)
     enum vcl_status status = confirm_means(e, &pay);
     if (status || !pay)
         return status;
-    if (!vcl_encoder_samples_all(e)) {
+    if (!has_measured_all(e)) {
         status = vcl_encoder_measure(e);
         pay = !status && means_pay(e) && vcl_tensor_tables_means(&e->frame, e->tables);
     }
@@ -293,7 +299,7 @@ static enum vcl_status choose_classes(struct vcl_encoder *e)
     const size_t cols = (size_t)e->frame.plan.cols;
     enum vcl_status status = VCL_OK;
     int pay = !(e->params->disable & VCL_STAGE_COL_CLASSES) && classes_pay(e);
-    if (pay && !vcl_encoder_samples_all(e)) {
+    if (pay && !has_measured_all(e)) {
         status = vcl_encoder_measure(e);
         pay = !status && classes_pay(e);
     }
@@ -306,20 +312,25 @@ static enum vcl_status choose_classes(struct vcl_encoder *e)
 
 /* ---- steps ----------------------------------------------------------------------------------- */
 
-/* Half a class for each octave of weight, in quarter octaves of the step: -(log2 weight) / 2, rounded,
- * around their mean. */
+/* In quarter octaves: half a class for each octave of weight, -(log2 weight) / 2, rounded; or what the row's
+ * floor wants. */
+static int wanted_step(const struct vcl_encoder *e, uint64_t c)
+{
+    return e->params->row_floor > 0 ? e->floor.step[c] : -vcl_scale_class(e->params->col_weight[c]);
+}
+
+/* The columns' steps around their mean. */
 static void choose_steps(struct vcl_encoder *e)
 {
-    const float *const weight = e->params->col_weight;
     const uint64_t cols = e->frame.plan.cols;
     int64_t sum = 0;
-    if (!weight)
+    if (!e->params->col_weight && !(e->params->row_floor > 0))
         return;
     for (uint64_t c = 0; c < cols; c++)
-        sum += vcl_scale_class(weight[c]);
+        sum += wanted_step(e, c);
     const int64_t mean = (sum + (sum > 0 ? 1 : -1) * (int64_t)(cols / 2)) / (int64_t)cols;
     for (uint64_t c = 0; c < cols; c++) {
-        const int64_t exponent = mean - vcl_scale_class(weight[c]);
+        const int64_t exponent = wanted_step(e, c) - mean;
         e->tables->col_exponent[c] = (int8_t)(exponent < -VCL_EXPONENT_MAX  ? -VCL_EXPONENT_MAX
                                               : exponent > VCL_EXPONENT_MAX ? VCL_EXPONENT_MAX
                                                                             : exponent);

@@ -52,19 +52,27 @@ static enum vcl_status prepare(struct vcl_encoder *e)
     return vcl_walk_create(e->env, &e->frame, 0, &e->walk);
 }
 
-static void release(struct vcl_encoder *e)
+/* What analysis and search have filled. */
+static void release_tables(struct vcl_encoder *e)
 {
     const struct vcl_mem *const mem = e->env->mem;
-    vcl_walk_destroy(&e->walk);
-    vcl_free(mem, e->table);
     vcl_free(mem, e->col_energy);
     vcl_free(mem, e->col_sum);
     vcl_tensor_tables_destroy(mem, e->tables);
     vcl_free(mem, e->side);
-    e->table = e->side = NULL;
+    e->side = NULL;
     e->col_energy = e->col_sum = NULL;
     e->tables = NULL;
     e->coder.tables = NULL;
+}
+
+static void release(struct vcl_encoder *e)
+{
+    vcl_walk_destroy(&e->walk);
+    vcl_free(e->env->mem, e->table);
+    e->table = NULL;
+    release_tables(e);
+    vcl_floor_free(e);
 }
 
 /* A frame of all bytes; or only *bytes, how many it would take, and nothing that is written. */
@@ -106,8 +114,11 @@ static void choose_frame(struct vcl_encoder *e)
     e->frame.flags |= VCL_FLAG_NON_FINITE; /* until measured, so that buffers have room for the lists */
     if (p->codec == VCL_CODEC_TENSOR) {
         static const int states[10] = { 0, 0, 2, 3, 3, 4, 5, 6, 7, 8 };
-        e->frame.flags |= p->transpose ? VCL_FLAG_TRANSPOSED : 0u;
-        vcl_plan_stripes(&e->frame.tensor, e->frame.values, p->transpose, &e->frame.plan, &e->frame.lanes);
+        const int floored = p->row_floor > 0, transpose = p->transpose || floored;
+        e->frame.flags |= transpose ? VCL_FLAG_TRANSPOSED : 0u;
+        vcl_plan_stripes(&e->frame.tensor, e->frame.values, transpose, &e->frame.plan, &e->frame.lanes);
+        if (floored)
+            vcl_plan_columns(&e->frame.plan);
         e->frame.states = scalar ? 0 : states[p->effort];
         return;
     }
@@ -147,6 +158,27 @@ static enum vcl_status search_tensor(struct vcl_encoder *e, int *found, unsigned
     return status ? status : vcl_search_tensor(e, found, flags);
 }
 
+/* Again with finer steps for the rows that came out below their floor, while there are bits for them. */
+static enum vcl_status search_rows(struct vcl_encoder *e, int *found, unsigned *flags)
+{
+    enum { TRIES = 6 };
+    const struct vcl_frame fresh = e->frame;
+    enum vcl_status status = vcl_floor_begin(e);
+    for (int i = 0, again = 1; i < TRIES && again && !status; i++) {
+        status = vcl_floor_choose(e);
+        if (status || (i > 0 && e->floor.all))
+            break;
+        release_tables(e);
+        e->frame = fresh;
+        *found = 0;
+        *flags = 0;
+        status = search_tensor(e, found, flags);
+        again = !status && vcl_floor_raise(e);
+    }
+    e->row_snr = status ? NAN : vcl_floor_worst(e);
+    return status;
+}
+
 static enum vcl_status search_video(struct vcl_encoder *e, int *found, unsigned *flags)
 {
     const enum vcl_status status = measure_video(e);
@@ -180,9 +212,10 @@ static enum vcl_status encode_lossy(struct vcl_encoder *e, int nearest, unsigned
     *flags = 0;
     choose_frame(e);
     enum vcl_status status = prepare(e);
-    if (!status)
-        status =
-            p->codec == VCL_CODEC_TENSOR ? search_tensor(e, &found, flags) : search_video(e, &found, flags);
+    if (!status && p->codec != VCL_CODEC_TENSOR)
+        status = search_video(e, &found, flags);
+    else if (!status)
+        status = p->row_floor > 0 ? search_rows(e, &found, flags) : search_tensor(e, &found, flags);
     const int lost = e->sums.signal > 0 && vcl_snr(&e->sums) <= 0;
     *flags |= (nearest && !found ? VCL_REPORT_MISSED : 0u) | (lost ? VCL_REPORT_ZERO : 0u);
     if (vcl_snr(&e->sums) < 0 || (lost && has_room(e)))
@@ -211,6 +244,7 @@ static void fill_report(const struct vcl_encoder *e, unsigned flags, struct vcl_
     report->snr = exact ? INFINITY : vcl_snr(&e->sums);
     report->max_error = exact ? 0 : e->sums.max_error;
     report->depth = exact ? 0 : e->frame.depth;
+    report->row_snr = !(e->params->row_floor > 0) ? NAN : exact ? INFINITY : e->row_snr;
 }
 
 /* ---- exact where exact is no larger --------------------------------------------------------------- */
@@ -230,12 +264,17 @@ static enum vcl_status read_spot(const struct vcl_encoder *e, int spot, uint64_t
 }
 
 /* Could a lossless frame take no more than so many bits a value?  Few values that differ among neighbours say
- * so, else only a sample coded losslessly, for rates at which that could be. */
+ * so, else only a sample coded losslessly, for rates at which that could be.  What is no larger than a sample is
+ * tried. */
 static enum vcl_status may_be_exact(const struct vcl_encoder *e, double bits, int *may)
 {
     enum { ORDINARY = 200, MANY = 8 }; /* of LOOK neighbours; bits below which unlike values are not exact */
     const struct vcl_tensor *const tensor = &e->frame.tensor;
     const size_t w = vcl_dtype_bits(tensor->dtype) / 8;
+    if (e->frame.values <= SPOTS * READ) {
+        *may = 1;
+        return VCL_OK;
+    }
     const uint64_t look = vcl_min(LOOK, e->frame.values), read = vcl_min(READ, e->frame.values);
     struct vcl_palette_finder *const finder = vcl_palette_create(e->env->mem);
     uint8_t *const raw = vcl_alloc_raw(e->env->mem, (size_t)read, w);

@@ -4,6 +4,7 @@
 #define VCL_ENCODER_H
 
 #include "codec/env.h"
+#include "codec/floor.h"
 #include "codec/rate.h"
 #include "codec/walk.h"
 
@@ -20,6 +21,7 @@ struct vcl_encoder {
     struct vcl_tile_stats stats;
     double *col_energy, *col_sum; /* tensor codec, to side: by column, over all measured tiles */
     struct vcl_tensor_tables *tables;
+    struct vcl_floor floor; /* with params->row_floor */
     uint8_t *side;
 
     int probing;                     /* the next pass is over a sample only */
@@ -27,6 +29,7 @@ struct vcl_encoder {
     uint64_t aside;                  /* values that need a list */
     double gain[VCL_TRANSFORMS];     /* bits the sample would save with each transform */
     struct vcl_error_sums sums;
+    double row_snr; /* of the worst row, where rows have a floor */
     struct vcl_tensor_counts counts;
     double trials;
 };
@@ -39,7 +42,7 @@ enum { VCL_PROBE_TILES = 4, VCL_PROBE_ABOVE = 8, VCL_SAMPLE_VALUES = 1 << 16, VC
 /* Do errors count otherwise than by their squares?  Then SNR is no measure of them. */
 static inline int vcl_has_weights(const struct vcl_params *params)
 {
-    return params->feedback || params->col_weight;
+    return params->feedback || params->col_weight || params->row_floor > 0;
 }
 
 /* Codes all tiles, or when probing a sample, as frame and coder now say, and tells what that gave. */

@@ -1,4 +1,4 @@
-/* estimate.c - what a piece of a tensor would take, told without coding it.
+/* estimate.c - what a unit of a tensor (plan.h) would take, told without coding it.
  *
  * In: some rows' values or coefficients.  Out: a step for a rate, from the energy of rows and columns alone;
  * bits at a step, from the entropy of indices by class.  Only the second knows of few large values among many

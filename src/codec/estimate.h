@@ -1,4 +1,4 @@
-/* estimate.h - what a piece of a tensor would take, told without coding it. */
+/* estimate.h - what a unit of a tensor (plan.h) would take, told without coding it. */
 #ifndef VCL_ESTIMATE_H
 #define VCL_ESTIMATE_H
 

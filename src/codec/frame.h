@@ -43,14 +43,14 @@ struct vcl_frame {
     const char *target; /* alias: points into the header */
     size_t target_length;
     struct vcl_plan plan; /* of the coded matrix */
-    float step;           /* lossy codecs, to seed */
+    float step;           /* lossy codecs, to seed.  Tensor codec: the half-step, the spacing of points */
     float snr;
     uint32_t seed;
     int depth; /* video codecs, to chroma */
     int chroma;
     int states; /* tensor codec, to the end: bits of trellis state */
     int lanes;
-    int shape, fine; /* of the model */
+    int shape, fine; /* of the model: which distribution; its width, in sixteenths of an octave */
     struct vcl_transform transform;
     int8_t centroid[VCL_CENTROIDS];
     uint32_t side_bytes; /* class models, tables, mean, points, the columns' classes, steps and means */

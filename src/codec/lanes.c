@@ -1,4 +1,4 @@
-/* lanes.c - stage 6: the trellis' indices to bytes, by rANS in interleaved lanes.
+/* lanes.c - step 7: the trellis' indices to bytes, by rANS in interleaved lanes.
  *
  * In: integers j of a tile, in stripes of `lanes` rows.  Out: escapes, states and 16-bit words.  Lane l codes
  * row l of every stripe, columns in sequence; its state goes on from stripe to stripe (a state costs two

@@ -1,4 +1,4 @@
-/* lanes.h - stage 6: the trellis' indices to bytes, by rANS in interleaved lanes. */
+/* lanes.h - step 7: the trellis' indices to bytes, by rANS in interleaved lanes. */
 #ifndef VCL_LANES_H
 #define VCL_LANES_H
 

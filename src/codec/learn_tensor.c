@@ -75,6 +75,13 @@ static double fit_model(const struct vcl_tensor_counts *counts, int shapes, int 
     return best;
 }
 
+double vcl_fixed_bits(const struct vcl_encoder *e)
+{
+    const struct vcl_frame *const f = &e->frame;
+    const uint64_t a_tile = vcl_tensor_start_bytes(f) - (uint64_t)f->lanes; /* a third of a state tells of values */
+    return 8 * (double)(f->header_bytes - f->side_bytes + f->plan.tiles * a_tile) / (double)f->values;
+}
+
 /* How far the search goes towards the least squared error: 1 all the way, 0 the nearest path and points on
  * the lattice.  Unbiased coding needs half a bit a value to be of use: below, its error is nearly the signal;
  * from 0.9 bits down to 0.3 the one passes into the other, so that SNR rises all the way. */
@@ -87,7 +94,8 @@ static double share_of_bias(const struct vcl_tensor_search *s)
         return 1;
     if (vcl_has_weights(p))
         return 0;
-    const double left = p->goal == VCL_GOAL_BITS ? (0.9 - p->target) / 0.6 : (3.2 - p->target) / 1.85;
+    const double bits = p->target - vcl_fixed_bits(s->e);
+    const double left = p->goal == VCL_GOAL_BITS ? (0.9 - bits) / 0.6 : (3.2 - p->target) / 1.85;
     return fmin(fmax(left, 0), 1);
 }
 

@@ -1,4 +1,4 @@
-/* levels.c - stage 8: what the codes of a tile of few levels stand for.
+/* levels.c - step 7, lossless: what the codes of a tile of few levels stand for.
  *
  * In: codes.  Out: values: those of a palette, or the f32 products of a level and the scale of a row or
  * group, rounded once to the dtype.  palette.c and multiples.c find the levels. */

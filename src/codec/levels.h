@@ -1,4 +1,4 @@
-/* levels.h - stage 8: what the codes of a tile of few levels stand for. */
+/* levels.h - step 7, lossless: what the codes of a tile of few levels stand for. */
 #ifndef VCL_LEVELS_H
 #define VCL_LEVELS_H
 

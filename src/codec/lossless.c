@@ -1,4 +1,4 @@
-/* lossless.c - stage 8: a tile's values to fewer bytes and exactly back.
+/* lossless.c - step 7, lossless: a tile's values to fewer bytes and exactly back.
  *
  * In: values of any dtype.  Out: byte planes, each raw, constant, packed into seven bits or rANS coded; of
  * values that lie on few levels the planes of their codes, scales and literals.
@@ -7,7 +7,7 @@
  * redundancy is; where seven bits hold a tile's exponents, the mantissa's highest bit joins them, since
  * small mantissas are more frequent in every octave.  The rest of a mantissa is noise: a plane that coding
  * would shrink by less than 1/64 is stored as it is (plane.c), which halves the time of decoding.
- * docs/design.md has the numbers.
+ * docs/experiments.md has the numbers.
  *
  * Decoding runs over chunks of all planes at once, so that planes need no memory of a tile's size. */
 #include "lossless.h"

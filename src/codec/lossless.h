@@ -1,4 +1,4 @@
-/* lossless.h - stage 8: a tile's values to fewer bytes and exactly back. */
+/* lossless.h - step 7, lossless: a tile's values to fewer bytes and exactly back. */
 #ifndef VCL_LOSSLESS_H
 #define VCL_LOSSLESS_H
 

@@ -1,9 +1,9 @@
-/* model.c - stage 5: how probable each index is, from a family of distributions built in.
+/* model.c - step 6: how probable each index is, from a family of distributions built in.
  *
  * In: a shape and a scale class.  Out: integer frequencies for both union codebooks, the slot table the
  * decoder looks up and the costs the search weighs.  Integer arithmetic only: the frequencies are part of
  * the format.  An index stands for the cell of one half-step to either side of its point, which fits the
- * indices of a rate-distortion optimised trellis to 0.002 bit (docs/design.md). */
+ * indices of a rate-distortion optimised trellis to 0.002 bit (docs/experiments.md). */
 #include "model.h"
 
 #include <math.h>

@@ -1,4 +1,4 @@
-/* model.h - stage 5: how probable each index is, from a family of distributions built in. */
+/* model.h - step 6: how probable each index is, from a family of distributions built in. */
 #ifndef VCL_MODEL_H
 #define VCL_MODEL_H
 
@@ -7,7 +7,8 @@
 /* Reconstruction points are integers j in units of the half-step; the union codebook g holds those with
  * j mod 2 = g, numbered k = (j - g) / 2.  A symbol is k + 32 for k = -31 ... 30; 0 and 63 are escapes for
  * all other k, even and odd. */
-enum { VCL_MODEL_UNIT = 16 }; /* class t: deviation over half-step = 2^((t - 16) / 4 + fine / 16) */
+/* Class t: deviation over half-step = 2^((t - 16) / 4 + fine / 16), fine the frame's plus a class' own. */
+enum { VCL_MODEL_UNIT = 16 };
 
 struct vcl_symbol_model {
     uint16_t freq[2][VCL_MODEL_SYMBOLS]; /* 0: the symbol must be escaped */

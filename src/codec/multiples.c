@@ -1,4 +1,4 @@
-/* multiples.c - stage 8: values that are small integers times a scale to codes.
+/* multiples.c - step 7, lossless: values that are small integers times a scale to codes.
  *
  * In: a tile's values, as quantised weights have them that were written back as floats, with a scale
  * for each row or group of 16 to 256.  Out: the scales, the integers that occur, and a code for each

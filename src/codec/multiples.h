@@ -1,4 +1,4 @@
-/* multiples.h - stage 8: values that are small integers times a scale to codes. */
+/* multiples.h - step 7, lossless: values that are small integers times a scale to codes. */
 #ifndef VCL_MULTIPLES_H
 #define VCL_MULTIPLES_H
 

@@ -1,4 +1,4 @@
-/* palette.c - stage 8: values of few levels to codes of a palette.
+/* palette.c - step 7, lossless: values of few levels to codes of a palette.
  *
  * In: a tile's values, any dtype.  Out: up to 255 of them, and a code for each value, which may say that it
  * is none of them but a literal.  A look at a few values spares ordinary weights the counting. */

@@ -1,4 +1,4 @@
-/* palette.h - stage 8: values of few levels to codes of a palette. */
+/* palette.h - step 7, lossless: values of few levels to codes of a palette. */
 #ifndef VCL_PALETTE_H
 #define VCL_PALETTE_H
 

@@ -92,7 +92,10 @@ static struct sample sample_of(const struct vcl_encoder *e)
         return (struct sample){ 0, 1, vcl_plan_units(plan) };
     const uint64_t values = VCL_UNIT_ROWS * vcl_min(plan->tile_cols, plan->cols);
     const uint64_t wanted = vcl_ceil_div(VCL_SAMPLE_VALUES, values);
-    return spread(vcl_plan_units(plan), wanted < 4 ? 4 : wanted);
+    struct sample sample = spread(vcl_plan_units(plan), wanted < 4 ? 4 : wanted);
+    if (e->params->row_floor > 0 && plan->across > 1 && sample.step % plan->across == 0)
+        sample.step -= plan->across > sample.count ? plan->across / sample.count : 1; /* other columns too */
+    return sample;
 }
 
 /* What is coded of piece i: when probing, of wide ones some columns here, others there. */
@@ -171,7 +174,12 @@ static enum vcl_status encode_tile(void *user, uint64_t tile, struct vcl_tile_wo
     const struct vcl_encoder *const e = user;
     const struct vcl_rect rect = coded_piece(e, tile);
     const enum vcl_status status = vcl_encoder_read(e, rect, work);
-    return status ? status : vcl_tile_encode(&e->frame, &e->coder, rect, work);
+    if (status)
+        return status;
+    const enum vcl_status coded = vcl_tile_encode(&e->frame, &e->coder, rect, work);
+    if (!coded && e->floor.size && !e->probing)
+        vcl_floor_sum(e, rect, work);
+    return coded;
 }
 
 static enum vcl_status write_tile(const struct vcl_encoder *e, uint64_t tile,
@@ -199,6 +207,8 @@ static enum vcl_status take_tile(void *user, uint64_t tile, struct vcl_tile_work
     e->sums.signal += work->sums.signal;
     e->sums.error += work->sums.error;
     e->sums.max_error = fmax(e->sums.max_error, work->sums.max_error);
+    if (e->floor.size && !e->probing)
+        vcl_floor_add(e, rect, work);
     if (e->coder.counting)
         vcl_tensor_counts_add(&e->counts, work->counts);
     return status;
@@ -211,6 +221,8 @@ static enum vcl_status run_pass(struct vcl_encoder *e)
     e->stored = e->tiles = e->sampled = e->aside = 0;
     memset(&e->sums, 0, sizeof e->sums);
     memset(&e->counts, 0, sizeof e->counts);
+    if (!e->probing)
+        vcl_floor_forget(e);
     const enum vcl_status status =
         vcl_walk_run(&e->walk, sample.first, sample.step, sample.count, encode_tile, take_tile, e);
     e->trials += (double)e->sampled / (double)(e->frame.values ? e->frame.values : 1);

@@ -1,4 +1,4 @@
-/* picture.c - stage 3 of the video path: a tile of floats as one luma picture, and back.
+/* picture.c - step 5, video: a tile of floats as one luma picture, and back.
  *
  * In: floats and the step.  Out: samples of 8, 10 or 12 bits.  A tile that is large enough in both
  * directions is a picture as it stands; any other is wrapped into a square one, because encoders refuse

@@ -1,4 +1,4 @@
-/* picture.h - stage 3 of the video path: a tile of floats as one luma picture, and back. */
+/* picture.h - step 5, video: a tile of floats as one luma picture, and back. */
 #ifndef VCL_PICTURE_H
 #define VCL_PICTURE_H
 

@@ -1,4 +1,4 @@
-/* plan.c - stage 1: any shape becomes a matrix, the matrix becomes independent tiles.
+/* plan.c - step 1: any shape becomes a matrix, the matrix becomes independent tiles.
  *
  * In: dims.  Out: rows x cols and a grid of tiles.  The last dimension is the row, as in memory; where
  * it is too short to be a row (3 x 3 kernels, heads of 8) it is joined with the dimensions before it.
@@ -93,6 +93,17 @@ void vcl_plan_stripes(const struct vcl_tensor *tensor, uint64_t values, int tran
     plan->tile_cols = equal_part(plan->cols, MAX_COLS);
     const uint64_t most = vcl_round_up(vcl_ceil_div(VCL_TILE_VALUES, plan->tile_cols), 32);
     plan->tile_rows = (uint32_t)vcl_round_up(vcl_ceil_div(plan->rows, vcl_ceil_div(plan->rows, most)), 32);
+    set_grid(plan);
+}
+
+void vcl_plan_columns(struct vcl_plan *plan)
+{
+    enum { LEAST_COLS = 64, MOST_COLS = 1 << 15, BLOCK = 32 };
+    const uint64_t parts = vcl_ceil_div(plan->rows, VCL_TILE_VALUES / LEAST_COLS);
+    plan->tile_rows = (uint32_t)vcl_round_up(vcl_ceil_div(plan->rows, parts), BLOCK);
+    const uint64_t most = vcl_min(VCL_TILE_VALUES / plan->tile_rows / BLOCK * BLOCK, MOST_COLS);
+    const uint64_t across = vcl_ceil_div(plan->cols, most);
+    plan->tile_cols = (uint32_t)vcl_round_up(vcl_ceil_div(plan->cols, across), BLOCK);
     set_grid(plan);
 }
 

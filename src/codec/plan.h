@@ -1,4 +1,4 @@
-/* plan.h - stage 1: any shape becomes a matrix, the matrix becomes independent tiles. */
+/* plan.h - step 1: any shape becomes a matrix, the matrix becomes independent tiles. */
 #ifndef VCL_PLAN_H
 #define VCL_PLAN_H
 
@@ -27,13 +27,17 @@ void vcl_plan_pictures(const struct vcl_tensor *tensor, uint64_t values, uint32_
 /* Tiles of whole stripes of `lanes` rows; for the tensor codec. */
 void vcl_plan_stripes(const struct vcl_tensor *tensor, uint64_t values, int transpose, struct vcl_plan *plan,
                       int *lanes);
+/* The same with tiles as tall as the matrix where they can be and as narrow as their values allow: a column is
+ * decoded from few others. */
+void vcl_plan_columns(struct vcl_plan *plan);
 /* From what a header says; 0 if it breaks a rule of the format. */
 int vcl_plan_parse(uint64_t values, uint64_t cols, uint32_t tile_rows, uint32_t tile_cols,
                    struct vcl_plan *plan);
 
 struct vcl_rect vcl_plan_tile(const struct vcl_plan *plan, uint64_t tile);
 
-/* Pieces of tiles of VCL_UNIT_ROWS rows, for tiles of vcl_plan_stripes: what a sample is made of. */
+/* A unit: VCL_UNIT_ROWS rows of a tile of vcl_plan_stripes, over all its columns.  Samples are made of units;
+ * a stripe, which is 8 or 32 rows, is what lanes.h codes side by side. */
 enum { VCL_UNIT_ROWS = 32 };
 uint64_t vcl_plan_units(const struct vcl_plan *plan);
 struct vcl_rect vcl_plan_unit(const struct vcl_plan *plan, uint64_t unit);

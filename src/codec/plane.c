@@ -1,8 +1,8 @@
-/* plane.c - stage 8: one plane of bytes to fewer bytes and exactly back.
+/* plane.c - step 7, lossless: one plane of bytes to fewer bytes and exactly back.
  *
  * In: bytes.  Out: themselves, one of them where all are equal, seven bits of each, or rANS.  Blocks of 256
  * symbols choose between up to four models by their mean, because rows and channels differ in scale; a plane
- * that coding would shrink by less than 1/64 is stored as it is.  docs/design.md has the numbers. */
+ * that coding would shrink by less than 1/64 is stored as it is.  docs/experiments.md has the numbers. */
 #include "plane.h"
 
 #include "base/common.h"

@@ -1,4 +1,4 @@
-/* plane.h - stage 8: one plane of bytes to fewer bytes and exactly back. */
+/* plane.h - step 7, lossless: one plane of bytes to fewer bytes and exactly back. */
 #ifndef VCL_PLANE_H
 #define VCL_PLANE_H
 

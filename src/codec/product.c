@@ -1,10 +1,11 @@
 /* product.c - a coded matrix times vectors.
  *
- * Two ways.  Fused: outputs are the coded matrix' rows, which are lanes; a stripe's decoded columns go
+ * Three ways.  Fused: outputs are the coded matrix' rows, which are lanes; a stripe's decoded columns go
  * from registers into sums (one vector), or in chunks that stay in the first cache through the panel
  * kernel (more).  Through a window: tiles are decoded to rows of floats, as many tiles as there are
  * threads, and the rows multiplied; for the product the other way round, and for every frame that the
- * fused kernels do not know.  Either way the decoded values and the order of additions are the same
+ * fused kernels do not know.  By strips, for the other way round of a transpose in several columns of tiles:
+ * a window would hold a row of tiles, a strip has outputs of its own.  Every way the decoded values and the order of additions are the same
  * (product_loops.h), and so is the result. */
 #include "product.h"
 
@@ -220,14 +221,16 @@ static uint64_t place_of(const struct window *w, struct vcl_rect rect, uint32_t 
     return (rect.row + row) * w->m->frame.plan.cols + rect.col - w->first;
 }
 
-static enum vcl_status fill_fused(const struct window *w, uint64_t tile, struct vcl_rect rect)
+/* A tile to rows of floats, `stride` apart. */
+static enum vcl_status decode_fused(const struct vcl_kernels *kernels, const struct vcl_matrix *m,
+                                    uint64_t tile, float *to, size_t stride)
 {
-    const struct vcl_kernels *const kernels = w->env->kernels;
+    const struct vcl_rect rect = vcl_plan_tile(&m->frame.plan, tile);
     struct vcl_lanes lanes;
     struct vcl_point_values values;
     struct vcl_lanes_reader reader;
     float chunk[CHUNK * VCL_STRIPE_LANES];
-    if (!vcl_matrix_lanes(w->m, kernels, tile, &lanes, &values, &reader))
+    if (!vcl_matrix_lanes(m, kernels, tile, &lanes, &values, &reader))
         return VCL_E_FORMAT;
     for (uint32_t row = 0; row < rect.rows && !reader.damaged; row += VCL_STRIPE_LANES) {
         const struct vcl_stripe stripe = vcl_lanes_stripe(&lanes, row);
@@ -235,8 +238,8 @@ static enum vcl_status fill_fused(const struct window *w, uint64_t tile, struct 
         for (uint32_t c = 0; c < rect.cols; c += CHUNK) {
             const uint32_t count = (uint32_t)vcl_min(rect.cols - c, CHUNK);
             decode_chunk(&lanes, &stripe, &values, &reader, c, count, chunk);
-            kernels->turn(chunk, VCL_STRIPE_LANES, count, (uint32_t)stripe.active,
-                          w->values + place_of(w, rect, row) + c, (size_t)w->m->frame.plan.cols);
+            kernels->turn(chunk, VCL_STRIPE_LANES, count, (uint32_t)stripe.active, to + row * stride + c,
+                          stride);
         }
     }
     return vcl_lanes_close(&lanes, &reader) ? VCL_OK : VCL_E_FORMAT;
@@ -297,7 +300,8 @@ static void fill_tile(void *user, size_t slot)
     const uint64_t tile = w->tile + slot;
     const struct vcl_rect rect = vcl_plan_tile(&w->m->frame.plan, tile);
     if (w->m->fused)
-        w->status[slot] = fill_fused(w, tile, rect);
+        w->status[slot] = decode_fused(w->env->kernels, w->m, tile, w->values + place_of(w, rect, 0),
+                                       (size_t)w->m->frame.plan.cols);
     else if (w->m->frame.codec == VCL_CODEC_EXACT)
         w->status[slot] = fill_exact(w, tile, rect);
     else
@@ -352,26 +356,44 @@ static uint64_t slice_of(const struct window *w)
     return slice > least ? slice : least;
 }
 
-/* Outputs are some columns, terms the rows.  For several groups of vectors rows are brought together,
- * since far apart they would fall on the same few lines of the first cache. */
+/* Rows of floats, `line` apart, of which the columns from `col` on are outputs and the rows from `row` on terms. */
+struct columns {
+    const float *values;
+    size_t line;
+    uint64_t row, rows, col, cols;
+};
+
+/* For several groups of vectors rows are brought together, since far apart they would fall on the same few lines
+ * of the first cache. */
+static void multiply_columns(const struct vcl_kernels *kernels, const struct vectors *v,
+                             const struct columns *m)
+{
+    float panel[CHUNK * VCL_BLOCK] = { 0 };
+    for (uint64_t row = 0; row < m->rows; row += CHUNK) {
+        const uint32_t rows = (uint32_t)vcl_min(m->rows - row, CHUNK);
+        const float *const from = m->values + row * m->line;
+        for (size_t c = 0; c < m->cols; c += VCL_BLOCK) {
+            const uint32_t cols = (uint32_t)vcl_min(m->cols - c, VCL_BLOCK);
+            const int apart = cols == VCL_BLOCK && v->n <= VCL_GROUP;
+            for (uint32_t r = 0; r < rows && !apart; r++)
+                memcpy(panel + r * VCL_BLOCK, from + r * m->line + c, cols * sizeof *panel);
+            multiply_terms(kernels, v, apart ? from + c : panel, apart ? m->line : VCL_BLOCK, m->row + row,
+                           rows, m->col + c, cols);
+        }
+    }
+}
+
 static void multiply_cols(void *user, size_t job)
 {
     const struct window *const w = user;
-    const size_t line = (size_t)w->m->line, slice = (size_t)slice_of(w),
-                 end = vcl_min((job + 1) * slice, line);
-    float panel[CHUNK * VCL_BLOCK] = { 0 };
-    for (uint64_t row = w->row; row < w->row + w->rows; row += CHUNK) {
-        const uint32_t rows = (uint32_t)vcl_min(w->row + w->rows - row, CHUNK);
-        const float *const from = w->values + (row * line - w->first);
-        for (size_t c = job * slice; c < end; c += VCL_BLOCK) {
-            const uint32_t cols = (uint32_t)vcl_min(end - c, VCL_BLOCK);
-            const int apart = cols == VCL_BLOCK && w->v->n <= VCL_GROUP;
-            for (uint32_t r = 0; r < rows && !apart; r++)
-                memcpy(panel + r * VCL_BLOCK, from + r * line + c, cols * sizeof *panel);
-            multiply_terms(w->env->kernels, w->v, apart ? from + c : panel, apart ? line : VCL_BLOCK, row,
-                           rows, c, cols);
-        }
-    }
+    const uint64_t line = w->m->line, slice = slice_of(w), begin = job * slice;
+    const struct columns columns = { .values = w->values + (w->row * line - w->first) + begin,
+                                     .line = (size_t)line,
+                                     .row = w->row,
+                                     .rows = w->rows,
+                                     .col = begin,
+                                     .cols = vcl_min(begin + slice, line) - begin };
+    multiply_columns(w->env->kernels, w->v, &columns);
 }
 
 /* Whole blocks of rows, and the last rows of all; the rest is moved to the front. */
@@ -487,12 +509,82 @@ static enum vcl_status multiply_through_window(const struct vcl_env *env, const 
     return status;
 }
 
+/* ---- strips ------------------------------------------------------------------------------------ */
+
+/* The product the other way round where tiles are narrow: rows of tiles side by side would be most of the
+ * matrix, but each column of tiles has outputs of its own. */
+struct strips {
+    const struct vcl_env *env;
+    const struct vcl_matrix *m;
+    const struct vectors *v;
+    float *values; /* a tile for every slot */
+    uint64_t first;
+    uint64_t *failed; /* by slot: the tile that is damaged, UINT64_MAX for none */
+};
+
+static size_t tile_values(const struct vcl_plan *plan)
+{
+    return (size_t)vcl_min(plan->tile_rows, plan->rows) * (size_t)vcl_min(plan->tile_cols, plan->cols);
+}
+
+static void multiply_strip(void *user, size_t slot)
+{
+    const struct strips *const s = user;
+    const struct vcl_plan *const plan = &s->m->frame.plan;
+    float *const values = s->values + slot * tile_values(plan);
+    s->failed[slot] = UINT64_MAX;
+    for (uint64_t tile = s->first + slot; tile < plan->tiles; tile += plan->across) {
+        const struct vcl_rect rect = vcl_plan_tile(plan, tile);
+        const struct columns columns = { values, rect.cols, rect.row, rect.rows, rect.col, rect.cols };
+        if (decode_fused(s->env->kernels, s->m, tile, values, rect.cols)) {
+            s->failed[slot] = tile;
+            return;
+        }
+        multiply_columns(s->env->kernels, s->v, &columns);
+    }
+}
+
+static enum vcl_status multiply_strips(const struct vcl_env *env, const struct vcl_matrix *m,
+                                       const struct vectors *v)
+{
+    const uint64_t across = m->frame.plan.across;
+    const size_t slots = (size_t)vcl_min(vcl_pool_threads(env->pool), across);
+    struct strips s = { .env = env, .m = m, .v = v };
+    enum vcl_status status = VCL_OK;
+    s.values = vcl_alloc_raw(env->mem, slots * tile_values(&m->frame.plan), sizeof *s.values);
+    s.failed = vcl_alloc(env->mem, slots, sizeof *s.failed);
+    if (!s.values || !s.failed)
+        status = vcl_env_fail(env, VCL_E_MEMORY, "no memory for decoded tiles");
+    for (; s.first < across && !status; s.first += slots) {
+        const size_t jobs = (size_t)vcl_min(across - s.first, slots);
+        if (is_cancelled(env))
+            status = vcl_env_fail(env, VCL_E_CANCELLED, "cancelled");
+        else
+            vcl_pool_run(env->pool, jobs, multiply_strip, &s);
+        if (!status)
+            status = report_damage(env, s.failed, jobs);
+    }
+    vcl_free(env->mem, s.failed);
+    vcl_free(env->mem, s.values);
+    return status;
+}
+
+/* Enough strips for all threads: then they also take no more memory than a row of tiles. */
+static int has_strips(const struct vcl_env *env, const struct vcl_matrix *m)
+{
+    const uint64_t across = m->frame.plan.across;
+    return m->fused && m->turned && across > 1 && across >= vcl_pool_threads(env->pool);
+}
+
 /* ---- products ---------------------------------------------------------------------------------- */
 
 static enum vcl_status multiply(const struct vcl_env *env, const struct vcl_matrix *m, int along,
                                 const struct vectors *v)
 {
-    return m->fused && along ? multiply_fused(env, m, v) : multiply_through_window(env, m, along, v);
+    if (m->fused && along)
+        return multiply_fused(env, m, v);
+    return !along && has_strips(env, m) ? multiply_strips(env, m, v)
+                                        : multiply_through_window(env, m, along, v);
 }
 
 enum vcl_status vcl_product(const struct vcl_env *env, const struct vcl_matrix *m, int transposed,

@@ -1,4 +1,4 @@
-/* rans.c - stage 6 for bytes: static order-0 models, their tables, and what they cost.
+/* rans.c - step 7, lossless: static order-0 models, their tables, and what they cost.
  *
  * In: counts of bytes.  Out: frequencies of sum 2^12, coded in about ten bits per symbol used, and the
  * tables the kernels run on.  All arithmetic is integer: the same bytes on every machine. */

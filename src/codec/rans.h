@@ -1,4 +1,4 @@
-/* rans.h - stage 6 for bytes: static order-0 models, their tables, and what they cost. */
+/* rans.h - step 7, lossless: static order-0 models, their tables, and what they cost. */
 #ifndef VCL_RANS_H
 #define VCL_RANS_H
 

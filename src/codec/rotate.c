@@ -1,4 +1,4 @@
-/* rotate.c - stage 2: incoherence by a randomised Hadamard rotation of a tile.
+/* rotate.c - step 3: incoherence by a randomised Hadamard rotation of a tile.
  *
  * In: a tile of floats.  Out: the same energy, spread so that no value stands out (QuIP#, arXiv
  * 2402.04396; VcLLM, arXiv 2407.00467).  A length that is no power of two is cut into blocks of its set

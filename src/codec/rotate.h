@@ -1,4 +1,4 @@
-/* rotate.h - stage 2: incoherence by a randomised Hadamard rotation of a tile. */
+/* rotate.h - step 3: incoherence by a randomised Hadamard rotation of a tile. */
 #ifndef VCL_ROTATE_H
 #define VCL_ROTATE_H
 

@@ -1,4 +1,4 @@
-/* scale.c - stage 3: one scale class per row and per column.
+/* scale.c - step 4: one scale class per row and per column.
  *
  * In: the deviations of a tile's rows and of the tensor's columns.  Out: quarter-octave classes; the sum of
  * a row's and a column's class selects the probability table.  The step is one for the whole tensor: under

@@ -1,4 +1,4 @@
-/* scale.h - stage 3: one scale class per row and per column. */
+/* scale.h - step 4: one scale class per row and per column. */
 #ifndef VCL_SCALE_H
 #define VCL_SCALE_H
 

@@ -114,17 +114,10 @@ static int is_better(const struct vcl_tensor_search *s, const struct vcl_trial *
     return vcl_rate_prefers(s->e->params->goal, s->e->params->target, a, b);
 }
 
-/* Bits a value that a frame takes before it tells of values. */
-static double fixed_bits(const struct vcl_encoder *e)
-{
-    const uint64_t start = e->frame.header_bytes + e->frame.plan.tiles * vcl_tensor_start_bytes(&e->frame);
-    return 8 * (double)start / (double)e->frame.values;
-}
-
 /* What a bit does against the error. */
 static double worth_of(const struct vcl_encoder *e, const struct vcl_trial *trial)
 {
-    return (1 - pow(10, -trial->snr / 10)) / fmax(trial->bits - fixed_bits(e), 0.001);
+    return (1 - pow(10, -trial->snr / 10)) / fmax(trial->bits - vcl_fixed_bits(e), 0.001);
 }
 
 /* Keeps the settings of the last pass if it is the best so far. */
@@ -176,6 +169,15 @@ static enum vcl_status learn_from_whole(struct vcl_tensor_search *s, double x, s
     return VCL_OK;
 }
 
+/* Where steps that no points price come nearest to the target. */
+static void note_nearest(struct vcl_tensor_search *s, double x, const struct vcl_trial *trial)
+{
+    const struct vcl_params *const p = s->e->params;
+    const double height = fabs(vcl_rate_height(p->goal, p->target, trial));
+    if (!s->e->tables->priced && !(height >= s->near_height))
+        s->near = x, s->near_height = height;
+}
+
 /* A pass over all of it. */
 static enum vcl_status run_trial(struct vcl_tensor_search *s, double x, struct vcl_trial *trial)
 {
@@ -193,6 +195,7 @@ static enum vcl_status run_trial(struct vcl_tensor_search *s, double x, struct v
     if (status)
         return status;
     s->misled |= fabs(x - s->learned) < 0.1 && misleads(&expected, trial);
+    note_nearest(s, x, trial);
     keep_better(s, &setting, trial);
     return VCL_OK;
 }
@@ -215,7 +218,7 @@ static enum vcl_status search_around(struct vcl_tensor_search *s, double x, stru
 static double floor_of(const struct vcl_encoder *e, const struct vcl_trial *trial)
 {
     const double bits = e->params->goal == VCL_GOAL_BITS ? e->params->target : trial->bits;
-    const double left = bits - fixed_bits(e);
+    const double left = bits - vcl_fixed_bits(e);
     return (left < 1 ? 2.5 : 3.6) * left;
 }
 
@@ -262,11 +265,11 @@ static int is_far_beyond(const struct vcl_params *p, const struct vcl_trial *tri
     return p->goal == VCL_GOAL_BITS ? trial->bits > p->target + 2 : trial->snr > p->target + 20;
 }
 
-/* What a step is worth: on the sample, or where that is nearly as much work, on the whole. */
+/* What a step is worth: on the sample, or where that holds everything, on the whole. */
 static enum vcl_status weigh_step(struct vcl_tensor_search *s, double x, struct vcl_trial *trial)
 {
     const enum vcl_status status = vcl_settle(s, x, trial);
-    return status || !is_tiny(s->e) ? status : run_trial(s, x, trial);
+    return status || !vcl_encoder_samples_all(s->e) ? status : run_trial(s, x, trial);
 }
 
 /* Looks through all steps, half an octave apart, from coarse to fine, for the best: where the values lie on
@@ -301,24 +304,39 @@ static enum vcl_status look_through(struct vcl_tensor_search *s, double *x, stru
     return status;
 }
 
-/* The whole at the best step; a little coarser or finer while the target is missed. */
+/* The whole around the best step of all. */
 static enum vcl_status search_everywhere(struct vcl_tensor_search *s)
 {
-    enum { TRIES = 5 };
-    const struct vcl_params *const p = s->e->params;
     struct vcl_trial trial;
+    struct vcl_rate rate;
     double x = s->deviation;
     enum vcl_status status = vcl_drop_own_models(s);
     s->now = vcl_first_setting(s); /* what was learned for one target is forgotten */
     s->learned = NAN;
     if (!status)
         status = look_through(s, &x, &trial);
-    for (int i = 0; i < TRIES && !status; i++) {
-        status = run_trial(s, x, &trial);
-        if (status || vcl_rate_meets(p->goal, p->target, &trial))
-            break;
-        const double height = vcl_rate_height(p->goal, p->target, &trial);
-        x = fmax(x + height / 0.9 + (height > 0 ? 0.01 : -0.01), s->least);
+    return status ? status : search_around(s, x, &rate);
+}
+
+/* Few values leave much to chance: what one step gives, its neighbour does not.  So the best is taken of all steps
+ * in a range around the nearest, a sixteenth of an octave apart, each learned on its own: what they give does not
+ * depend on the target, so that targets near to each other choose among the same results. */
+static enum vcl_status search_range(struct vcl_tensor_search *s)
+{
+    enum { PART = 16, COARSER = 16, FINER = 4 };
+    const double base = ceil(PART * s->near);
+    struct vcl_trial trial;
+    enum vcl_status status = VCL_OK;
+    for (int i = COARSER; i >= -FINER && !status; i--) {
+        const double x = fmin(fmax((base + i) / PART, s->least), X_MOST);
+        status = vcl_drop_own_models(s);
+        s->now = vcl_first_setting(s);
+        if (!status)
+            status = vcl_survey(s, x, &trial);
+        if (!status)
+            status = vcl_settle(s, x, &trial);
+        if (!status)
+            status = run_trial(s, x, &trial);
     }
     return status;
 }
@@ -331,13 +349,14 @@ static double lists_cost(const struct vcl_encoder *e)
     return 8 * (double)e->frame.side_bytes / (double)e->frame.values;
 }
 
-/* Where the columns' lists take a good part of the target, both with them and without are tried on the sample. */
+/* Where the columns' lists take a good part of the target, both with them and without are tried on the
+ * sample; search_all tries both where values are few. */
 static enum vcl_status weigh_lists(struct vcl_tensor_search *s, double *x, struct vcl_trial *expected)
 {
     enum { PART = 8 };
     const struct vcl_encoder *const e = s->e;
     const double bits = e->params->goal == VCL_GOAL_BITS ? e->params->target : expected->bits;
-    if (PART * lists_cost(e) < bits || e->frame.flags & VCL_FLAG_COL_STEPS)
+    if (PART * lists_cost(e) < bits || e->frame.flags & VCL_FLAG_COL_STEPS || is_tiny(e))
         return VCL_OK;
     const struct vcl_kept with = vcl_save_setting(s, &s->now, expected);
     struct vcl_trial without;
@@ -395,11 +414,12 @@ static enum vcl_status zero_all(struct vcl_tensor_search *s)
     return status;
 }
 
-/* The best that the ordinary way finds. */
-static enum vcl_status search_well(struct vcl_tensor_search *s, double x, struct vcl_rate *rate)
+/* The best that the ordinary way finds; *wrong: it did not end where it should. */
+static enum vcl_status search_well(struct vcl_tensor_search *s, double x, int *wrong)
 {
     const struct vcl_params *const p = s->e->params;
     struct vcl_trial expected;
+    struct vcl_rate rate;
     enum vcl_status status = find_step(s, &x, &expected);
     if (!status)
         status = weigh_lists(s, &x, &expected);
@@ -410,29 +430,46 @@ static enum vcl_status search_well(struct vcl_tensor_search *s, double x, struct
         status = vcl_shape_points(s, &shaped, &expected);
     const int priced = s->e->tables->priced;
     if (!status)
-        status = search_around(s, shaped, rate);
-    if (status || !priced || !went_wrong(s, rate))
+        status = search_around(s, shaped, &rate);
+    *wrong = !status && went_wrong(s, &rate);
+    if (status || !priced || !*wrong)
         return status;
     status = vcl_restore_setting(s, &plain); /* there is a gap in what they reach: without them */
-    return status ? status : search_around(s, x, rate);
+    return status ? status : search_around(s, x, &rate);
+}
+
+/* The columns' lists as they were at first. */
+static enum vcl_status take_lists(struct vcl_tensor_search *s, uint32_t flags)
+{
+    struct vcl_encoder *const e = s->e;
+    e->frame.flags = flags | (e->frame.flags & VCL_FLAG_NON_FINITE);
+    vcl_set_lists(s, 1);
+    return vcl_encoder_side(e);
 }
 
 /* The ordinary way, and where it goes wrong, or costs next to nothing, every other. */
-static enum vcl_status search_all_ways(struct vcl_tensor_search *s, double x)
+static enum vcl_status search_every_way(struct vcl_tensor_search *s, double x)
+{
+    const int tiny = is_tiny(s->e);
+    int wrong;
+    enum vcl_status status = search_well(s, x, &wrong);
+    wrong |= tiny && s->unusual;
+    if (!status && wrong)
+        status = search_everywhere(s);
+    if (!status && wrong && tiny)
+        status = search_range(s);
+    return status;
+}
+
+/* The same; of a few values with the columns' lists and without. */
+static enum vcl_status search_all(struct vcl_tensor_search *s, double x)
 {
     const struct vcl_encoder *const e = s->e;
-    struct vcl_rate rate;
-    enum vcl_status status = search_well(s, x, &rate);
-    if (status || !(went_wrong(s, &rate) || is_tiny(e)))
+    enum vcl_status status = search_every_way(s, x);
+    if (status || !is_tiny(e) || e->frame.side_bytes == 0 || e->frame.flags & VCL_FLAG_COL_STEPS)
         return status;
-    status = search_everywhere(s);
-    if (!status && is_tiny(e) && s->lists && e->frame.side_bytes > 0
-        && !(e->frame.flags & VCL_FLAG_COL_STEPS)) {
-        status = vcl_drop_lists(s);
-        if (!status)
-            status = search_everywhere(s);
-    }
-    return status;
+    status = vcl_drop_lists(s);
+    return status ? status : search_every_way(s, x);
 }
 
 /* A few values all of one size take their bit or none: below that rate a part of the rows is coded well and the
@@ -441,7 +478,7 @@ static enum vcl_status leave_rows_out(struct vcl_tensor_search *s)
 {
     enum { TRIES = 6 };
     struct vcl_encoder *const e = s->e;
-    const double fixed = fixed_bits(e), rows = (double)e->frame.plan.rows;
+    const double fixed = vcl_fixed_bits(e), rows = (double)e->frame.plan.rows;
     struct vcl_trial trial = s->beyond.trial;
     enum vcl_status status = vcl_restore_setting(s, &s->beyond);
     double part = (e->params->target - fixed) / (trial.bits - fixed);
@@ -460,14 +497,45 @@ static enum vcl_status leave_rows_out(struct vcl_tensor_search *s)
 /* Once more from the start, with what the caller has changed. */
 static enum vcl_status search_again(struct vcl_tensor_search *s, uint32_t flags)
 {
-    struct vcl_encoder *const e = s->e;
-    e->frame.flags = flags | (e->frame.flags & VCL_FLAG_NON_FINITE);
-    e->tables->priced = s->own = 0;
+    s->e->tables->priced = s->own = s->misled = 0;
     s->now = vcl_first_setting(s);
     s->learned = NAN;
-    vcl_set_lists(s, 1);
-    const enum vcl_status status = vcl_encoder_side(e);
-    return status ? status : search_all_ways(s, s->deviation);
+    const enum vcl_status status = take_lists(s, flags);
+    return status ? status : search_all(s, s->deviation);
+}
+
+/* More ways, after the first, where that is poor or few values leave much to chance. */
+static enum vcl_status search_further(struct vcl_tensor_search *s, uint32_t flags)
+{
+    struct vcl_encoder *const e = s->e;
+    const struct vcl_params *const p = e->params;
+    enum vcl_status status = VCL_OK;
+    if (e->frame.states == 0 && !(p->disable & VCL_STAGE_TRELLIS)
+        && (is_tiny(e) || is_poor(e, &s->best.trial))) {
+        e->frame.states = VCL_RESCUE_STATES; /* few points, far apart, have no finer choice */
+        status = search_again(s, flags);
+    }
+    if (!status && p->objective == VCL_OBJECTIVE_MODEL && is_below(e, &s->best.trial, 1)) {
+        s->biased = 1; /* what unbiased coding makes of so few bits is of no use */
+        status = search_again(s, flags);
+    }
+    if (!status && p->goal == VCL_GOAL_BITS && s->any_beyond && is_poor(e, &s->best.trial))
+        status = leave_rows_out(s);
+    return status;
+}
+
+#define MUCH 0.03 /* bits a value that tables save */
+
+/* Are values unlike those that the models were made for?  A step at which they take about three bits shows it. */
+static enum vcl_status look_at_values(struct vcl_tensor_search *s)
+{
+    enum { HEAVY = 4, FAR = 2 }; /* shape; sixteenths of an octave that rows and columns do not account for */
+    struct vcl_trial trial;
+    const enum vcl_status status = vcl_survey(s, fmax(s->deviation - 1.5, s->least), &trial);
+    s->unusual = vcl_promise_of(s) > MUCH || s->now.shape > HEAVY || fabs(s->now.width) > FAR;
+    s->now = vcl_first_setting(s);
+    s->learned = NAN;
+    return status;
 }
 
 static enum vcl_status search_rate(struct vcl_tensor_search *s, int *found, unsigned *flags)
@@ -475,17 +543,13 @@ static enum vcl_status search_rate(struct vcl_tensor_search *s, int *found, unsi
     struct vcl_encoder *const e = s->e;
     const struct vcl_params *const p = e->params;
     const uint32_t given = e->frame.flags;
-    enum vcl_status status = search_all_ways(s, e->stats.energy > 0 ? fmax(guess_x(s), s->least) : 0);
-    if (!status && e->frame.states == 0 && !(p->disable & VCL_STAGE_TRELLIS) && is_poor(e, &s->best.trial)) {
-        e->frame.states = VCL_RESCUE_STATES; /* few points, far apart, have no finer choice */
-        status = search_again(s, given);
-    }
-    if (!status && p->objective == VCL_OBJECTIVE_MODEL && is_below(e, &s->best.trial, 1)) {
-        s->biased = 1; /* what unbiased coding makes of so few bits is of no use */
-        status = search_again(s, given);
-    }
-    if (!status && p->goal == VCL_GOAL_BITS && s->any_beyond && is_poor(e, &s->best.trial))
-        status = leave_rows_out(s);
+    enum vcl_status status = VCL_OK;
+    if (is_tiny(e))
+        status = look_at_values(s);
+    if (!status)
+        status = search_all(s, e->stats.energy > 0 ? fmax(guess_x(s), s->least) : 0);
+    if (!status)
+        status = search_further(s, given);
     if (!status && p->goal == VCL_GOAL_BITS && !vcl_rate_meets(p->goal, p->target, &s->best.trial))
         status = zero_all(s);
     if (!status)
@@ -498,7 +562,7 @@ static enum vcl_status search_rate(struct vcl_tensor_search *s, int *found, unsi
 
 enum vcl_status vcl_search_tensor(struct vcl_encoder *e, int *found, unsigned *flags)
 {
-    struct vcl_tensor_search s = { .e = e, .measured = e->sampled };
+    struct vcl_tensor_search s = { .e = e, .measured = e->sampled, .near_height = INFINITY };
     s.now = vcl_first_setting(&s);
     enum vcl_status status = vcl_remember_lists(&s);
     vcl_find_deviations(&s);

@@ -37,10 +37,12 @@ struct vcl_tensor_search {
     double learned;            /* x of the pass that taught `now` */
     double error;              /* of that pass: squared half-steps a value that is not among zeros */
     double last;               /* x of the last pass */
+    double near, near_height;  /* x of the pass that came nearest to the target, and how near; no priced one */
     int lists;                 /* the columns' classes, steps and means are told */
     int8_t *class, *exponent;  /* as they were analysed, by column */
     struct vcl_trial expected; /* of the first pass over the whole, as the sample foretells it */
     int misled;                /* it was not so */
+    int unusual;               /* few values, unlike those that the models were made for */
     int biased;                /* least squared error whatever the objective */
     int any, in_sink;          /* there is a best pass; it is the last over the whole */
     struct vcl_kept best;
@@ -50,6 +52,8 @@ struct vcl_tensor_search {
 
 enum { VCL_OWN_MODELS = VCL_FLAG_CLASS_MODELS | VCL_FLAG_TABLES | VCL_FLAG_POINTS };
 
+/* Bits a value that a frame takes before it tells of values or of columns. */
+double vcl_fixed_bits(const struct vcl_encoder *e);
 /* Do points move to the means of what they stand for? */
 int vcl_has_centroids(const struct vcl_params *params);
 /* Where learning starts. */

@@ -114,7 +114,7 @@ static enum vcl_status run_rate(struct video_search *s, int lossless, struct vcl
 
 /* Step for the target on a Gaussian of the tensor's deviation: an entropy-coded quantiser of step q
  * spends about log2(s/q) + 2.1 bits, less at low rates, and errs by q^2/12 (measured on x265,
- * docs/design.md). */
+ * docs/experiments.md). */
 static double guess_x(const struct video_search *s)
 {
     const double deviation = 127 * sqrt(s->e->stats.scaled_energy / (double)s->e->frame.values) / range_of(s);

@@ -33,7 +33,8 @@ static enum vcl_status shape_points_at(struct vcl_tensor_search *s, double x, in
             return status;
         const double height = vcl_rate_height(p->goal, p->target, &trial);
         *waste = vcl_waste_of(&trial) + fabs(height);
-        if (i > rounds / 2 && fabs(height) < 0.02 && vcl_waste_of(&trial) < vcl_waste_of(&best->trial)) {
+        if (i > rounds / 2 && height < 0.02 && (height > -0.02 || trial.snr > best->trial.snr)
+            && vcl_waste_of(&trial) < vcl_waste_of(&best->trial)) {
             *best = vcl_save_setting(s, &tried, &trial);
             best->setting.x = x;
         }
@@ -62,7 +63,8 @@ static enum vcl_status has_own_shape(struct vcl_tensor_search *s, double x, int 
     return status ? status : vcl_restore_setting(s, &now);
 }
 
-/* Steps finer than the ordinary one, in octaves; the most promising after a few rounds get more. */
+/* Steps finer than the ordinary one, in octaves; the most promising after a few rounds get more.  They lie on a
+ * grid, so that targets near to each other try the same ones. */
 enum vcl_status vcl_shape_points(struct vcl_tensor_search *s, double *x, struct vcl_trial *expected)
 {
     enum { STEPS = 9, ROUGHLY = 7, FULLY = 16, CHOSEN = 3 };
@@ -73,13 +75,14 @@ enum vcl_status vcl_shape_points(struct vcl_tensor_search *s, double *x, struct 
     if (status || !own)
         return status;
     struct vcl_kept best = vcl_save_setting(s, &s->now, expected);
+    const double from = ceil(5 * *x) / 5;
     for (int i = 0; i < STEPS && !status; i++)
-        status = shape_points_at(s, fmax(*x - finer[i], s->least), ROUGHLY, &waste[i], &best);
+        status = shape_points_at(s, fmax(from - finer[i], s->least), ROUGHLY, &waste[i], &best);
     for (int n = 0; n < CHOSEN && !status; n++) {
         int least = 0;
         for (int i = 1; i < STEPS; i++)
             least = waste[i] < waste[least] ? i : least;
-        status = shape_points_at(s, fmax(*x - finer[least], s->least), FULLY, &waste[least], &best);
+        status = shape_points_at(s, fmax(from - finer[least], s->least), FULLY, &waste[least], &best);
         waste[least] = INFINITY;
     }
     if (!status)

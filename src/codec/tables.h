@@ -10,7 +10,8 @@
 #include "codec/model.h"
 #include "kernels/kernels.h"
 
-/* A class' own model, where a frame has them: its shape and its fine over the frame's; or its own table. */
+/* A class' own model, where a frame has them: its shape, and what is added to the frame's fine (frame.h); or
+ * its own table. */
 struct vcl_class_model {
     uint8_t shape;
     int8_t fine;

@@ -1,4 +1,5 @@
-/* tensor.c - the tensor codec's stages on one tile: scale, trellis, model, rANS; and back.
+/* tensor.c - steps 2 to 7 of the tensor codec on one tile: means off, transform, scale, trellis, model, rANS;
+ * and back.
  *
  * In: a tile of floats.  Out: row classes and rANS lanes.  The matrix' rows are the lanes and its columns run
  * in sequence, so that a decoded column times an input value goes straight into the accumulators of a

@@ -1,4 +1,4 @@
-/* tensor.h - the tensor codec's stages on one tile. */
+/* tensor.h - steps 2 to 7 of the tensor codec on one tile. */
 #ifndef VCL_TENSOR_H
 #define VCL_TENSOR_H
 

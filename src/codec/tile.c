@@ -1,10 +1,22 @@
-/* tile.c - one tile through all stages of its codec, both ways.  THE FILE TO READ FIRST.
+/* tile.c - one tile through the steps of its codec, both ways.  THE FILE TO READ FIRST.
  *
- * Encoding, exact codec:  raw values -> stored bytes, as they are.
- * Encoding, video codecs: raw values -> f32 -> non-finite values set aside -> rotation -> row scales ->
- * picture (round to nearest) -> H.26x -> stored bytes; then the same backwards through a fresh decoder,
- * because an encoder that is believed unseen loses tensors.
- * Decoding runs the stages backwards.  Every stage's file has its inverse below its forward. */
+ * The steps have the same numbers in docs/design.md, in docs/format.md and in their own files:
+ *
+ * 1 plan: which rectangle of the coded matrix the tile is (plan.c; settled before anything here)
+ * 2 set aside: values to f32, means off, values without an index to a list (here; tensor.c)
+ * 3 turn: a DCT (transform.c), or a rotation (rotate.c)
+ * 4 scale: classes of rows and columns (scale.c); video: a range for each row (here)
+ * 5 quantise: a path through the trellis (trellis.c); video: samples of a picture (picture.c)
+ * 6 model: how probable each index is (model.c, tables.c)
+ * 7 code: rANS in lanes (lanes.c); video: libavcodec; lossless: byte planes, levels (lossless.c)
+ * 8 check: what a decoder will make of it, compared; hashes of stored bytes and decoded values (here)
+ *
+ * Four paths:  tensor    vcl_tile_encode, encode_lossy, vcl_tensor_encode        1 2 3 4 5 6 7 8
+ *              video     vcl_tile_encode, encode_lossy, encode_picture           1 2 3 4 5 7 8
+ *              lossless  vcl_tile_encode, encode_lossless                        1 7 8
+ *              exact     vcl_tile_encode, encode_exact                           1 8
+ * A picture is decoded by a fresh decoder, because an encoder that is believed unseen loses tensors.
+ * Decoding runs the steps backwards.  Every step's file has its inverse below its forward. */
 #include "tile.h"
 
 #include "base/common.h"
@@ -143,39 +155,56 @@ void vcl_tile_work_destroy(const struct vcl_mem *mem, struct vcl_tile_work *work
     memset(work, 0, sizeof *work);
 }
 
-/* ---- values set aside ----------------------------------------------------------------------- */
+/* ---- step 2: values set aside ---------------------------------------------------------------- */
+
+/* What has an index in every column, and where steps differ what has one in its own. */
+struct limit {
+    float all;
+    const float *steps; /* of a tile's columns, or NULL */
+    size_t cols;
+};
 
 /* Non-finite values, and for the tensor codec those beyond its largest index. */
-static int is_set_aside(float x, float limit) { return !(fabsf(x) <= limit); }
-
-static float limit_of(const struct vcl_frame *frame, const struct vcl_tile_coder *coder)
+static int is_set_aside(const struct limit *limit, const float *x, size_t i)
 {
+    if (fabsf(x[i]) <= limit->all)
+        return 0;
+    return !limit->steps || !(fabsf(x[i]) <= fminf(VCL_INDEX_MAX * limit->steps[i % limit->cols], FLT_MAX));
+}
+
+static struct limit limit_of(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
+                             struct vcl_rect rect)
+{
+    struct limit limit = { .all = FLT_MAX, .cols = rect.cols };
     if (frame->codec != VCL_CODEC_TENSOR)
-        return FLT_MAX;
-    const float limit = VCL_INDEX_MAX * coder->tables->least_step;
-    return limit <= FLT_MAX ? limit : FLT_MAX;
+        return limit;
+    limit.all = fminf(VCL_INDEX_MAX * coder->tables->least_step, FLT_MAX);
+    if (frame->flags & VCL_FLAG_COL_STEPS)
+        limit.steps = coder->tables->col_step + rect.col;
+    return limit;
 }
 
 /* Where the next value set aside is, from i on: blocks without one are passed over in vectors. */
-static size_t find_aside(const float *x, size_t i, size_t n, float limit)
+static size_t find_aside(const float *x, size_t i, size_t n, const struct limit *limit)
 {
     enum { BLOCK = 64 };
-    for (; i + BLOCK <= n; i += BLOCK) {
+    while (i < n) {
+        const size_t end = n - i < BLOCK ? n : i + BLOCK;
         int any = 0;
-        for (size_t k = 0; k < BLOCK; k++)
-            any |= is_set_aside(x[i + k], limit);
-        if (any)
-            break;
+        for (size_t k = i; k < end; k++)
+            any |= !(fabsf(x[k]) <= limit->all);
+        for (; any && i < end; i++)
+            if (is_set_aside(limit, x, i))
+                return i;
+        i = end;
     }
-    while (i < n && !is_set_aside(x[i], limit))
-        i++;
-    return i;
+    return n;
 }
 
 /* Writes the list of runs of equal values set aside and sets them to 0 in x, so that they spoil neither the
  * range nor the rotation.  Returns the list's bytes; dst NULL only counts the values, in *count. */
-static size_t take_aside(const struct vcl_frame *frame, float limit, const uint8_t *raw, float *x, size_t n,
-                         uint8_t *dst, uint64_t *count)
+static size_t take_aside(const struct vcl_frame *frame, const struct limit *limit, const uint8_t *raw,
+                         float *x, size_t n, uint8_t *dst, uint64_t *count)
 {
     const size_t size = value_bytes(frame);
     uint32_t runs = 0;
@@ -183,7 +212,7 @@ static size_t take_aside(const struct vcl_frame *frame, float limit, const uint8
     *count = 0;
     for (size_t i = find_aside(x, 0, n, limit); i < n; i = find_aside(x, i, n, limit)) {
         size_t end = i;
-        while (end < n && is_set_aside(x[end], limit) && memcmp(raw + end * size, raw + i * size, size) == 0)
+        while (end < n && is_set_aside(limit, x, end) && memcmp(raw + end * size, raw + i * size, size) == 0)
             x[end++] = 0;
         if (dst) {
             vcl_store32(dst + at, (uint32_t)i);
@@ -224,9 +253,11 @@ static enum vcl_status put_aside(const struct vcl_frame *frame, const uint8_t *s
 
 /* ---- encoding -------------------------------------------------------------------------------- */
 
-/* work->raw to work->x, rotated, non-finite values out; their list goes to dst. */
-static size_t load_values(const struct vcl_frame *frame, const struct vcl_tile_coder *coder, float limit,
-                          struct vcl_rect rect, struct vcl_tile_work *work, uint8_t *dst, uint64_t *aside)
+/* Steps 2 and 3, and of step 4 the columns: work->raw to work->x, turned, with means off and values set
+ * aside, whose list goes to dst. */
+static size_t load_values(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
+                          const struct limit *limit, struct vcl_rect rect, struct vcl_tile_work *work,
+                          uint8_t *dst, uint64_t *aside)
 {
     const size_t n = (size_t)rect.rows * rect.cols;
     const int tensor = frame->codec == VCL_CODEC_TENSOR, rotated = (frame->flags & VCL_FLAG_ROTATED) != 0;
@@ -284,8 +315,9 @@ enum vcl_status vcl_tile_measure(const struct vcl_frame *frame, const struct vcl
                                  struct vcl_rect rect, struct vcl_tile_work *work,
                                  struct vcl_tile_stats *stats)
 {
+    const struct limit finite = { .all = FLT_MAX };
     memset(stats, 0, sizeof *stats);
-    load_values(frame, coder, FLT_MAX, rect, work, NULL, &stats->non_finite);
+    load_values(frame, coder, &finite, rect, work, NULL, &stats->non_finite);
     if (!vcl_is_finite(work->x, (size_t)rect.rows * rect.cols)) /* rotated values near FLT_MAX overflow */
         return fail(work, VCL_E_RATE, TOO_LARGE);
     for (uint32_t r = 0; r < rect.rows; r++) {
@@ -301,6 +333,7 @@ enum vcl_status vcl_tile_measure(const struct vcl_frame *frame, const struct vcl
     return VCL_OK;
 }
 
+/* Step 4 of a video codec. */
 static enum vcl_status put_row_scales(float step, struct vcl_rect rect, struct vcl_tile_work *work)
 {
     for (uint32_t r = 0; r < rect.rows; r++) {
@@ -329,7 +362,7 @@ static int saturate(enum vcl_dtype dtype, float *y, size_t n)
     return numbers;
 }
 
-/* y to values in the dtype, as decoding ends. */
+/* Steps 3 and 2 back: y to values in the dtype, as decoding ends. */
 static enum vcl_status finish_values(const struct vcl_frame *frame, struct vcl_rect rect, float *y,
                                      uint8_t *raw, struct vcl_tile_work *work)
 {
@@ -354,6 +387,7 @@ static int is_sane(const struct vcl_error_sums *sums)
     return sums->error <= 1.5 * sums->signal || sums->error == 0;
 }
 
+/* Steps 5 and 7 of a video codec, and back. */
 static enum vcl_status encode_picture(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
                                       struct vcl_rect rect, struct vcl_tile_work *work)
 {
@@ -379,7 +413,7 @@ static enum vcl_status encode_picture(const struct vcl_frame *frame, const struc
     return VCL_OK;
 }
 
-/* work->x to work->stored behind the list, and to what a decoder will make of it in work->y. */
+/* Steps 4 to 7: work->x to work->stored behind the list, and to what a decoder will make of it in work->y. */
 static enum vcl_status encode_values(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
                                      struct vcl_rect rect, struct vcl_tile_work *work)
 {
@@ -400,14 +434,15 @@ static enum vcl_status encode_values(const struct vcl_frame *frame, const struct
     return status ? status : encode_picture(frame, coder, rect, work);
 }
 
+/* Steps 2 to 7, then step 8. */
 static enum vcl_status encode_lossy(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
                                     struct vcl_rect rect, struct vcl_tile_work *work)
 {
     const size_t n = (size_t)rect.rows * rect.cols;
     const int listed = (frame->flags & VCL_FLAG_NON_FINITE) != 0;
+    const struct limit limit = limit_of(frame, coder, rect);
     uint64_t aside;
-    const size_t list =
-        load_values(frame, coder, limit_of(frame, coder), rect, work, listed ? work->stored : NULL, &aside);
+    const size_t list = load_values(frame, coder, &limit, rect, work, listed ? work->stored : NULL, &aside);
     work->size = listed ? list : 0;
     work->stats.non_finite = aside;
     memset(&work->sums, 0, sizeof work->sums);

@@ -1,4 +1,4 @@
-/* tile.h - one tile through all stages of its codec, both ways. */
+/* tile.h - one tile through the steps of its codec, both ways. */
 #ifndef VCL_TILE_H
 #define VCL_TILE_H
 

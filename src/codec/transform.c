@@ -1,10 +1,10 @@
-/* transform.c - stage 2: a DCT down the columns, along the rows, or both.
+/* transform.c - step 3: a DCT down the columns, along the rows, or both.
  *
  * In: a tile of floats, smooth along an axis (position embeddings along positions, keys along tokens) or
  * made of waves (filter banks).  Out: as many coefficients, whose energy lies in few frequencies; rows or
  * columns of one frequency are alike, which the scale classes then find out.  Plain products with the
  * orthonormal DCT-II's matrix in a fixed order of additions: every machine decodes the same bits.
- * Hadamard's transform and prediction from the row before gain less (docs/design.md). */
+ * Hadamard's transform and prediction from the row before gain less (docs/experiments.md). */
 #include "transform.h"
 
 #include <stddef.h>

@@ -1,4 +1,4 @@
-/* transform.h - stage 2: a DCT down the columns, along the rows, or both. */
+/* transform.h - step 3: a DCT down the columns, along the rows, or both. */
 #ifndef VCL_TRANSFORM_H
 #define VCL_TRANSFORM_H
 

@@ -1,4 +1,4 @@
-/* trellis.c - stage 4: the quantiser, scalar and trellis-coded.
+/* trellis.c - step 5: the quantiser, scalar and trellis-coded.
  *
  * Reconstruction points are integers j in units of the half-step, of which the decoder needs only
  * k = (j - g) / 2: g, the union codebook, follows from the state, and the state from the branches k & 1

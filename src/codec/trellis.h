@@ -1,4 +1,4 @@
-/* trellis.h - stage 4: the quantiser, scalar and trellis-coded. */
+/* trellis.h - step 5: the quantiser, scalar and trellis-coded. */
 #ifndef VCL_TRELLIS_H
 #define VCL_TRELLIS_H
 

@@ -1,8 +1,8 @@
 /* io.h - what the files of src/io share: failures, input and output files, JSON, safetensors headers.
  *
  * Order of the floor: fail and json know nothing of files; map (input) and output (temporary file,
- * rename) know nothing of formats; safetensors is text to entries and back; model and writer put these
- * together behind vcllm_file.h. */
+ * rename) know nothing of formats; safetensors is text to entries and back, gguf bytes to entries with the
+ * help of blocks; shards and writer put these together behind vcllm_file.h. */
 #ifndef VCL_IO_H
 #define VCL_IO_H
 
@@ -116,19 +116,34 @@ void vcl_output_abandon(struct vcl_output *output);
 
 #define VCL_HASH_KEY "vcllm.hash"
 
+struct vcl_gguf;
+
 struct vcl_header {
-    char *text; /* the JSON, padding included */
+    char *text; /* the JSON, padding included; of a GGUF file that of the same as safetensors */
     size_t length;
     struct vcl_entry *entries; /* by offset */
     size_t count;
     struct vcl_pairs metadata;
-    char *strings; /* all names, keys and values */
+    char *strings;         /* all names, keys and values */
+    struct vcl_gguf *gguf; /* what only a GGUF file has, else NULL */
 };
 
-/* Reads and checks the header of an open file. */
-enum vcl_status vcl_header_read(struct vcl_file *file, size_t shard, uint64_t limit,
-                                struct vcl_header *header, struct vcl_error *error);
-/* The same from text of a file of file_bytes bytes.  Takes text over, also on failure.  All the
+/* A kind of model file.  shards.c tries them in order; safetensors, the last, takes any file, and says what
+ * it looks like where it is none. */
+struct vcl_format {
+    int (*probe)(const uint8_t *start, size_t n); /* from the first 4 bytes, or all that there are */
+    /* Reads and checks the header of an open file.  Whatever it returns, the caller frees the header, which
+     * is all zeros before. */
+    enum vcl_status (*open)(struct vcl_file *file, size_t shard, uint64_t limit, struct vcl_header *header,
+                            struct vcl_error *error);
+    /* Bytes of an entry of this header, as it presents them; they are there.  Any thread. */
+    enum vcl_status (*read)(struct vcl_file *file, const struct vcl_header *header,
+                            const struct vcl_entry *entry, uint64_t offset, void *dst, size_t n,
+                            struct vcl_error *error);
+};
+extern const struct vcl_format vcl_format_safetensors, vcl_format_gguf;
+
+/* From text of a file of file_bytes bytes.  Takes text over, also on failure.  All the
  * format's rules but that names differ, which vcl_names_sort checks. */
 enum vcl_status vcl_header_parse(const char *path, char *text, size_t length, uint64_t file_bytes,
                                  size_t shard, struct vcl_header *header, struct vcl_error *error);
@@ -143,6 +158,13 @@ enum vcl_status vcl_header_text(const struct vcl_entry *entries, size_t count, i
 /* vcllm.hash of a header whose offsets are set. */
 void vcl_header_hash(const struct vcl_header *header, char hex[33]);
 void vcl_hash_hex(XXH128_hash_t hash, char hex[33]);
+
+/* ---- gguf.c ---------------------------------------------------------------------------------- */
+
+void vcl_gguf_free(struct vcl_gguf *gguf); /* NULL is fine */
+/* The name of the type that an entry of this header is stored in, and its bytes there. */
+const char *vcl_gguf_stored(const struct vcl_header *header, const struct vcl_entry *entry, uint64_t *bytes);
+int vcl_gguf_value(const struct vcl_gguf *gguf, const char *name, struct vcl_value *value);
 
 /* ---- index.c: which files make up a model ---------------------------------------------------- */
 

@@ -21,7 +21,6 @@ struct look {
 static const char *what_it_looks_like(const uint8_t *start, size_t n)
 {
     static const struct look looks[] = {
-        { 4, "GGUF", "a GGUF file" },
         { 4, "PK\3\4", "a zip archive, perhaps a PyTorch checkpoint" },
         { 1, "\x80", "a Python pickle, perhaps a PyTorch checkpoint" },
         { 7, "version", "a git-lfs pointer; the file itself was not downloaded" },
@@ -291,6 +290,7 @@ enum vcl_status vcl_header_parse(const char *path, char *text, size_t length, ui
 void vcl_header_free(struct vcl_header *header)
 {
     vcl_pairs_free(&header->metadata);
+    vcl_gguf_free(header->gguf);
     free(header->entries);
     free(header->strings);
     free(header->text);
@@ -318,8 +318,8 @@ static enum vcl_status check_length(const struct vcl_file *file, const uint8_t *
     return VCL_OK;
 }
 
-enum vcl_status vcl_header_read(struct vcl_file *file, size_t shard, uint64_t limit,
-                                struct vcl_header *header, struct vcl_error *error)
+static enum vcl_status open_header(struct vcl_file *file, size_t shard, uint64_t limit,
+                                   struct vcl_header *header, struct vcl_error *error)
 {
     uint8_t start[9];
     if (file->bytes == 0)
@@ -344,6 +344,22 @@ enum vcl_status vcl_header_read(struct vcl_file *file, size_t shard, uint64_t li
     text[length] = 0;
     return vcl_header_parse(file->path, text, length, file->bytes, shard, header, error);
 }
+
+static int probe(const uint8_t *start, size_t n)
+{
+    (void)start, (void)n;
+    return 1;
+}
+
+static enum vcl_status read_bytes(struct vcl_file *file, const struct vcl_header *header,
+                                  const struct vcl_entry *entry, uint64_t offset, void *dst, size_t n,
+                                  struct vcl_error *error)
+{
+    (void)header;
+    return vcl_file_read(file, entry->offset + offset, dst, n, error);
+}
+
+const struct vcl_format vcl_format_safetensors = { probe, open_header, read_bytes };
 
 static int compare_names(const void *a, const void *b)
 {

@@ -14,6 +14,7 @@
 
 struct shard {
     struct vcl_file file;
+    const struct vcl_format *format;
     struct vcl_header header;
 };
 
@@ -100,6 +101,22 @@ static void blame_index(const struct vcl_model *model, struct vcl_error *error)
                  vcl_base_name(model->index.path));
 }
 
+static enum vcl_status open_header(struct shard *shard, size_t number, uint64_t limit,
+                                   struct vcl_error *error)
+{
+    static const struct vcl_format *const formats[] = { &vcl_format_gguf, &vcl_format_safetensors };
+    uint8_t start[4];
+    const size_t n = (size_t)vcl_min(shard->file.bytes, sizeof start);
+    const struct vcl_format *const *format = formats;
+    const enum vcl_status status = vcl_file_read(&shard->file, 0, start, n, error);
+    if (status != VCL_OK)
+        return status;
+    while (!(*format)->probe(start, n))
+        format++;
+    shard->format = *format;
+    return shard->format->open(&shard->file, number, limit, &shard->header, error);
+}
+
 static enum vcl_status open_shards(struct vcl_model *model, const struct vcl_model_options *options,
                                    struct vcl_error *error)
 {
@@ -114,7 +131,7 @@ static enum vcl_status open_shards(struct vcl_model *model, const struct vcl_mod
             blame_index(model, error);
             return status;
         }
-        status = vcl_header_read(&shard->file, model->opened, options->header_limit, &shard->header, error);
+        status = open_header(shard, model->opened, options->header_limit, error);
         model->count += shard->header.count;
         model->opened++;
     }
@@ -270,6 +287,21 @@ int vcl_model_metadata_at(const struct vcl_model *model, size_t shard, size_t i,
     return 1;
 }
 
+const char *vcl_model_stored(const struct vcl_model *model, const struct vcl_entry *entry, uint64_t *bytes)
+{
+    const struct vcl_header *const header = &model->shards[entry->shard].header;
+    if (header->gguf != NULL)
+        return vcl_gguf_stored(header, entry, bytes);
+    *bytes = entry->bytes;
+    return vcl_dtype_name(entry->tensor.dtype);
+}
+
+int vcl_model_value(const struct vcl_model *model, size_t shard, const char *key, struct vcl_value *value)
+{
+    const struct vcl_gguf *const gguf = shard < model->opened ? model->shards[shard].header.gguf : NULL;
+    return gguf != NULL && vcl_gguf_value(gguf, key, value);
+}
+
 int vcl_model_is_compressed(const struct vcl_model *model, size_t shard)
 {
     return vcl_model_metadata(model, shard, VCL_HASH_KEY) != NULL;
@@ -284,7 +316,8 @@ enum vcl_status vcl_model_read(const struct vcl_model *model, const struct vcl_e
         return vcl_fail(error, VCL_E_ARGUMENT, model->paths.path[entry->shard],
                         "tensor " VCL_NAME " has %llu bytes; %zu are wanted at %llu", entry->name,
                         (unsigned long long)entry->bytes, n, (unsigned long long)offset);
-    return vcl_file_read(&model->shards[entry->shard].file, entry->offset + offset, dst, n, error);
+    struct shard *const shard = &model->shards[entry->shard];
+    return shard->format->read(&shard->file, &shard->header, entry, offset, dst, n, error);
 }
 
 /* Called from several threads; the first failure is the one that is kept. */

@@ -1,7 +1,7 @@
 /* lanes_avx512.h - what decoding loops with AVX-512 share: the states of 32 lanes, and a symbol for each.
  *
- * Where the time goes (docs/design.md, "Fused products"): the chain from state to gather to state, and the
- * gathers themselves.  A gather of eight is ready after 21 cycles, one of sixteen after 31, and neither does
+ * Where the time goes (docs/experiments.md, "How is a coded matrix multiplied?"): the chain from state to
+ * gather to state, and the gathers themselves.  A gather of eight is ready after 21 cycles, one of sixteen after 31, and neither does
  * more lanes a cycle; so states are four vectors of eight, and all that has time comes in vectors of sixteen.
  *
  * Included where TARGET, INLINE and UNROLL are defined. */

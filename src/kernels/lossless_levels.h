@@ -18,6 +18,7 @@
     const uint8_t *vcl_rans_decode_##L(uint32_t *states, const uint8_t *words, const uint8_t *end,      \
                                        const uint32_t *table, uint8_t *dst, size_t n);
 
+/* The levels of base/cpu.h. */
 VCL_LOSSLESS_LEVEL(c)
 VCL_LOSSLESS_LEVEL(avx2)
 VCL_LOSSLESS_LEVEL(avx512)

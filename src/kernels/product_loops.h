@@ -42,6 +42,7 @@ struct vcl_point_values {
     void vcl_turn_##L(const float *src, size_t src_stride, uint32_t rows, uint32_t cols, float *dst,        \
                       size_t dst_stride);
 
+/* The levels of base/cpu.h. */
 VCL_PRODUCT_LEVEL(c)
 VCL_PRODUCT_LEVEL(avx2)
 VCL_PRODUCT_LEVEL(avx512)

@@ -149,6 +149,7 @@ static inline __attribute__((always_inline)) int vcl_product_is_rounded(void)
     void vcl_search_feedback_##L(const struct vcl_stripe *t, const struct vcl_feedback *feedback, float *u, \
                                  void *scratch, int16_t *j);
 
+/* The levels of base/cpu.h. */
 VCL_TENSOR_LEVEL(c)
 VCL_TENSOR_LEVEL(avx2)
 VCL_TENSOR_LEVEL(avx512)

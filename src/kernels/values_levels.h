@@ -10,6 +10,7 @@
                          struct vcl_error_sums *sums);                                 \
     double vcl_energy_##L(const float *x, const double *weight, size_t n);
 
+/* The levels of base/cpu.h. */
 VCL_VALUES_LEVEL(c)
 VCL_VALUES_LEVEL(avx2)
 VCL_VALUES_LEVEL(avx512)

@@ -1,7 +1,7 @@
 /* lavc_backend.c - the encoders and decoders the module knows, and how each is opened.
  *
  * In: a configuration.  Out: an open AVCodecContext.  Every setting that makes pictures pleasant and
- * numbers worse is off (docs/design.md has the measurements), and each context has one thread: tiles are
+ * numbers worse is off (docs/experiments.md has the measurements), and each context has one thread: tiles are
  * coded in parallel, not parts of one.  Nothing is printed: libavcodec's messages pass through av_log,
  * which adds the context's own log_level_offset to their level; the process-wide level and callback stay
  * as they are.  Two things escape that: FFmpeg 5's H.265 decoder says "nb_cpb N invalid" of a stream made

@@ -1,12 +1,13 @@
 """What goes through compress and comes back."""
 import functools
 import json
+import math
 import os
 import random
 import struct
 
 import stfile
-from case import FAST, FAILED, CODEC, BOUND, Case
+from case import FAST, FAILED, USAGE, CODEC, BOUND, Case, environment
 
 
 class Lossless(Case):
@@ -97,6 +98,93 @@ class Lossless(Case):
         self.assertNotIn(b"vcllm.header", self.read(os.path.basename(small)))
 
 
+class RowFloor(Case):
+    """Catches: rows below the floor that was asked for, a floor that is missed unsaid, bytes that depend on the
+    machine."""
+
+    def spread(self, name="model.embed_tokens.weight", rows=700, cols=96):
+        """Row norms of a factor of 30 either way; four rows are zeros."""
+        generator, values = random.Random(8), []
+        for row in range(rows):
+            deviation = 0 if row % 175 == 3 else 10 ** generator.uniform(-1.5, 1.5)
+            values += [generator.gauss(0, deviation) for _ in range(cols)]
+        tensor = (name, "F32", [rows, cols], struct.pack(f"<{len(values)}f", *values))
+        return stfile.write(self.path("m"), [tensor, stfile.normal("head", [128, 96], 9)])
+
+    def worst(self, model, small):
+        """As compare finds it, from what decodes."""
+        return self.run_json("compare", model, small)[0]["tensors"][0]
+
+    def test_floor_holds(self):
+        model, small = self.spread(), self.path("s")
+        self.vcllm("compress", model, "-o", small, "-q", "--bits", 4, "--row-floor", 0, *FAST)
+        self.assertLess(self.worst(model, small)["worst_row_snr"], 3)
+        for floor in [3, 6, 10]:
+            document, error = self.run_json("compress", model, "-o", small, "-f", "--bits", 4,
+                                            "--row-floor", floor, *FAST)
+            found, told = self.worst(model, small), document["tensors"][0]
+            self.assertEqual(error, "")
+            self.assertLessEqual(told["bits"], 4)
+            self.assertGreater(told["bits"], 0.95 * 4)
+            self.assertGreaterEqual(found["worst_row_snr"], floor - 0.5)
+            self.assertLess(found["worst_row_snr"], floor + 3)
+            self.assertAlmostEqual(found["worst_row_snr"], told["worst_row"], places=3)
+            self.assertEqual((told["row_floor"], found["rows_lost"]), (floor, 0))
+            self.assertNotIn("row_floor", document["tensors"][1])
+        self.assertRegex(self.vcllm("compress", model, "-o", small, "-f", "--bits", 4, "--row-floor", 6, *FAST)[0],
+                         r"(?m)^row floor model\.embed_tokens\.weight: worst row \d+\.\d\d dB$")
+        self.vcllm("verify", small, "-q")
+        self.vcllm("decompress", small, "-o", self.path("b"), "-q")
+        raw = stfile.read(self.path("b"))[1][0][3]
+        for row in [3, 178, 353, 528]:
+            self.assertLess(max(map(abs, struct.unpack_from("<96f", raw, 384 * row))), 0.02)
+
+    def test_default(self):
+        """10 dB for embeddings whose rows are unlike in size; nothing for others, for other matrices and other goals."""
+        for name, spread, options, floor in [("wte.weight", 1, [], 10), ("wte.weight", 0.2, [], None),
+                                             ("layer.weight", 1, [], None), ("wte.weight", 1, ["--row-floor", 0], None),
+                                             ("wte.weight", 1, ["--snr", 20], None), ("wte.weight", 1, ["--rotate"], None)]:
+            generator, values = random.Random(10), []
+            for _ in range(200):
+                deviation = math.exp(generator.gauss(0, spread))
+                values += [generator.gauss(0, deviation) for _ in range(64)]
+            model = stfile.write(self.path("m"), [(name, "F32", [200, 64], struct.pack("<12800f", *values))])
+            document, error = self.run_json("compress", model, "-o", self.path("s"), "-f", *options, *FAST)
+            self.assertEqual((document["tensors"][0].get("row_floor"), error), (floor, ""), (name, spread, options))
+
+    def test_floor_beyond_the_bits_is_said(self):
+        model, small = self.spread(), self.path("s")
+        _, error = self.vcllm("compress", model, "-o", small, "--bits", 1.5, "--row-floor", 20, *FAST)
+        worst = self.worst(model, small)["worst_row_snr"]
+        self.assertGreater(worst, 3)
+        self.assertIn(f"--row-floor 20: model.embed_tokens.weight: its worst row has {worst:.2f} dB", error)
+
+    def test_threads_and_processors_do_not_matter(self):
+        """Narrow tiles, many of them: 80 rows of 16000 values."""
+        model, written = self.spread(rows=80, cols=16000), []
+        for i, (threads, level) in enumerate([(1, "c"), (3, "avx2"), (2, "avx512")]):
+            self.vcllm("compress", model, "-o", self.path(f"s{i}"), "--bits", 3, "--row-floor", 8, "-q", "-j", threads,
+                       *FAST, env=environment(VCLLM_CPU=level))
+            written.append(self.read(f"s{i}"))
+        self.assertEqual(written[0], written[1])
+        self.assertEqual(written[0], written[2])
+        self.assertEqual(self.run_json("info", self.path("s0"))[0]["tensors"][0]["tiles"], 2)
+
+    def test_what_it_cannot_serve(self):
+        model, out = self.spread("layer.weight"), ["-o", self.path("s")]
+        for options in [["--snr", 20], ["--max-error", 0.1], ["--lossless"], ["--codec", "h265"], ["--rotate"]]:
+            _, error = self.vcllm("compress", model, *out, "--row-floor", 10, *options, code=USAGE)
+            self.assertIn("--row-floor goes with --bits and --size", error)
+        self.vcllm("compress", model, *out, "--row-floor", 61, code=USAGE)
+        _, error = self.vcllm("compress", model, *out, "--row-floor", 10, "--bits", 4, *FAST)
+        self.assertIn("no tensor coded lossily has the name of an embedding", error)
+        for name, rows, cols, rule in [("wte.weight", 200, 48, "none=copy"), ("wte.weight", 16, 320, "none=copy"),
+                                       ("wte", 200, 64, "wte=snr:20")]:
+            model = self.spread(name, rows, cols)
+            _, error = self.vcllm("compress", model, *out, "-f", "--row-floor", 10, "--bits", 4, "--rule", rule, *FAST)
+            self.assertIn(f"--row-floor leaves '{name}' out: ", error)
+
+
 class Lossy(Case):
     """Catches: a rate above its target, reports that do not fit the file, rules that are not obeyed."""
 
@@ -110,7 +198,7 @@ class Lossy(Case):
         model = stfile.write(self.path("m"), [("embed", "F32", [rows, cols], struct.pack("<65536f", *values)),
                                               stfile.normal("other", [64, 64], 6)])
         small, exact = self.path("s"), self.path("e")
-        self.vcllm("compress", model, "-o", small, "-q", "--bits", 2, *FAST)
+        self.vcllm("compress", model, "-o", small, "-q", "--bits", 2, "--row-floor", 0, *FAST)
         self.vcllm("decompress", small, "-o", self.path("b"), "-q")
         raw = stfile.read(self.path("b"))[1][0][3]
         lost = [i for i in range(rows) if not any(raw[512 * i:512 * i + 512])]

@@ -249,6 +249,16 @@ class Folders(Case):
         self.vcllm("compress", model, "-o", self.path("whole"), *options, "-q")
         self.assertEqual(self.contents(small), self.contents(self.path("whole")))
 
+    def test_resume_knows_the_row_floor(self):
+        """Shards of one folder with and without a floor."""
+        model, small = self.make(rows=1024, cols=512), self.path("small")
+        options = ["--effort", 9, "--bits", 3, "-j", 1, "--row-floor", 5]   # slow enough to be interrupted
+        self.interrupt(["compress", model, "-o", small, *options],
+                       lambda: os.path.exists(small + ".partial/model-00001-of-00003.safetensors"))
+        self.vcllm("compress", model, "-o", small, *options[:-1], 6, "--resume", code=IO)
+        self.vcllm("compress", model, "-o", small, *options[:-2], "--resume", code=IO)
+        self.vcllm("compress", model, "-o", small, *options, "--resume", "-q")
+
     def test_interrupt_before_anything_is_finished(self):
         model, small = self.make(rows=1024, cols=1024), self.path("small")
         self.interrupt(["compress", model, "-o", small, "--codec", "h265", "--effort", 9, "-j", 1],

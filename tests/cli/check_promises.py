@@ -31,6 +31,16 @@ class Promises(Case):
         tensors, _, _ = self.compress([ternary], "--bits", 1.2)
         self.assertEqual(tensors["ternary"]["codec"], "tensor")
 
+    def test_under_a_size_others_get_what_exact_tensors_save(self):
+        generator = random.Random(7)
+        tensors = [drawn(f"t{i}", [256, 256], lambda: generator.choice((-0.5, 0, 0.5)), "e", "F16")
+                   for i in range(2)]
+        tensors += [stfile.normal(f"n{i}", [256, 256], 8 + i) for i in range(2)]
+        by_name, totals, _ = self.compress(tensors, "--size", 100000)
+        self.assertEqual(by_name["t0"]["codec"], "lossless")
+        self.assertGreater(totals["file_bytes"], 98500)
+        self.assertLessEqual(totals["file_bytes"], 100000)
+
     def test_a_mean_far_from_zero(self):
         generator = random.Random(2)
         mean = drawn("w", [64, 65], lambda: 3 + generator.gauss(0, 1))

@@ -13,7 +13,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
 import case  # noqa: E402
 from check_usage import Usage  # noqa: E402,F401
-from check_coding import Lossless, Lossy  # noqa: E402,F401
+from check_coding import Lossless, Lossy, RowFloor  # noqa: E402,F401
 from check_promises import Promises  # noqa: E402,F401
 from check_output import Output  # noqa: E402,F401
 from check_damage import Damage, Extract, Compare  # noqa: E402,F401
