@@ -17,7 +17,7 @@
 
 enum { MOST_VECTORS = 512, MOST_RUNS = 15 };
 
-struct bench {
+struct product_bench {
     struct vcl_context *ctx;
     struct vcl_tensor tensor;
     size_t rows, cols;
@@ -42,7 +42,7 @@ static void *room(size_t bytes)
     return p;
 }
 
-static void check(const struct bench *b, enum vcl_status status)
+static void check(const struct product_bench *b, enum vcl_status status)
 {
     need(status == VCL_OK, status == VCL_E_MEMORY ? "out of memory" : vcl_context_message(b->ctx));
 }
@@ -65,10 +65,10 @@ static void fill_normal(float *x, size_t n, uint64_t seed)
     }
 }
 
-static void encode(struct bench *b, int which, enum vcl_codec codec, double bits)
+static void encode(struct product_bench *b, int which, enum vcl_codec codec, double bits)
 {
     struct vcl_params params;
-    struct vcl_report report;
+    struct vcl_report report = { .size = sizeof report };
     vcl_params_init(&params);
     params.codec = codec;
     params.target = bits;
@@ -82,7 +82,7 @@ static void encode(struct bench *b, int which, enum vcl_codec codec, double bits
                report.bits, report.snr);
 }
 
-static void make_data(struct bench *b, double bits)
+static void make_data(struct product_bench *b, double bits)
 {
     const size_t n = b->rows * b->cols, lines = b->rows > b->cols ? b->rows : b->cols;
     float *const w = room(n * sizeof *w);
@@ -117,7 +117,8 @@ static int compare(const void *a, const void *b)
 }
 
 /* Seconds: the median of up to MOST_RUNS, after one that is not counted, within about two seconds. */
-static double median(const struct bench *b, void (*run)(const struct bench *, void *), void *user)
+static double median(const struct product_bench *b, void (*run)(const struct product_bench *, void *),
+                     void *user)
 {
     double seconds[MOST_RUNS], all = 0;
     int n = 0;
@@ -132,22 +133,25 @@ static double median(const struct bench *b, void (*run)(const struct bench *, vo
     return seconds[n / 2];
 }
 
-static void run_copy(const struct bench *b, void *user) { memcpy(user, b->values, 2 * b->rows * b->cols); }
+static void run_copy(const struct product_bench *b, void *user)
+{
+    memcpy(user, b->values, 2 * b->rows * b->cols);
+}
 
-static void run_decode(const struct bench *b, void *user)
+static void run_decode(const struct product_bench *b, void *user)
 {
     check(b, vcl_decode_buffer(b->ctx, b->frame[0], b->bytes[0], user, 2 * b->rows * b->cols));
 }
 
-struct product {
+struct timed_product {
     const struct vcl_matrix *matrix;
     size_t n;
     int transposed;
 };
 
-static void run_product(const struct bench *b, void *user)
+static void run_product(const struct product_bench *b, void *user)
 {
-    const struct product *const p = user;
+    const struct timed_product *const p = user;
     check(b, p->transposed ? vcl_multiply_transposed(b->ctx, p->matrix, b->x, p->n, b->rows, b->y, b->cols)
                            : vcl_multiply(b->ctx, p->matrix, b->x, p->n, b->cols, b->y, b->rows));
 }
@@ -171,13 +175,13 @@ static int is_there(const char *name)
     return strcmp(name, "c") == 0;
 }
 
-static void bench_products(const struct bench *b, struct vcl_matrix *const matrix[2],
+static void bench_products(const struct product_bench *b, struct vcl_matrix *const matrix[2],
                            const struct level *level, int transposed)
 {
     static const size_t sizes[] = { 1, 8, 64, MOST_VECTORS };
     const double values = (double)b->rows * (double)b->cols * 1e-9;
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-        struct product product = { matrix[0], sizes[i], transposed };
+        struct timed_product product = { matrix[0], sizes[i], transposed };
         if (sizes[i] > 64 && strcmp(level->name, "c") == 0)
             continue; /* minutes */
         const double coded = median(b, run_product, &product);
@@ -194,11 +198,11 @@ static void bench_products(const struct bench *b, struct vcl_matrix *const matri
     }
 }
 
-static void bench_level(struct bench *b, const struct level *level)
+static void bench_level(struct product_bench *b, const struct level *level)
 {
     const size_t n = b->rows * b->cols;
     struct vcl_matrix *matrix[2];
-    struct vcl_matrix_info info;
+    struct vcl_matrix_info info = { .size = sizeof info };
     void *const to = room(2 * n);
     setenv("VCLLM_CPU", level->name, 1);
     check(b, vcl_context_create(NULL, &b->ctx));
@@ -219,7 +223,7 @@ static void bench_level(struct bench *b, const struct level *level)
 int main(int argc, char **argv)
 {
     static const struct level levels[] = { { "avx512", 1.0, 1.7 }, { "avx2", 0.4, 0.8 }, { "c", 0, 0 } };
-    struct bench b = { 0 };
+    struct product_bench b = { 0 };
     b.rows = argc > 2 ? strtoul(argv[1], NULL, 10) : 4096;
     b.cols = argc > 2 ? strtoul(argv[2], NULL, 10) : 4096;
     need(b.rows > 0 && b.rows <= 1 << 20 && b.cols > 0 && b.cols <= 1 << 20, "ROWS and COLS are 1 to 2^20");

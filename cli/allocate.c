@@ -117,7 +117,7 @@ static struct free_tensors list_free(const struct vcl_model *model, const struct
 static void match(const struct vcl_allocation *a, const struct vcl_model *model, struct vcl_choice *choices)
 {
     size_t count;
-    const struct vcl_matrix *matrices = vcl_sensitivity_matrices(a->sensitivity, &count);
+    const struct vcl_network_matrix *matrices = vcl_sensitivity_matrices(a->sensitivity, &count);
     for (size_t i = 0; i < vcl_model_count(model); i++)
         for (size_t m = 0; m < count && !choices[i].matrix; m++)
             if (strcmp(vcl_model_entry(model, i)->name, matrices[m].name) == 0)
@@ -131,7 +131,7 @@ static void aim(const struct vcl_model *model, struct vcl_choice *choices, size_
 
 /* ---- self ------------------------------------------------------------------------------------ */
 
-static int has_feedback(const struct vcl_matrix *matrix)
+static int has_feedback(const struct vcl_network_matrix *matrix)
 {
     return matrix->moments && matrix->moments->feedback;
 }
@@ -155,7 +155,7 @@ static int share_out(const struct vcl_model *model, const struct vcl_params *par
     int code = vcl_curves_measure(model, choices, params, list.entries, list.count, curves, work);
     vcl_progress_stop();
     for (size_t i = 0; i < list.count; i++) {
-        const struct vcl_matrix *matrix = choices[list.entries[i]].matrix;
+        const struct vcl_network_matrix *matrix = choices[list.entries[i]].matrix;
         shares[i] =
             (struct vcl_share){ .values = (double)choices[list.entries[i]].values,
                                 .cost = matrix->cost * (has_feedback(matrix) ? matrix->moments->gain : 1),
@@ -175,7 +175,7 @@ static int share_out(const struct vcl_model *model, const struct vcl_params *par
 static enum vcl_status take_squares(struct vcl_allocation *a, struct vcl_error *error)
 {
     size_t count;
-    struct vcl_matrix *matrices = vcl_sensitivity_matrices(a->sensitivity, &count);
+    struct vcl_network_matrix *matrices = vcl_sensitivity_matrices(a->sensitivity, &count);
     enum vcl_status status = VCL_OK;
     for (size_t i = 0; i < count && status == VCL_OK && a->importance; i++) {
         const struct vcl_inputs *inputs;
@@ -214,7 +214,8 @@ static long layer_of(const char *name)
 
 /* Bits of every matrix that rise by `slope` from the first layer to the last, `bits` on average.  0 where
  * one of them would have less than LEAST. */
-static int slope_bits(const struct vcl_matrix *matrices, size_t count, double slope, double bits, double *at)
+static int slope_bits(const struct vcl_network_matrix *matrices, size_t count, double slope, double bits,
+                      double *at)
 {
     double values = 0, sum = 0, last = 1, least = INFINITY;
     for (size_t i = 0; i < count; i++)
@@ -237,7 +238,7 @@ static enum vcl_status find_slope(const struct vcl_allocation *a, double bits, d
                                   struct vcl_error *error)
 {
     size_t count;
-    const struct vcl_matrix *matrices = vcl_sensitivity_matrices(a->sensitivity, &count);
+    const struct vcl_network_matrix *matrices = vcl_sensitivity_matrices(a->sensitivity, &count);
     double *ratio = vcl_zeros(count, sizeof *ratio), least = INFINITY, kl;
     enum vcl_status status = VCL_OK;
     for (int k = 0; k < SLOPES && status == VCL_OK; k++) {
@@ -261,7 +262,7 @@ static enum vcl_status find_slope(const struct vcl_allocation *a, double bits, d
 static void tilt(const struct vcl_allocation *a, const struct vcl_model *model, struct vcl_choice *choices)
 {
     const struct free_tensors list = list_free(model, choices);
-    struct vcl_matrix *matrices = vcl_zeros(list.count, sizeof *matrices);
+    struct vcl_network_matrix *matrices = vcl_zeros(list.count, sizeof *matrices);
     double *bits = vcl_zeros(list.count, sizeof *bits);
     for (size_t i = 0; i < list.count; i++)
         matrices[i] = *choices[list.entries[i]].matrix;
@@ -279,7 +280,7 @@ static int has_costs(const struct vcl_allocation *a)
 {
     size_t count;
     double sum = 0;
-    const struct vcl_matrix *matrices = vcl_sensitivity_matrices(a->sensitivity, &count);
+    const struct vcl_network_matrix *matrices = vcl_sensitivity_matrices(a->sensitivity, &count);
     for (size_t i = 0; i < count; i++)
         sum += matrices[i].cost;
     return isfinite(sum) && sum > 0;

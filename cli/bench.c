@@ -129,6 +129,7 @@ static enum vcl_status measure(struct bench *bench, const struct vcl_bench_data 
     unsigned char *frame = vcl_zeros(room, 1), *values = vcl_zeros((size_t)data->bytes, 1);
     enum vcl_status status = VCL_OK;
 
+    point->report.size = sizeof point->report;
     for (int i = 0; i < bench->runs && status == VCL_OK; i++) {
         size_t bytes = room;
         double started = vcl_seconds();

@@ -25,7 +25,7 @@ static int try_codecs(const struct vcl_model *model, struct vcl_work *work, cons
     int code = VCL_EXIT_OK;
     for (size_t i = 0; i < vcl_model_count(model) && !code; i++) {
         const struct vcl_entry *entry = vcl_model_entry(model, i);
-        struct vcl_info info;
+        struct vcl_info info = { .size = sizeof info };
         if (!vcl_model_is_compressed(model, entry->shard)
             || vcl_model_frame(model, entry, &info, NULL, NULL) != VCL_OK || tried[info.codec]
             || info.values == 0)
@@ -40,7 +40,7 @@ static uint64_t check_memory(void *user, size_t i)
 {
     const struct vcl_check *check = user;
     const struct vcl_entry *entry = vcl_model_entry(check->model, i);
-    struct vcl_info info;
+    struct vcl_info info = { .size = sizeof info };
     return vcl_model_is_compressed(check->model, entry->shard)
                 && vcl_model_frame(check->model, entry, &info, NULL, NULL) == VCL_OK
                 && info.values > VCL_WORK_LARGE

@@ -20,8 +20,9 @@ struct vcl_choice {
     uint64_t bound;                  /* most bytes its frame can end up with */
     uint64_t exact_bytes;            /* of its exact frame; 0 = not measured */
     int packed;                      /* already quantised by other software */
-    const struct vcl_matrix *matrix; /* of --allocate: what the tensor is in the network, or NULL */
     const struct vcl_inputs *inputs; /* of --imatrix: what errors in its columns cost, or NULL */
+    /* Of --allocate: what the tensor is in the network, or NULL. */
+    const struct vcl_network_matrix *matrix;
 };
 
 struct vcl_policy {

@@ -55,18 +55,18 @@ void vcl_compress_json_choice(json_t *object, const struct vcl_choice *choice)
         vcl_json_set(object, names[choice->goal], vcl_json_real(choice->target));
 }
 
-struct listing {
+struct written_listing {
     const struct vcl_compress *job;
     const struct vcl_model *written;
 };
 
 static json_t *tensor_json(const void *user, size_t i)
 {
-    const struct vcl_compress *job = ((const struct listing *)user)->job;
-    const struct vcl_model *written = ((const struct listing *)user)->written;
+    const struct vcl_compress *job = ((const struct written_listing *)user)->job;
+    const struct vcl_model *written = ((const struct written_listing *)user)->written;
     const struct vcl_entry *entry = vcl_model_entry(written, i), *target;
     const struct vcl_result *result = &job->results[i];
-    struct vcl_info info;
+    struct vcl_info info = { .size = sizeof info };
     if (vcl_model_frame(written, entry, &info, &target, NULL) != VCL_OK)
         return json_null(); /* totals have been taken: this does not happen */
     json_t *object = vcl_frame_json(entry, &info, target == entry ? NULL : target);
@@ -84,7 +84,7 @@ static json_t *tensor_json(const void *user, size_t i)
 static void report_json(const struct vcl_compress *job, const struct vcl_model *written,
                         const struct vcl_totals *totals, const struct tally *tally, double seconds)
 {
-    const struct listing listing = { job, written };
+    const struct written_listing listing = { job, written };
     json_t *document = vcl_json_document("compress"), *sums = vcl_totals_json(totals);
     vcl_json_set(document, "input", vcl_json_text(job->input));
     vcl_json_set(document, "output", vcl_json_text(job->output));

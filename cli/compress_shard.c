@@ -70,7 +70,7 @@ static void weigh(const struct vcl_tensor *tensor, const struct vcl_inputs *inpu
 
 /* Errors are fed back along the inputs, whatever --transpose says; not where a row of the coded matrix is
  * no row of inputs. */
-static void feed_back(const struct vcl_tensor *tensor, const struct vcl_matrix *matrix,
+static void feed_back(const struct vcl_tensor *tensor, const struct vcl_network_matrix *matrix,
                       struct vcl_params *params)
 {
     uint64_t rows, cols;
@@ -156,8 +156,9 @@ static int encode_one(struct encode_job *job, size_t i, struct vcl_context *ctx)
             return VCL_EXIT_FAILED;
         sink = vcl_window_sink(&window);
     }
-    const enum vcl_status status =
-        vcl_encode(ctx, &handle.entry->tensor, &source, &params, &sink, &encoding->results[i].report);
+    struct vcl_report *const report = &encoding->results[i].report;
+    report->size = sizeof *report;
+    const enum vcl_status status = vcl_encode(ctx, &handle.entry->tensor, &source, &params, &sink, report);
     return status == VCL_OK ? VCL_EXIT_OK
                             : encode_failed(job, i, status, vcl_context_message(ctx), &handle.error);
 }

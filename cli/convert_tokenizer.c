@@ -324,7 +324,7 @@ static json_t *make_bytes(struct tokens *t)
 
 /* ---- SentencePiece's: "llama" ---------------------------------------------------------------- */
 
-struct merge {
+struct scored_merge {
     double score;       /* of what it makes */
     size_t token, left; /* its number, bytes of the left part */
 };
@@ -332,7 +332,7 @@ struct merge {
 /* Better tokens first; of one token, and of equal ones, the longer left part. */
 static int compare_merges(const void *a, const void *b)
 {
-    const struct merge *x = a, *y = b;
+    const struct scored_merge *x = a, *y = b;
     if (x->score != y->score)
         return x->score > y->score ? -1 : 1;
     if (x->token != y->token)
@@ -340,27 +340,27 @@ static int compare_merges(const void *a, const void *b)
     return x->left > y->left ? -1 : x->left < y->left;
 }
 
-struct merges {
-    struct merge *items;
+struct scored_merges {
+    struct scored_merge *items;
     size_t count, room;
 };
 
-static void add_merge(struct merges *list, double score, size_t token, size_t left)
+static void add_merge(struct scored_merges *list, double score, size_t token, size_t left)
 {
     if (list->count == list->room) {
         const size_t room = 2 * list->room + 1024;
-        struct merge *grown = vcl_zeros(room, sizeof *grown);
+        struct scored_merge *grown = vcl_zeros(room, sizeof *grown);
         if (list->count)
             memcpy(grown, list->items, list->count * sizeof *grown);
         free(list->items);
         list->items = grown;
         list->room = room;
     }
-    list->items[list->count++] = (struct merge){ score, token, left };
+    list->items[list->count++] = (struct scored_merge){ score, token, left };
 }
 
 /* Every place between two characters where both parts are tokens. */
-static void cut_token(struct tokens *t, size_t token, struct merges *list)
+static void cut_token(struct tokens *t, size_t token, struct scored_merges *list)
 {
     const char *text = t->texts[token];
     const size_t n = strlen(text);
@@ -382,7 +382,7 @@ static void cut_token(struct tokens *t, size_t token, struct merges *list)
 static json_t *make_merges(struct tokens *t)
 {
     json_t *merges = json_array();
-    struct merges list = { 0 };
+    struct scored_merges list = { 0 };
     for (size_t i = 0; i < t->count && !t->m->code; i++)
         if (t->kinds[i] == NORMAL)
             cut_token(t, i, &list);

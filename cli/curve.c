@@ -17,7 +17,7 @@ struct curve_job {
     struct vcl_curve *curves;
 };
 
-struct sample {
+struct curve_sample {
     struct vcl_tensor tensor;
     unsigned char *values, *frame;
     size_t bytes, room;
@@ -34,7 +34,7 @@ static uint64_t choose_sample(const struct vcl_tensor *tensor, uint64_t values, 
     return (all - rows) / 2 * last;
 }
 
-static double mean_square(const struct sample *sample)
+static double mean_square(const struct curve_sample *sample)
 {
     const size_t n = (size_t)(sample->tensor.dims[0] * sample->tensor.dims[1]);
     float *floats = vcl_zeros(n, sizeof *floats);
@@ -47,7 +47,7 @@ static double mean_square(const struct sample *sample)
     return sum / (double)n;
 }
 
-static int read_sample(const struct curve_job *job, size_t i, struct sample *sample)
+static int read_sample(const struct curve_job *job, size_t i, struct curve_sample *sample)
 {
     const struct vcl_entry *entry = vcl_model_entry(job->model, job->entries[i]);
     const uint64_t most = job->params->codec == VCL_CODEC_TENSOR ? SAMPLE : VIDEO_SAMPLE;
@@ -85,7 +85,7 @@ static int measure(void *user, size_t i, struct vcl_context *ctx)
     const struct curve_job *job = user;
     const struct vcl_choice *choice = &job->choices[job->entries[i]];
     struct vcl_curve *curve = &job->curves[i];
-    struct sample sample = { 0 };
+    struct curve_sample sample = { 0 };
     struct vcl_params params = *job->params;
     int code = read_sample(job, i, &sample);
     params.goal = VCL_GOAL_BITS;
@@ -93,7 +93,7 @@ static int measure(void *user, size_t i, struct vcl_context *ctx)
     if (!code)
         add_point(curve, 0, sample.power);
     for (size_t p = 0; p < sizeof RATES / sizeof *RATES && !code; p++) {
-        struct vcl_report report;
+        struct vcl_report report = { .size = sizeof report };
         size_t bytes = sample.room;
         params.target = RATES[p];
         const enum vcl_status status =

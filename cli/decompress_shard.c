@@ -6,14 +6,14 @@
 #include "shard.h"
 #include "values.h"
 
-struct shard_job {
+struct restored_shard {
     struct vcl_decompress *job;
     struct vcl_shard shard;
     struct vcl_writer *writer;
     unsigned char **values; /* of small tensors until they are written */
 };
 
-static const struct vcl_entry *output_entry(const struct shard_job *work, size_t i)
+static const struct vcl_entry *output_entry(const struct restored_shard *work, size_t i)
 {
     return &work->shard.entries[i - work->shard.first];
 }
@@ -28,7 +28,7 @@ static uint64_t decode_memory(void *user, size_t i)
 
 static int decode_run(void *user, size_t i, struct vcl_context *ctx)
 {
-    struct shard_job *work = user;
+    struct restored_shard *work = user;
     const struct vcl_entry *entry = output_entry(work, i);
     struct vcl_sink sink = vcl_writer_sink(work->writer);
     struct vcl_window window = { .bytes = entry->bytes, .strict = 1 };
@@ -55,7 +55,7 @@ static int decode_run(void *user, size_t i, struct vcl_context *ctx)
 
 static int decode_finish(void *user, size_t i)
 {
-    struct shard_job *work = user;
+    struct restored_shard *work = user;
     const struct vcl_entry *entry = output_entry(work, i);
     unsigned char **values = &work->values[i - work->shard.first];
     const struct vcl_sink sink = vcl_writer_sink(work->writer);
@@ -73,7 +73,7 @@ static int decode_finish(void *user, size_t i)
     return VCL_EXIT_OK;
 }
 
-static int decode_tensors(struct shard_job *work)
+static int decode_tensors(struct restored_shard *work)
 {
     const struct vcl_task task = { work, decode_memory, decode_run, decode_finish };
     work->values = vcl_zeros(work->shard.layout.count, sizeof *work->values);
@@ -87,7 +87,7 @@ static int decode_tensors(struct shard_job *work)
 int vcl_decompress_shard(struct vcl_decompress *job, size_t number, const char *path, int overwrite)
 {
     struct vcl_error error = { 0 };
-    struct shard_job work = { .job = job };
+    struct restored_shard work = { .job = job };
     enum vcl_status status = vcl_model_check_original(job->model, number, &error);
     if (status != VCL_OK)
         return vcl_tell(status, "%s", error.text);

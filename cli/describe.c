@@ -106,7 +106,7 @@ static int describe_entry(const struct vcl_model *model, struct vcl_entry *entry
                           enum vcl_dtype dtype)
 {
     struct vcl_error error = { 0 };
-    struct vcl_info info;
+    struct vcl_info info = { .size = sizeof info };
     enum vcl_status status = vcl_model_frame(model, vcl_model_entry(model, index), &info, NULL, &error);
     if (status != VCL_OK)
         return vcl_tell(status, "%s", error.text);

@@ -23,7 +23,7 @@ static int measure_frame(const struct measure *measure, size_t i, uint64_t value
     const struct vcl_source source = vcl_model_source(&handle);
     struct vcl_window nowhere = { 0 };
     const struct vcl_sink sink = vcl_window_sink(&nowhere);
-    struct vcl_report report;
+    struct vcl_report report = { .size = sizeof report };
     struct vcl_params params;
 
     vcl_params_init(&params);

@@ -400,11 +400,9 @@ int vcl_folder_begin(struct vcl_folder *folder, const json_t *journal)
 
 static int sync_folder(const char *path)
 {
-    const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    const int failed = fd < 0 || fsync(fd);
-    if (fd >= 0)
-        close(fd);
-    return failed;
+    struct vcl_error error = { 0 };
+    const enum vcl_status status = vcl_sync_folder(path, &error);
+    return status == VCL_OK ? VCL_EXIT_OK : vcl_tell(status, "%s", error.text);
 }
 
 /* An older output steps aside first, and comes back where the new one cannot take its place: at every moment
@@ -448,7 +446,7 @@ static int tidy(const struct vcl_folder *folder, const char *old)
 int vcl_folder_commit(const struct vcl_folder *folder)
 {
     char *old = old_of(folder), *parent = parent_of(folder);
-    int code = sync_folder(folder->partial) ? fail_errno(folder->partial) : VCL_EXIT_OK;
+    int code = sync_folder(folder->partial);
     if (!code && folder->replaced)
         code = mark(folder);
     if (!code) {
@@ -457,7 +455,7 @@ int vcl_folder_commit(const struct vcl_folder *folder)
             remove_journal(folder->output);
     }
     if (!code) {
-        code = sync_folder(parent) ? fail_errno(parent) : VCL_EXIT_OK;
+        code = sync_folder(parent);
         if (!code)
             code = tidy(folder, old);
     }

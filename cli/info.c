@@ -68,7 +68,7 @@ static int print_frame(const struct listing *listing, size_t i, int width)
     const struct vcl_model *model = listing->model;
     const struct vcl_entry *entry = vcl_model_entry(model, i), *target;
     struct vcl_error error = { 0 };
-    struct vcl_info info;
+    struct vcl_info info = { .size = sizeof info };
     const enum vcl_status status = vcl_model_frame(model, entry, &info, &target, &error);
     if (status != VCL_OK)
         return vcl_tell(status, "%s", error.text);
@@ -171,7 +171,7 @@ static json_t *frame_item(const void *user, size_t i)
 {
     const struct listing *listing = user;
     const struct vcl_entry *entry = vcl_model_entry(listing->model, i), *target;
-    struct vcl_info info;
+    struct vcl_info info = { .size = sizeof info };
     if (vcl_model_frame(listing->model, entry, &info, &target, NULL) != VCL_OK)
         return json_null(); /* totals have been taken: this does not happen */
     json_t *object = vcl_frame_json(entry, &info, target == entry ? NULL : target);

@@ -25,7 +25,7 @@ int vcl_cli_open_any(const char *path, const struct vcl_reading *reading, struct
 /* Marked as compressed, or with frames nevertheless: a flipped bit in the key of the hash makes it look so. */
 static int holds_frames(const struct vcl_model *model, size_t shard)
 {
-    struct vcl_info info;
+    struct vcl_info info = { .size = sizeof info };
     if (vcl_model_is_compressed(model, shard))
         return 1;
     for (size_t i = 0; i < vcl_model_count(model); i++) {

@@ -5,14 +5,14 @@
 #include "shard.h"
 
 /* A shard on its way.  The layout's last entry may be a head that the input has not. */
-struct shard_job {
+struct rotated_shard {
     struct vcl_rotate *job;
     struct vcl_shard shard;
     char **names;
     struct vcl_writer *writer;
 };
 
-static const struct vcl_part *part_at(const struct shard_job *work, size_t i)
+static const struct vcl_part *part_at(const struct rotated_shard *work, size_t i)
 {
     const size_t index = work->shard.first + i;
     return index == work->shard.last
@@ -21,7 +21,7 @@ static const struct vcl_part *part_at(const struct shard_job *work, size_t i)
 }
 
 /* Name, shape and dtype as they will be. */
-static int describe(struct shard_job *work, size_t i)
+static int describe(struct rotated_shard *work, size_t i)
 {
     struct vcl_rotate *job = work->job;
     struct vcl_entry *entry = &work->shard.entries[i];
@@ -37,7 +37,7 @@ static int describe(struct shard_job *work, size_t i)
                             : vcl_tell(status, "tensor '%s': %s", entry->name, vcl_status_text(status));
 }
 
-static int describe_shard(struct shard_job *work, size_t number)
+static int describe_shard(struct rotated_shard *work, size_t number)
 {
     const struct vcl_rotate *job = work->job;
     const size_t more = (size_t)vcl_rotate_adds_head(job, number);
@@ -56,12 +56,12 @@ static int describe_shard(struct shard_job *work, size_t number)
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
-static int write_failed(const struct shard_job *work)
+static int write_failed(const struct rotated_shard *work)
 {
     return vcl_tell(VCL_E_IO, "%s", vcl_writer_failure(work->writer));
 }
 
-static int write_part(const struct shard_job *work, const struct vcl_part *part,
+static int write_part(const struct rotated_shard *work, const struct vcl_part *part,
                       const struct vcl_entry *entry)
 {
     const struct vcl_sink sink = vcl_writer_sink(work->writer);
@@ -77,7 +77,7 @@ static int write_part(const struct shard_job *work, const struct vcl_part *part,
     return failed ? write_failed(work) : VCL_EXIT_OK;
 }
 
-static int copy_tensor(const struct shard_job *work, const struct vcl_entry *from)
+static int copy_tensor(const struct rotated_shard *work, const struct vcl_entry *from)
 {
     enum { CHUNK = 1 << 20 };
     const struct vcl_sink sink = vcl_writer_sink(work->writer);
@@ -96,7 +96,7 @@ static int copy_tensor(const struct shard_job *work, const struct vcl_entry *fro
     return code;
 }
 
-static int write_tensor(const struct shard_job *work, size_t i)
+static int write_tensor(const struct rotated_shard *work, size_t i)
 {
     const struct vcl_entry *entry = &work->shard.entries[i];
     const struct vcl_part *part = part_at(work, i);
@@ -113,7 +113,7 @@ static int write_tensor(const struct shard_job *work, size_t i)
     return status == VCL_OK ? VCL_EXIT_OK : vcl_tell(status, "%s", error.text);
 }
 
-static int write_shard(struct shard_job *work, const char *path)
+static int write_shard(struct rotated_shard *work, const char *path)
 {
     struct vcl_error error = { 0 };
     int code = VCL_EXIT_OK;
@@ -135,7 +135,7 @@ static int write_shard(struct shard_job *work, const char *path)
 
 int vcl_rotate_shard(struct vcl_rotate *job, size_t number, const char *path)
 {
-    struct shard_job work = { .job = job };
+    struct rotated_shard work = { .job = job };
     int code = describe_shard(&work, number);
     if (!code)
         code = write_shard(&work, path);

@@ -72,7 +72,7 @@ static int is_counted(const struct count *count, size_t i, struct vcl_info *info
 
 static uint64_t count_memory(void *user, size_t i)
 {
-    struct vcl_info info;
+    struct vcl_info info = { .size = sizeof info };
     if (!is_counted(user, i, &info))
         return 0;
     return info.values > VCL_WORK_LARGE ? VCL_WORK_ALONE
@@ -84,7 +84,7 @@ static int count_run(void *user, size_t i, struct vcl_context *ctx)
     const struct count *count = user;
     const struct vcl_entry *entry = vcl_model_entry(count->model, i);
     struct vcl_values values;
-    struct vcl_info info;
+    struct vcl_info info = { .size = sizeof info };
     int code = VCL_EXIT_OK;
     if (is_counted(count, i, &info)) {
         code = vcl_values_open(&values, count->model, entry, count->decoder);

@@ -26,7 +26,8 @@ int vcl_exit_of(enum vcl_status status)
     case VCL_E_CHECKSUM:
     case VCL_E_VERSION:
     case VCL_E_LIMIT:
-    case VCL_E_BACKEND: break;
+    case VCL_E_BACKEND:
+    case VCL_E_BUILD: break;
     }
     return VCL_EXIT_FAILED;
 }

@@ -9,7 +9,7 @@
 static int take_entry(struct vcl_totals *totals, const struct vcl_model *model, const struct vcl_entry *entry)
 {
     struct vcl_error error = { 0 };
-    struct vcl_info info;
+    struct vcl_info info = { .size = sizeof info };
     uint64_t bytes;
     enum vcl_status status = vcl_model_frame(model, entry, &info, NULL, &error);
     if (status != VCL_OK)

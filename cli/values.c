@@ -67,18 +67,13 @@ int vcl_values_open(struct vcl_values *values, const struct vcl_model *model, co
                     const char *decoder)
 {
     struct vcl_error error = { 0 };
-    enum vcl_status status = VCL_OK;
 
     *values = (struct vcl_values){
-        .model = model, .entry = entry, .stored = entry, .tensor = entry->tensor, .decoder = decoder
+        .model = model, .entry = entry, .info = { .size = sizeof values->info }, .decoder = decoder
     };
+    enum vcl_status status = vcl_model_resolve(model, entry, &values->info, &values->stored, &error);
     values->compressed = vcl_model_is_compressed(model, entry->shard);
-    if (values->compressed) {
-        status = vcl_model_frame(model, entry, &values->info, &values->stored, &error);
-        if (status == VCL_OK && values->stored != entry)
-            status = vcl_model_frame(model, values->stored, &values->info, NULL, &error);
-        values->tensor = values->info.tensor;
-    }
+    values->tensor = values->info.tensor;
     if (status != VCL_OK)
         return vcl_tell(status, "%s", error.text);
     status = vcl_tensor_size(&values->tensor, &values->count, &values->bytes);

@@ -104,7 +104,7 @@ static void multiply_both_ways(struct vcl_context *const ctx[LEVELS], const stru
                                const struct vcl_info *frame, unsigned turn, enum vcl_status decoded,
                                const float *w)
 {
-    struct vcl_matrix_info info;
+    struct vcl_matrix_info info = { .size = sizeof info };
     vcl_matrix_describe(m, &info);
     must(frame->values == 0 || (info.cols > 0 && info.rows == frame->values / info.cols),
          "rows and columns of the matrix");
@@ -195,7 +195,7 @@ static void decode(struct memory *frame, const struct vcl_info *info, size_t byt
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct memory frame = make_memory(size);
-    struct vcl_info info;
+    struct vcl_info info = { .size = sizeof info };
     const char *target;
     size_t length;
     uint64_t values, bytes;

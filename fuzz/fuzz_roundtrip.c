@@ -157,9 +157,21 @@ static double noise(uint64_t seed)
     return (sum / 32768 - 3) * 1.0;
 }
 
-enum kind { NORMAL, HEAVY, SPARSE, CONSTANT, RAMP, SMOOTH_ALONG, SMOOTH_DOWN, FEW, GROUPED, BITS, KINDS };
+enum value_kind {
+    NORMAL,
+    HEAVY,
+    SPARSE,
+    CONSTANT,
+    RAMP,
+    SMOOTH_ALONG,
+    SMOOTH_DOWN,
+    FEW,
+    GROUPED,
+    BITS,
+    KINDS
+};
 
-static double draw(enum kind kind, const double *x, size_t i, size_t cols, uint64_t seed)
+static double draw(enum value_kind kind, const double *x, size_t i, size_t cols, uint64_t seed)
 {
     const double n = noise(seed << 32 ^ i);
     switch (kind) {
@@ -189,7 +201,7 @@ static void vary(double *x, size_t n, size_t cols, unsigned how, int exponent)
 
 static void fill_values(struct input *in, struct test *t)
 {
-    const enum kind kind = (enum kind)take(in, KINDS);
+    const enum value_kind kind = (enum value_kind)take(in, KINDS);
     const unsigned how = take(in, 8), wide = take(in, 8) == 7, exponent = take(in, 256), seed = take16(in);
     const size_t n = (size_t)t->values, last = t->tensor.rank ? t->tensor.dims[t->tensor.rank - 1] : 1;
     double *const x = block(n * sizeof *x);
@@ -291,7 +303,7 @@ static struct vcl_context *open_context(int way)
 
 static struct result encode(struct vcl_context *ctx, const struct test *t)
 {
-    struct result r = { .bytes = (size_t)vcl_bound(&t->tensor) };
+    struct result r = { .bytes = (size_t)vcl_bound(&t->tensor), .report = { .size = sizeof r.report } };
     const size_t bound = r.bytes;
     r.frame = block(bound);
     r.status = vcl_encode_buffer(ctx, &t->tensor, t->raw, &t->params, r.frame, &r.bytes, &r.report);
@@ -327,7 +339,7 @@ static void check_target(const struct test *t, const struct result *r)
 
 static void check_header(const struct test *t, const struct result *r)
 {
-    struct vcl_info info;
+    struct vcl_info info = { .size = sizeof info };
     must(t, vcl_peek(r->frame, r->bytes, &info, NULL, NULL) == VCL_OK, "vcl_peek refuses it");
     must(t, info.frame_bytes == r->bytes && r->report.frame_bytes == r->bytes, "frame_bytes");
     must(t, info.values == t->values && info.codec == r->report.codec, "values or codec");
@@ -394,7 +406,7 @@ static void check_rows(struct vcl_context *ctx, const struct test *t, const stru
 static void check_product(struct vcl_context *ctx, const struct test *t, const struct vcl_matrix *m,
                           const float *w, int transposed, size_t n)
 {
-    struct vcl_matrix_info info;
+    struct vcl_matrix_info info = { .size = sizeof info };
     size_t at;
     vcl_matrix_describe(m, &info);
     must(t, info.rows == 0 || info.cols == t->values / info.rows, "rows and columns of the matrix");

@@ -49,7 +49,7 @@ static void walk_entry(const struct vcl_model *model, const struct vcl_model *ma
     const struct vcl_entry *const entry = vcl_model_entry(model, i), *const other =
                                                                          vcl_model_entry(mapped, i);
     const struct vcl_entry *target;
-    struct vcl_info info;
+    struct vcl_info info = { .size = sizeof info };
     uint8_t *const bytes = malloc(entry->bytes + 1), *const same = malloc(entry->bytes + 1);
     must(bytes != NULL && same != NULL && vcl_model_find(model, entry->name) == entry);
     must(vcl_model_read(model, entry, 0, bytes, entry->bytes, NULL) == VCL_OK);

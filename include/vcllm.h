@@ -26,7 +26,11 @@
  *   vcl_options and frees all of it in vcl_context_destroy.
  * - Threads: a context serves one thread at a time; different contexts are independent.  There is no
  *   global state.
- * - A struct that starts with `size` is filled by its _init function and may grow in later versions. */
+ * - Structs that begin with `size`, which is sizeof the struct as the caller was compiled, may grow at their
+ *   end in later versions; no others do.  For one that goes in, its _init writes size and the defaults; one
+ *   that comes out the caller makes: struct vcl_info info = { .size = sizeof info };  The library reads and
+ *   writes no more than that.  Of one longer than it knows, the rest comes out as 0, and goes in only as 0:
+ *   VCL_E_ARGUMENT else, and for a size that no struct can have. */
 #ifndef VCLLM_H
 #define VCLLM_H
 
@@ -69,6 +73,7 @@ enum vcl_status {
     VCL_E_LIMIT = -24,     /* beyond a limit of this library or of the caller */
     VCL_E_CODEC = -30,     /* the codec, module, encoder or decoder is not available here */
     VCL_E_BACKEND = -31,   /* an encoder or decoder failed, or did not decode what it had encoded */
+    VCL_E_BUILD = -32,     /* the library was built so that it would write other bytes */
     VCL_E_RATE = -40       /* the target cannot be met */
 };
 
@@ -150,7 +155,7 @@ VCL_API double vcl_snr(const struct vcl_error_sums *sums);
 /* ---- contexts -------------------------------------------------------------------------------- */
 
 struct vcl_options {
-    size_t size;            /* of this struct; set by vcl_options_init */
+    size_t size;            /* of this struct; vcl_options_init sets it */
     unsigned threads;       /* for the tiles of one tensor; 0 = one per online CPU.  Default 1 */
     const char *module_dir; /* folder of the video module; NULL = the environment's VCLLM_MODULE_DIR, else
                              * beside the library, else where it was installed */
@@ -161,13 +166,15 @@ struct vcl_options {
     /* Polled between tiles; nonzero = stop with VCL_E_CANCELLED. */
     int (*cancel)(void *user);
 };
-VCL_API void vcl_options_init(struct vcl_options *options);
+VCL_API void vcl_options_init_sized(struct vcl_options *options, size_t size);
+#define vcl_options_init(options) vcl_options_init_sized(options, sizeof *(options))
 
 struct vcl_context;
 
-/* options NULL = defaults.  VCL_E_MEMORY, VCL_E_ARGUMENT.  The environment's VCLLM_CPU (c, avx2 or avx512)
- * keeps the context to the loops of that level of CPU at most: the same results, to the bit, in another
- * time. */
+/* options NULL = defaults.  VCL_E_MEMORY, VCL_E_ARGUMENT; VCL_E_BUILD where the compiler was not told
+ * -ffp-contract=off, without which values differ in their last bit from one CPU to the next.  The
+ * environment's VCLLM_CPU (c, avx2 or avx512) keeps the context to the loops of that level of CPU at most:
+ * the same results, to the bit, in another time. */
 VCL_API enum vcl_status vcl_context_create(const struct vcl_options *options, struct vcl_context **ctx);
 VCL_API void vcl_context_destroy(struct vcl_context *ctx); /* NULL is fine */
 
@@ -220,7 +227,7 @@ enum {
 };
 
 struct vcl_params {
-    size_t size;          /* of this struct; set by vcl_params_init */
+    size_t size;          /* of this struct; vcl_params_init sets it */
     enum vcl_codec codec; /* default VCL_CODEC_TENSOR; EXACT and LOSSLESS ignore all that follows */
     enum vcl_goal goal;   /* default VCL_GOAL_BITS */
     double target;        /* default 2.9 */
@@ -258,7 +265,8 @@ struct vcl_params {
     int nearest; /* 1 = where neither the codec nor a lossless frame meets the target, the nearest rate that
                   * works, flagged VCL_REPORT_MISSED, instead of VCL_E_RATE.  Default 0 */
 };
-VCL_API void vcl_params_init(struct vcl_params *params);
+VCL_API void vcl_params_init_sized(struct vcl_params *params, size_t size);
+#define vcl_params_init(params) vcl_params_init_sized(params, sizeof *(params))
 
 /* The matrix that the tensor codec codes: the tensor's last dimension is the row, joined with those before
  * it while it is shorter than 64; a few long rows are cut to make it nearly square; with transpose, the
@@ -290,6 +298,7 @@ enum {
     VCL_REPORT_ZERO = 8       /* all that the target has room for: every value decodes to 0, or to the mean */
 };
 struct vcl_report {
+    size_t size; /* of this struct; the caller sets it */
     uint64_t frame_bytes;
     uint64_t values;
     double bits;          /* per value; 0 for an empty tensor */
@@ -331,6 +340,7 @@ VCL_API enum vcl_status vcl_alias_encode(const struct vcl_tensor *tensor, const 
 /* ---- decoding -------------------------------------------------------------------------------- */
 
 struct vcl_info {
+    size_t size; /* of this struct; the caller sets it */
     struct vcl_tensor tensor;
     enum vcl_codec codec;
     uint64_t frame_bytes;
@@ -404,6 +414,7 @@ VCL_API enum vcl_status vcl_matrix_open(struct vcl_context *ctx, const void *fra
 VCL_API void vcl_matrix_close(struct vcl_matrix *matrix); /* NULL is fine */
 
 struct vcl_matrix_info {
+    size_t size; /* of this struct; the caller sets it */
     uint64_t rows, cols;
     /* Of memory held besides the frame: 8 KiB for every scale class in use (about ten), 4 to 10 bytes a
      * column, a byte a row, 12 a tile; frames that are not fused, 350 KiB. */
@@ -413,7 +424,7 @@ struct vcl_matrix_info {
      * weights: rotation, DCT, side lists, 8 lanes, less than 32 rows. */
     int fused, fused_transposed;
 };
-VCL_API void vcl_matrix_describe(const struct vcl_matrix *matrix, struct vcl_matrix_info *info);
+VCL_API enum vcl_status vcl_matrix_describe(const struct vcl_matrix *matrix, struct vcl_matrix_info *info);
 
 /* Y = X times the transpose of W: n vectors of cols values, x_stride apart, to n of rows values, y_stride
  * apart.  And Y = X times W: n of rows values to n of cols values.  n is any number; one takes as long as

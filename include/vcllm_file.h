@@ -1,12 +1,67 @@
-/* vcllm_file.h - model files: one .safetensors or .gguf file, or a folder of safetensors shards.
+/* vcllm_file.h - model files: one .safetensors or .gguf file, or a folder of safetensors shards, read; and
+ * safetensors files written.
  *
- * Reading follows the format's rules strictly (docs/format.md, "Container"): a file that breaks one is
- * refused with a message that names file, tensor and offset.  A compressed model is itself a valid
- * safetensors file; here its tensors are the U8 frames, which vcllm.h decodes.
+ * A model is a list of named tensors in one file or several.  This header finds and reads their bytes,
+ * writes new files, and leads from a tensor of a compressed model to the frame that has its values; what
+ * is in a frame is the business of vcllm.h.  Compressed models are valid safetensors files themselves,
+ * whose tensors are the frames (docs/format.md, "Container").
  *
- * Threads: a vcl_model may be read from several threads at once; a vcl_writer belongs to one thread,
- * except the sink of vcl_writer_sink, which may be written from several. Errors: every call that can
- * fail takes a struct vcl_error (may be NULL) and fills its text on failure. */
+ *     struct vcl_error error;
+ *     struct vcl_model *model;
+ *     if (vcl_model_open("in.safetensors", NULL, &model, &error))
+ *         return fprintf(stderr, "%s\n", error.text), 1;
+ *
+ *     const struct vcl_entry *entry = vcl_model_find(model, "weight"), *stored;
+ *     struct vcl_info info = { .size = sizeof info };
+ *     if (!entry || vcl_model_resolve(model, entry, &info, &stored, &error))
+ *         return 1;
+ *     uint64_t bytes;
+ *     vcl_tensor_size(&info.tensor, NULL, &bytes);
+ *     void *values = malloc(bytes), *frame = malloc(stored->bytes);
+ *     if (!values || !frame)
+ *         return 1;
+ *     if (info.frame_bytes == 0) {
+ *         vcl_model_read(model, entry, 0, values, bytes, &error);
+ *     } else {
+ *         vcl_model_read(model, stored, 0, frame, stored->bytes, &error);
+ *         vcl_decode_buffer(ctx, frame, stored->bytes, values, bytes);
+ *     }
+ *
+ *     struct vcl_entry copy = { "weight", info.tensor, 0, bytes, 0 };
+ *     struct vcl_layout layout;
+ *     struct vcl_writer *writer;
+ *     vcl_layout_init(&layout);
+ *     layout.count = 1, layout.entries = &copy;
+ *     if (vcl_writer_create("out.safetensors", &layout, 0, &writer, &error))
+ *         return fprintf(stderr, "%s\n", error.text), 1;
+ *     struct vcl_sink sink = vcl_writer_sink(writer);
+ *     sink.write(sink.user, 0, values, bytes);
+ *     if (vcl_writer_end(writer, bytes, &error) == VCL_OK)
+ *         vcl_writer_commit(writer, &error);
+ *     else
+ *         vcl_writer_abandon(writer);
+ *     vcl_model_close(model);
+ *
+ * Conventions, besides those of vcllm.h
+ * - Sizes and offsets are in bytes; shards, entries and pairs are numbered from 0.  Names, keys and values
+ *   are UTF-8, paths whatever the system takes; both end with a NUL.
+ * - Files are read by the format's rules, strictly: what breaks one is refused, nothing is repaired.  No
+ *   more is held than the limits below allow, whatever a file says of itself.
+ * - Errors: calls that can fail return a status and take a struct vcl_error, which may be NULL and is filled
+ *   on failure alone.  VCL_E_IO: the system refused, and its words are in the text.  VCL_E_FORMAT,
+ *   VCL_E_TRUNCATED, VCL_E_CHECKSUM: the file breaks a rule, ends early, was altered; VCL_E_LIMIT: it is
+ *   beyond a limit.  VCL_E_ARGUMENT: what the caller asks for contradicts itself or the file.
+ *   VCL_E_MEMORY.  Any call that opens, reads or writes may fail with these; what else one says is with it.
+ * - Pointers may be NULL where it says so and nowhere else; *model and *writer are NULL after a failure.
+ * - Ownership: what a model returns (entries, names, texts) belongs to it and lives until vcl_model_close;
+ *   what is given to a call is copied or no longer needed when it returns, but for the handle of
+ *   vcl_model_source.  Texts and bytes that come with "free() it" are malloc's; the memory hooks of
+ *   vcl_options have no say here.
+ * - Threads: a model may be read by several threads at once; it does not change.  A writer belongs to one
+ *   thread, except its sink, which may be written from several.
+ * - Names appear on disk only when they are whole: files are written under a temporary name beside their
+ *   place (they end in .tmp; what a killed program left of one is swept by the next that writes there),
+ *   synced, and renamed. */
 #ifndef VCLLM_FILE_H
 #define VCLLM_FILE_H
 
@@ -17,8 +72,8 @@ extern "C" {
 #endif
 
 struct vcl_error {
-    enum vcl_status status;
-    char text[1024]; /* one line: file, tensor and offset where they apply; UTF-8, cut if too long */
+    enum vcl_status status; /* the one the call returned */
+    char text[1024];        /* one line: file, tensor and offset where they apply; UTF-8, cut if too long */
 };
 
 /* ---- reading --------------------------------------------------------------------------------- */
@@ -27,8 +82,9 @@ struct vcl_entry {
     const char *name; /* UTF-8, NUL-terminated; a name with a NUL inside is refused */
     struct vcl_tensor tensor;
     uint64_t offset; /* of its first byte in its shard's file */
-    uint64_t bytes;  /* of its values; a GGUF file's quantised tensors take less there: vcl_model_stored */
-    size_t shard;
+    uint64_t bytes;  /* as many as tensor takes; a GGUF file's quantised tensors take less there:
+                      * vcl_model_stored */
+    size_t shard;    /* below vcl_model_shards */
 };
 
 /* With VCL_IO_MMAP, pages are given back while reading, and a file found shorter than it was is
@@ -36,12 +92,13 @@ struct vcl_entry {
 enum vcl_io { VCL_IO_PREAD, VCL_IO_MMAP };
 
 struct vcl_model_options {
-    size_t size;           /* of this struct; set by vcl_model_options_init */
+    size_t size;           /* of this struct; vcl_model_options_init sets it */
     enum vcl_io io;        /* default VCL_IO_PREAD */
     uint64_t header_limit; /* most bytes of one shard's header, and of the index; default 16 MiB, at most
                               100,000,000 */
 };
-VCL_API void vcl_model_options_init(struct vcl_model_options *options);
+VCL_API void vcl_model_options_init_sized(struct vcl_model_options *options, size_t size);
+#define vcl_model_options_init(options) vcl_model_options_init_sized(options, sizeof *(options))
 
 struct vcl_model;
 
@@ -60,15 +117,18 @@ VCL_API enum vcl_status vcl_model_open(const char *path, const struct vcl_model_
                                        struct vcl_model **model, struct vcl_error *error);
 VCL_API void vcl_model_close(struct vcl_model *model); /* NULL is fine */
 
+/* How many tensors there are in all shards. */
 VCL_API size_t vcl_model_count(const struct vcl_model *model);
 /* Entries run shard by shard, in each by offset (empty tensors in header order).  NULL beyond the last. */
 VCL_API const struct vcl_entry *vcl_model_entry(const struct vcl_model *model, size_t index);
+/* The entry of that name, NULL if there is none; log2(count) comparisons. */
 VCL_API const struct vcl_entry *vcl_model_find(const struct vcl_model *model, const char *name);
 
+/* How many files there are, one or more; and of one its path as it can be opened, its name without folders
+ * and its length.  NULL or 0 for a shard beyond the last, here and below. */
 VCL_API size_t vcl_model_shards(const struct vcl_model *model);
-VCL_API const char *vcl_model_shard_path(const struct vcl_model *model,
-                                         size_t shard); /* as it can be opened */
-VCL_API const char *vcl_model_shard_name(const struct vcl_model *model, size_t shard); /* without folders */
+VCL_API const char *vcl_model_shard_path(const struct vcl_model *model, size_t shard);
+VCL_API const char *vcl_model_shard_name(const struct vcl_model *model, size_t shard);
 VCL_API uint64_t vcl_model_shard_bytes(const struct vcl_model *model, size_t shard);
 /* The shard's header text (JSON, as in the file) and its length, padding included.  Of a GGUF file: the
  * canonical one of a safetensors file with the same entries and metadata. */
@@ -90,8 +150,9 @@ VCL_API int vcl_model_is_compressed(const struct vcl_model *model, size_t shard)
 VCL_API const char *vcl_model_stored(const struct vcl_model *model, const struct vcl_entry *entry,
                                      uint64_t *bytes);
 
-/* Reads bytes offset to offset+n-1 of the tensor; entry must be this model's own, no copy.  VCL_E_IO
- * names the file and offset where reading failed. */
+/* Reads bytes offset to offset+n-1 of the tensor: VCL_E_ARGUMENT where it has not so many, VCL_E_IO, with
+ * file and offset, where reading failed or the file has become shorter.  Plain and compressed models alike:
+ * of a compressed one these are the frame's bytes. */
 VCL_API enum vcl_status vcl_model_read(const struct vcl_model *model, const struct vcl_entry *entry,
                                        uint64_t offset, void *dst, size_t n, struct vcl_error *error);
 /* The same as a source for vcl_encode and vcl_decode; `handle` must live as long as the source is used.
@@ -140,12 +201,20 @@ VCL_API enum vcl_status vcl_model_check_hash(const struct vcl_model *model, size
 
 /* ---- compressed models ----------------------------------------------------------------------- */
 
-/* What a compressed entry holds, from its frame's header: info, and in *target (which may be NULL) for
- * an alias the entry it leads to, else the entry itself.  VCL_E_FORMAT where an alias leads nowhere, to
- * another alias, out of its shard, or to other dtype or shape. target may be NULL. */
+/* What a compressed entry holds, from its frame's header: info, and in *target (target may be NULL) for an
+ * alias the entry it leads to, else the entry itself.  VCL_E_FORMAT where it is no frame, or where an alias
+ * leads nowhere, to another alias, out of its shard, or to other dtype or shape; else as vcl_peek. */
 VCL_API enum vcl_status vcl_model_frame(const struct vcl_model *model, const struct vcl_entry *entry,
                                         struct vcl_info *info, const struct vcl_entry **target,
                                         struct vcl_error *error);
+
+/* What an entry of any model holds, and where.  Of a plain entry: info->tensor, everything else of info 0,
+ * and *stored is entry.  Of a compressed one (info->frame_bytes is not 0): info of the frame that has the
+ * values, *stored the entry whose bytes that is; for an alias both are its target's.  Fails as
+ * vcl_model_frame does. */
+VCL_API enum vcl_status vcl_model_resolve(const struct vcl_model *model, const struct vcl_entry *entry,
+                                          struct vcl_info *info, const struct vcl_entry **stored,
+                                          struct vcl_error *error);
 
 /* Does what a compressed shard's metadata say of the original hold together?  vcllm.header, where it is
  * there, must be a header of exactly the tensors that the frames hold and of the other metadata; vcllm.files
@@ -166,7 +235,7 @@ struct vcl_pair {
 struct vcl_writer;
 
 struct vcl_layout {
-    size_t size; /* of this struct; set by vcl_layout_init */
+    size_t size; /* of this struct; vcl_layout_init sets it */
     size_t count;
     const struct vcl_entry *entries; /* name, tensor, bytes, in file order.  Other fields are ignored. */
     size_t metadata_count;
@@ -185,17 +254,21 @@ struct vcl_layout {
      * replaced; a folder, device or pipe never. */
     int overwrite;
 };
-VCL_API void vcl_layout_init(struct vcl_layout *layout);
+VCL_API void vcl_layout_init_sized(struct vcl_layout *layout, size_t size);
+#define vcl_layout_init(layout) vcl_layout_init_sized(layout, sizeof *(layout))
 
 /* Checks names and sizes, creates the temporary file and makes sure the disk has room for `disk_bytes`
- * (0 = do not check); where sizes are known (not `frames`) the room is reserved if the file system can.
- * The layout is copied. */
+ * (0 = do not check; VCL_E_IO with both figures); where sizes are known (not `frames`) the room is reserved
+ * if the file system can.  The layout is copied.  VCL_E_ARGUMENT: a layout that contradicts itself, a size
+ * that is not its tensor's; VCL_E_FORMAT: names or keys that are there twice or are no UTF-8, a header that
+ * is not the entries'; VCL_E_LIMIT: a file beyond 63 bits or a header beyond 100,000,000 bytes. */
 VCL_API enum vcl_status vcl_writer_create(const char *path, const struct vcl_layout *layout,
                                           uint64_t disk_bytes, struct vcl_writer **writer,
                                           struct vcl_error *error);
 /* Entries are written one after the other: writes at any offsets of the entry through the sink, then
- * end with the size (which must be the layout's unless `frames`), after which the sink writes the next
- * entry. */
+ * end with the size, after which the sink writes the next entry.  VCL_E_ARGUMENT where that is not the
+ * layout's, or with `frames` above it, or there is no entry left.  Without `frames`, bytes that were not
+ * written are 0. */
 VCL_API struct vcl_sink vcl_writer_sink(struct vcl_writer *writer);
 VCL_API enum vcl_status vcl_writer_end(struct vcl_writer *writer, uint64_t bytes, struct vcl_error *error);
 /* VCL_E_SPACE where late_bytes was too small, VCL_E_ARGUMENT where the key is there already. */
@@ -229,6 +302,10 @@ VCL_API enum vcl_status vcl_layout_restore_header(const struct vcl_layout *layou
 /* Writes a small file the same way: temporary name, fsync, rename. */
 VCL_API enum vcl_status vcl_write_file(const char *path, const void *bytes, size_t n, int overwrite,
                                        struct vcl_error *error);
+/* Makes the names in a folder durable, as a renamed file's is.  VCL_E_IO where there is no such folder or
+ * the disk did not take it; file systems that cannot sync folders, and folders that cannot be read, are
+ * left to the system. */
+VCL_API enum vcl_status vcl_sync_folder(const char *folder, struct vcl_error *error);
 /* Reads a whole file of at most `limit` bytes; free() *bytes.  A NUL byte follows the data, not counted. */
 VCL_API enum vcl_status vcl_read_file(const char *path, uint64_t limit, void **bytes, size_t *n,
                                       struct vcl_error *error);

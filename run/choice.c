@@ -16,7 +16,7 @@ struct chooser {
     unsigned char *chosen[2]; /* of each question, plain and normalised */
 };
 
-struct scoring {
+struct choice_scoring {
     const struct chooser *chooser;
     const uint32_t *targets;
     double *nll;
@@ -24,14 +24,14 @@ struct scoring {
 
 static void score_part(void *user, size_t part, unsigned thread)
 {
-    const struct scoring *s = user;
+    const struct choice_scoring *s = user;
     const size_t vocab = s->chooser->network->config.vocab;
     (void)thread;
     s->nll[part] = vcl_eval_nll(s->chooser->logits + part * vocab, vocab, s->targets[part]);
 }
 
 /* The log likelihood of the choice's tokens from `first` on, those before being read. */
-static enum vcl_status score(struct chooser *m, const struct vcl_choice *choice, size_t first,
+static enum vcl_status score(struct chooser *m, const struct vcl_answer *choice, size_t first,
                              double *likelihood)
 {
     const size_t width = m->network->config.width, more = choice->n - 1 - first;
@@ -43,7 +43,7 @@ static enum vcl_status score(struct chooser *m, const struct vcl_choice *choice,
     *likelihood = 0;
     for (size_t at = first; at < choice->n && status == VCL_OK; at += POSITIONS) {
         const size_t n = choice->n - at < POSITIONS ? choice->n - at : POSITIONS;
-        struct scoring scoring = { m, choice->tokens + at, nll };
+        struct choice_scoring scoring = { m, choice->tokens + at, nll };
         status = vcl_forward_logits(m->forward, m->hidden + (at - 1) * width, n, m->logits);
         if (status == VCL_OK)
             vcl_team_run(vcl_store_team(m->network->store), &(struct vcl_job){ score_part, &scoring, n });
@@ -77,7 +77,7 @@ static enum vcl_status answer(struct chooser *m, const struct vcl_question *ques
     vcl_forward_rewind(m->forward, 0);
     enum vcl_status status = vcl_forward_read(m->forward, question->choices[0].tokens, shared, m->hidden);
     for (size_t c = 0; c < question->count && status == VCL_OK; c++) {
-        const struct vcl_choice *choice = &question->choices[c];
+        const struct vcl_answer *choice = &question->choices[c];
         const size_t read = choice->n - 1 - (c > 0 ? shared : 0);
         double likelihood;
         status = score(m, choice, shared, &likelihood);

@@ -33,6 +33,8 @@ static enum vcl_status begin(struct vcl_context *ctx, struct vcl_coded *c)
     const enum vcl_status status = vcl_matrix_open(ctx, c->frame, c->bytes, &c->matrix);
     if (status != VCL_OK)
         return status;
+    c->tables.size = sizeof c->tables;
+    c->info.size = sizeof c->info;
     vcl_matrix_describe(c->matrix, &c->tables);
     vcl_peek(c->frame, c->bytes, &c->info, NULL, NULL);
     c->step = rows_together(c);

@@ -12,12 +12,12 @@ static const char GPT2_PATTERN[] =
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
 /* A part of the file: its name, what a Sequence of it calls its list, and what reads a step. */
-struct part {
+struct step_part {
     const char *name, *prefix, *list;
     void (*load)(struct vcl_tokenizer *t, struct vcl_fields *step, const char *type);
 };
 
-static enum vcl_status load_step(struct vcl_tokenizer *t, const struct part *part, json_t *object,
+static enum vcl_status load_step(struct vcl_tokenizer *t, const struct step_part *part, json_t *object,
                                  struct vcl_error *error)
 {
     struct vcl_fields step = { object, t->file, part->prefix, error, VCL_OK };
@@ -28,7 +28,8 @@ static enum vcl_status load_step(struct vcl_tokenizer *t, const struct part *par
 }
 
 /* Nothing where the part is absent. */
-static enum vcl_status load_part(struct vcl_tokenizer *t, const struct part *part, struct vcl_error *error)
+static enum vcl_status load_part(struct vcl_tokenizer *t, const struct step_part *part,
+                                 struct vcl_error *error)
 {
     json_t *object = json_object_get(t->root, part->name), *item;
     const json_t *list = json_object_get(object, part->list);
@@ -107,7 +108,7 @@ static void load_normalizer(struct vcl_tokenizer *t, struct vcl_fields *step, co
 
 enum vcl_status vcl_pipeline_normalizer(struct vcl_tokenizer *t, struct vcl_error *error)
 {
-    static const struct part part = { "normalizer", "normalizer.", "normalizers", load_normalizer };
+    static const struct step_part part = { "normalizer", "normalizer.", "normalizers", load_normalizer };
     return load_part(t, &part, error);
 }
 
@@ -218,8 +219,8 @@ static void load_pre_tokenizer(struct vcl_tokenizer *t, struct vcl_fields *step,
 
 enum vcl_status vcl_pipeline_pre_tokenizer(struct vcl_tokenizer *t, struct vcl_error *error)
 {
-    static const struct part part = { "pre_tokenizer", "pre_tokenizer.", "pretokenizers",
-                                      load_pre_tokenizer };
+    static const struct step_part part = { "pre_tokenizer", "pre_tokenizer.", "pretokenizers",
+                                           load_pre_tokenizer };
     return load_part(t, &part, error);
 }
 
@@ -244,7 +245,7 @@ static void load_decoder(struct vcl_tokenizer *t, struct vcl_fields *step, const
 /* Tokens made of bytes need none. */
 enum vcl_status vcl_pipeline_decoder(struct vcl_tokenizer *t, struct vcl_error *error)
 {
-    static const struct part part = { "decoder", "decoder.", "decoders", load_decoder };
+    static const struct step_part part = { "decoder", "decoder.", "decoders", load_decoder };
     struct vcl_fields fields = { t->root, t->file, "", error, VCL_OK };
     if (t->bytes_only)
         return VCL_OK;
@@ -292,7 +293,7 @@ static void load_post_processor(struct vcl_tokenizer *t, struct vcl_fields *step
 
 enum vcl_status vcl_pipeline_post_processor(struct vcl_tokenizer *t, struct vcl_error *error)
 {
-    static const struct part part = { "post_processor", "post_processor.", "processors",
-                                      load_post_processor };
+    static const struct step_part part = { "post_processor", "post_processor.", "processors",
+                                           load_post_processor };
     return load_part(t, &part, error);
 }

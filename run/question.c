@@ -58,7 +58,7 @@ static size_t common(const uint32_t *a, const uint32_t *b, size_t n)
 static void read_choice(const struct reading *r, struct vcl_fields *line, const char *context,
                         const json_t *item, struct vcl_question *question)
 {
-    struct vcl_choice *choice = &question->choices[question->count];
+    struct vcl_answer *choice = &question->choices[question->count];
     const char *text = json_string_value(item);
     if (!text || without_space(text) == 0) {
         vcl_field_fault(line, "choices", "has one that is no text, or empty");
@@ -82,7 +82,7 @@ static void find_shared(struct vcl_fields *line, const uint32_t *context, size_t
 {
     question->shared = n;
     for (size_t c = 0; c < question->count; c++) {
-        const struct vcl_choice *choice = &question->choices[c];
+        const struct vcl_answer *choice = &question->choices[c];
         const size_t most = choice->n - 1 < question->shared ? choice->n - 1 : question->shared;
         question->shared = common(context, choice->tokens, most);
     }

@@ -9,7 +9,7 @@ enum { VCL_MOST_CHOICES = 256 };
 struct vcl_question {
     size_t count, answer; /* choices, and which is right */
     size_t shared;        /* tokens that all texts begin with and that belong to the context: one or more */
-    struct vcl_choice {
+    struct vcl_answer {
         uint32_t *tokens; /* of the context and the choice; more than `shared` */
         size_t n;
         size_t bytes; /* of the choice, white space before it not counted: one or more */

@@ -14,7 +14,7 @@ struct vcl_sensitivity {
     const struct vcl_draft *draft;
     struct vcl_watch watch;
     size_t count, groups;
-    struct vcl_matrix *matrices;
+    struct vcl_network_matrix *matrices;
     struct vcl_moments **moments;
     struct vcl_forward *forward;
     float *hidden;   /* of a sequence */
@@ -28,7 +28,7 @@ struct vcl_sensitivity {
 
 /* ---- readings -------------------------------------------------------------------------------- */
 
-struct scoring {
+struct noise_scoring {
     const struct vcl_sensitivity *m;
     const float *baseline;
     struct vcl_score *scores;
@@ -36,7 +36,7 @@ struct scoring {
 
 static void score_part(void *user, size_t part, unsigned thread)
 {
-    const struct scoring *s = user;
+    const struct noise_scoring *s = user;
     const size_t vocab = s->m->network->config.vocab;
     (void)thread;
     vcl_score(s->m->logits + part * vocab, s->baseline + part * vocab, vocab, 0, &s->scores[part]);
@@ -49,7 +49,7 @@ static enum vcl_status finish_sequence(struct vcl_sensitivity *m, size_t s, int 
     const size_t length = m->draft->length;
     for (size_t i = 0; i < length; i += POSITIONS) {
         const size_t n = length - i < POSITIONS ? length - i : POSITIONS, at = s * length + i;
-        const struct scoring scoring = { m, m->baseline + at * c->vocab, m->scores + at };
+        const struct noise_scoring scoring = { m, m->baseline + at * c->vocab, m->scores + at };
         float *logits = keep ? m->baseline + at * c->vocab : m->logits;
         const enum vcl_status status = vcl_forward_logits(m->forward, m->hidden + i * c->width, n, logits);
         if (status != VCL_OK)
@@ -94,9 +94,9 @@ static enum vcl_status read_draft(struct vcl_sensitivity *m, size_t layer, int k
 
 /* ---- moments --------------------------------------------------------------------------------- */
 
-static struct vcl_matrix *find(const struct vcl_sensitivity *m, const struct vcl_weight *weight)
+static struct vcl_network_matrix *find(const struct vcl_sensitivity *m, const struct vcl_weight *weight)
 {
-    struct vcl_matrix *matrix = m->matrices;
+    struct vcl_network_matrix *matrix = m->matrices;
     while (matrix->weight != weight)
         matrix++;
     return matrix;
@@ -118,7 +118,7 @@ static void see(void *user, const struct vcl_weight *weight, const float *x, siz
     struct vcl_sensitivity *m = user;
     if (weight == m->network->embedding)
         return;
-    struct vcl_matrix *matrix = find(m, weight);
+    struct vcl_network_matrix *matrix = find(m, weight);
     const int shared = m->last && m->last != weight && m->last_x == x;
     if (!matrix->moments)
         matrix->moments = shared ? find(m, m->last)->moments : add_group(m, matrix->cols);
@@ -144,12 +144,12 @@ static int list_matrices(struct vcl_sensitivity *m)
     m->count = count;
     for (struct vcl_weight *w = vcl_store_next(store, NULL); w; w = vcl_store_next(store, w)) {
         const struct vcl_weight_info info = vcl_store_describe(w);
-        struct vcl_matrix *matrix = &m->matrices[--count]; /* in the order they were loaded */
-        *matrix = (struct vcl_matrix){ .name = strdup(info.name),
-                                       .weight = w,
-                                       .rows = info.rows,
-                                       .cols = info.cols,
-                                       .transposed = info.transposed };
+        struct vcl_network_matrix *matrix = &m->matrices[--count]; /* in the order they were loaded */
+        *matrix = (struct vcl_network_matrix){ .name = strdup(info.name),
+                                               .weight = w,
+                                               .rows = info.rows,
+                                               .cols = info.cols,
+                                               .transposed = info.transposed };
         if (!matrix->name)
             return 0;
     }
@@ -215,7 +215,7 @@ void vcl_sensitivity_close(struct vcl_sensitivity *m)
     free(m);
 }
 
-struct vcl_matrix *vcl_sensitivity_matrices(const struct vcl_sensitivity *m, size_t *count)
+struct vcl_network_matrix *vcl_sensitivity_matrices(const struct vcl_sensitivity *m, size_t *count)
 {
     *count = m->count;
     return m->matrices;

@@ -5,7 +5,7 @@
 #include "draft.h"
 #include "moments.h"
 
-struct vcl_matrix {
+struct vcl_network_matrix {
     char *name;
     struct vcl_weight *weight; /* while the network is open */
     size_t rows, cols;         /* outputs, inputs */
@@ -29,7 +29,7 @@ void vcl_sensitivity_close(struct vcl_sensitivity *sensitivity); /* NULL is fine
 enum vcl_status vcl_sensitivity_factor(struct vcl_sensitivity *sensitivity, double damping,
                                        struct vcl_error *error);
 /* In the order in which the network was loaded. */
-struct vcl_matrix *vcl_sensitivity_matrices(const struct vcl_sensitivity *sensitivity, size_t *count);
+struct vcl_network_matrix *vcl_sensitivity_matrices(const struct vcl_sensitivity *sensitivity, size_t *count);
 
 /* Reads the draft with white noise in all matrices, that in matrix i ratio[i] times its mean square (0:
  * none).  *kl: nats a token.  Takes a copy of those matrices in f32. */

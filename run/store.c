@@ -119,18 +119,14 @@ struct found {
 static enum vcl_status find(const struct vcl_store *store, const char *name, struct found *found,
                             struct vcl_error *error)
 {
-    struct vcl_info info;
-    found->entry = found->stored = vcl_model_find(store->model, name);
+    struct vcl_info info = { .size = sizeof info };
+    found->entry = vcl_model_find(store->model, name);
     if (!found->entry)
         return vcl_fault(error, VCL_E_FORMAT, "%s: tensor '%s' is missing",
                          vcl_model_shard_path(store->model, 0), name);
-    found->tensor = found->entry->tensor;
     found->compressed = vcl_model_is_compressed(store->model, found->entry->shard);
-    if (!found->compressed)
-        return VCL_OK;
-    enum vcl_status status = vcl_model_frame(store->model, found->entry, &info, &found->stored, error);
-    if (status == VCL_OK && found->stored != found->entry)
-        status = vcl_model_frame(store->model, found->stored, &info, NULL, error);
+    const enum vcl_status status =
+        vcl_model_resolve(store->model, found->entry, &info, &found->stored, error);
     found->tensor = info.tensor;
     found->codec = info.codec;
     return status;

@@ -5,6 +5,7 @@
 #include "base/cpu.h"
 #include "base/mem.h"
 #include "base/pool.h"
+#include "base/sized.h"
 #include "codec/decode.h"
 #include "codec/encode.h"
 #include "codec/frame.h"
@@ -37,9 +38,10 @@ const char *vcl_version(void)
 
 /* ---- contexts -------------------------------------------------------------------------------- */
 
-void vcl_options_init(struct vcl_options *options)
+void vcl_options_init_sized(struct vcl_options *options, size_t size)
 {
-    *options = (struct vcl_options){ .size = sizeof *options, .threads = 1 };
+    const struct vcl_options defaults = { .threads = 1 };
+    vcl_init_sized(&defaults, sizeof defaults, options, size);
 }
 
 /* Bytes of freed buffers that a context keeps for its next call: about a tile's. */
@@ -63,15 +65,23 @@ static int copy_module_dir(struct vcl_context *ctx, const char *dir)
     return ctx->module_dir != NULL;
 }
 
-enum vcl_status vcl_context_create(const struct vcl_options *options, struct vcl_context **out)
+/* The portable loops stand for all of the codec, which is compiled as they are. */
+static int rounds_products(const struct vcl_kernels *kernels)
 {
-    struct vcl_options defaults;
+    return vcl_kernels_for(VCL_CPU_C)->rounds_products() && kernels->rounds_products();
+}
+
+enum vcl_status vcl_context_create(const struct vcl_options *given, struct vcl_context **out)
+{
+    struct vcl_options taken;
+    const struct vcl_options *const options = &taken;
     struct vcl_mem mem = vcl_mem_default();
-    vcl_options_init(&defaults);
-    if (!options)
-        options = &defaults;
-    if (!out || options->size < sizeof *options || !options->allocate != !options->release)
+    vcl_options_init(&taken);
+    if (!out || (given && !vcl_take_sized(given, &taken, sizeof taken))
+        || !options->allocate != !options->release)
         return VCL_E_ARGUMENT;
+    if (!rounds_products(vcl_kernels_for(vcl_cpu_level())))
+        return VCL_E_BUILD;
     if (options->allocate)
         mem = (struct vcl_mem){ options->user, options->allocate, options->release, NULL };
     struct vcl_context *ctx = vcl_alloc(&mem, 1, sizeof *ctx);
@@ -132,16 +142,16 @@ static enum vcl_status open_env(struct vcl_context *ctx, enum vcl_codec codec, s
 
 /* ---- encoding -------------------------------------------------------------------------------- */
 
-void vcl_params_init(struct vcl_params *params)
+void vcl_params_init_sized(struct vcl_params *params, size_t size)
 {
-    *params = (struct vcl_params){ .size = sizeof *params,
-                                   .codec = VCL_CODEC_TENSOR,
-                                   .goal = VCL_GOAL_BITS,
-                                   .target = 2.9,
-                                   .effort = 5,
-                                   .objective = VCL_OBJECTIVE_MSE,
-                                   .seed = 1,
-                                   .chroma = 400 };
+    const struct vcl_params defaults = { .codec = VCL_CODEC_TENSOR,
+                                         .goal = VCL_GOAL_BITS,
+                                         .target = 2.9,
+                                         .effort = 5,
+                                         .objective = VCL_OBJECTIVE_MSE,
+                                         .seed = 1,
+                                         .chroma = 400 };
+    vcl_init_sized(&defaults, sizeof defaults, params, size);
 }
 
 enum vcl_status vcl_coded_shape(const struct vcl_tensor *tensor, int transpose, uint64_t *rows,
@@ -194,8 +204,6 @@ static const char *weights_fault(const struct vcl_tensor *tensor, const struct v
 /* What is wrong with the parameters; NULL if nothing. */
 static const char *params_fault(const struct vcl_tensor *tensor, const struct vcl_params *p)
 {
-    if (p->size < sizeof *p)
-        return "params.size is too small: call vcl_params_init";
     if (vcl_codec_is_exact(p->codec))
         return NULL;
     if (!vcl_codec_is_video(p->codec) && p->codec != VCL_CODEC_TENSOR)
@@ -225,16 +233,12 @@ static const char *params_fault(const struct vcl_tensor *tensor, const struct vc
     return p->codec == VCL_CODEC_TENSOR ? weights_fault(tensor, p) : NULL;
 }
 
-enum vcl_status vcl_encode(struct vcl_context *ctx, const struct vcl_tensor *tensor,
-                           const struct vcl_source *source, const struct vcl_params *params,
-                           const struct vcl_sink *sink, struct vcl_report *report)
+/* params and report are the library's own. */
+static enum vcl_status encode(struct vcl_context *ctx, const struct vcl_tensor *tensor,
+                              const struct vcl_source *source, const struct vcl_params *params,
+                              const struct vcl_sink *sink, struct vcl_report *report)
 {
     struct vcl_env env;
-    if (!ctx)
-        return VCL_E_ARGUMENT;
-    ctx->message[0] = 0;
-    if (!tensor || !source || !source->read || !params || !sink || !sink->write)
-        return fail(ctx, VCL_E_ARGUMENT, "a NULL argument");
     enum vcl_status status = vcl_tensor_size(tensor, NULL, NULL);
     if (status || vcl_bound(tensor) == 0)
         return fail(ctx, status ? status : VCL_E_LIMIT, "the tensor's dtype or shape is impossible");
@@ -243,6 +247,29 @@ enum vcl_status vcl_encode(struct vcl_context *ctx, const struct vcl_tensor *ten
         return fail(ctx, VCL_E_ARGUMENT, fault);
     status = open_env(ctx, params->codec, &env);
     return status ? status : vcl_encode_frame(&env, tensor, source, params, sink, report);
+}
+
+enum vcl_status vcl_encode(struct vcl_context *ctx, const struct vcl_tensor *tensor,
+                           const struct vcl_source *source, const struct vcl_params *params,
+                           const struct vcl_sink *sink, struct vcl_report *report)
+{
+    struct vcl_params taken;
+    struct vcl_report own = { 0 };
+    if (!ctx)
+        return VCL_E_ARGUMENT;
+    ctx->message[0] = 0;
+    if (!tensor || !source || !source->read || !params || !sink || !sink->write)
+        return fail(ctx, VCL_E_ARGUMENT, "a NULL argument");
+    vcl_params_init(&taken);
+    if (!vcl_take_sized(params, &taken, sizeof taken))
+        return fail(ctx, VCL_E_ARGUMENT,
+                    "params.size is none (call vcl_params_init), or params of a newer version");
+    if (report && !vcl_is_sized(report))
+        return fail(ctx, VCL_E_ARGUMENT, "report.size must be sizeof report");
+    const enum vcl_status status = encode(ctx, tensor, source, &taken, sink, &own);
+    if (report)
+        vcl_give_sized(&own, sizeof own, report);
+    return status;
 }
 
 struct buffer {
@@ -273,7 +300,7 @@ enum vcl_status vcl_encode_buffer(struct vcl_context *ctx, const struct vcl_tens
                                   size_t *bytes, struct vcl_report *report)
 {
     uint64_t size = 0;
-    struct vcl_report unasked;
+    struct vcl_report own = { .size = sizeof own };
     if (!ctx)
         return VCL_E_ARGUMENT;
     if (!tensor || !bytes || !frame || vcl_tensor_size(tensor, NULL, &size) || (size > 0 && !values))
@@ -281,13 +308,15 @@ enum vcl_status vcl_encode_buffer(struct vcl_context *ctx, const struct vcl_tens
     struct buffer from = { (uint8_t *)(uintptr_t)values, size }, to = { frame, *bytes }; /* only read from */
     const struct vcl_source source = { &from, read_buffer, values };
     const struct vcl_sink sink = { &to, write_buffer, NULL };
-    report = report ? report : &unasked;
-    const enum vcl_status status = vcl_encode(ctx, tensor, &source, params, &sink, report);
+    if (report && !vcl_is_sized(report))
+        return fail(ctx, VCL_E_ARGUMENT, "report.size must be sizeof report");
+    const enum vcl_status status = vcl_encode(ctx, tensor, &source, params, &sink, &own);
+    if (report)
+        vcl_give_sized(&own, sizeof own, report);
     if (status)
         return status;
-    *bytes = (size_t)report->frame_bytes;
-    return report->frame_bytes <= to.room ? VCL_OK
-                                          : fail(ctx, VCL_E_SPACE, "the frame does not fit its buffer");
+    *bytes = (size_t)own.frame_bytes;
+    return own.frame_bytes <= to.room ? VCL_OK : fail(ctx, VCL_E_SPACE, "the frame does not fit its buffer");
 }
 
 enum vcl_status vcl_alias_encode(const struct vcl_tensor *tensor, const char *target, void *dst,
@@ -352,15 +381,18 @@ enum vcl_status vcl_peek(const void *bytes, size_t n, struct vcl_info *info, con
                          size_t *target_length)
 {
     struct vcl_frame frame;
+    struct vcl_info own;
     const char *fault = NULL;
-    if (!bytes || !info)
+    if (!bytes || !info || !vcl_is_sized(info))
         return VCL_E_ARGUMENT;
     const enum vcl_status status = vcl_frame_parse(bytes, n, &frame, &fault);
-    fill_info(&frame, info);
-    info->fault = fault;
+    fill_info(&frame, &own);
+    own.fault = fault;
+    if (!status)
+        fill_tensor_info(&frame, &own);
+    vcl_give_sized(&own, sizeof own, info);
     if (status)
         return status;
-    fill_tensor_info(&frame, info);
     if (target)
         *target = frame.target;
     if (target_length)
@@ -432,7 +464,7 @@ enum vcl_status vcl_decode(struct vcl_context *ctx, const struct vcl_source *sou
 enum vcl_status vcl_decode_buffer(struct vcl_context *ctx, const void *frame, size_t bytes, void *values,
                                   size_t room)
 {
-    struct vcl_info info;
+    struct vcl_info info = { .size = sizeof info };
     uint64_t size;
     if (!ctx)
         return VCL_E_ARGUMENT;
@@ -466,13 +498,14 @@ enum vcl_status vcl_matrix_open(struct vcl_context *ctx, const void *frame, size
 
 void vcl_matrix_close(struct vcl_matrix *matrix) { vcl_matrix_unmake(matrix); }
 
-void vcl_matrix_describe(const struct vcl_matrix *matrix, struct vcl_matrix_info *info)
+enum vcl_status vcl_matrix_describe(const struct vcl_matrix *matrix, struct vcl_matrix_info *info)
 {
-    *info = (struct vcl_matrix_info){ .rows = matrix->rows,
-                                      .cols = matrix->cols,
-                                      .bytes = matrix->held,
-                                      .fused = matrix->fused && !matrix->turned,
-                                      .fused_transposed = matrix->fused && matrix->turned };
+    const struct vcl_matrix_info own = { .rows = matrix->rows,
+                                         .cols = matrix->cols,
+                                         .bytes = matrix->held,
+                                         .fused = matrix->fused && !matrix->turned,
+                                         .fused_transposed = matrix->fused && matrix->turned };
+    return vcl_give_sized(&own, sizeof own, info) ? VCL_OK : VCL_E_ARGUMENT;
 }
 
 static enum vcl_status multiply(struct vcl_context *ctx, const struct vcl_matrix *matrix, int transposed,

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""check_arrows.py - checks from the #include lines that the house keeps its floors: who may see whom.
+"""check_arrows.py - checks that the house keeps its order: who may see whom, from the #include lines; rooms inside the
+codec; one file of a name, one struct, union or enum of a tag.
 
     check_arrows.py [ROOT]        a line per fault; exit status 1 if there is one
 """
@@ -33,6 +34,27 @@ SEES = {"include": set(),
         "fuzz": INSIDE | {"run"},
         "tests": INSIDE | {"cli", "mpi", "run", "fuzz"}}
 
+# The codec's rooms, lowest first.  A file sees the rooms below its own, and of its own room only itself, so that stages
+# do not know each other; who encodes shares encoder.h and may.
+ROOMS = ({"env", "plan", "rans", "rate"},                                                              # shared ground
+         {"rotate", "transform", "scale", "model", "model_cdf", "trellis", "lanes", "picture",         # stages
+          "levels", "palette", "multiples", "plane"},                                                  # and of lossless
+         {"lossless"},
+         {"frame"},
+         {"tables", "estimate"},
+         {"tensor"},
+         {"tile"},
+         {"walk", "matrix"},
+         {"decode", "product"},
+         {"encoder", "encode", "passes", "analyse", "search_tensor", "search_video", "learn_tensor", "shape_points"})
+
+# Within a room: a trellis weighs paths by the model's costs; a model has its tables beside it; palette and multiples
+# are the two kinds of levels.
+NEIGHBOURS = {("trellis", "model"), ("model", "model_cdf"), ("palette", "levels"), ("multiples", "levels")}
+
+# Two levels of CPU have a type each of the same name, from which a template takes the one or the other.
+LEVELS = re.compile(r"_(avx2|avx512)\.[ch]$")
+
 # Libraries that only some areas may know; libc is open to all.
 LIBRARIES = {re.compile(r"libav|libsw"): {"lavc"},
              re.compile(r"dlfcn\.h"): {"loader", "lavc"},
@@ -43,6 +65,8 @@ LIBRARIES = {re.compile(r"libav|libsw"): {"lavc"},
              re.compile(r"mpi\.h"): {"mpi", "tests"},
              re.compile(r"cmocka\.h"): {"tests"}}
 
+TAG = re.compile(r"\b(?:struct|union|enum)\s+(\w+)\s*\{")
+COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.S)
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)
 
 
@@ -69,16 +93,35 @@ def resolve(root, path, included):
     return None
 
 
+def read(root, path):
+    with open(os.path.join(root, path), encoding="utf-8") as file:
+        return file.read()
+
+
 def library_faults(area, included):
     for pattern, areas in LIBRARIES.items():
         if pattern.match(included) and area not in areas:
             yield f"{area} may not include <{included}>"
 
 
-def include_faults(root, path):
+def room_of(path):
+    """The number of the codec's room that a file is in, None for a file in no room."""
+    name = os.path.splitext(os.path.basename(path))[0]
+    return next((number for number, names in enumerate(ROOMS) if name in names), None)
+
+
+def room_faults(path, target):
+    """Of a file of the codec that includes another."""
+    names = tuple(os.path.splitext(os.path.basename(p))[0] for p in (path, target))
+    here, there = room_of(path), room_of(target)
+    if None in (here, there):
+        yield f"{names[here is not None]} is in no room of the codec: see ROOMS"
+    elif there > here or (there == here < len(ROOMS) - 1 and names[0] != names[1] and names not in NEIGHBOURS):
+        yield f"{names[0]} may not include {target}, a room {'above' if there > here else 'beside'} it"
+
+
+def include_faults(path, text, root):
     area = area_of(path)
-    with open(os.path.join(root, path), encoding="utf-8") as file:
-        text = file.read()
     for bracket, included in INCLUDE.findall(text):
         if included.endswith(".c"):
             yield f"includes {included}"
@@ -90,6 +133,20 @@ def include_faults(root, path):
                 yield f"includes {included}, which is no file of the project"
             elif area_of(target) != area and area_of(target) not in SEES[area]:
                 yield f"{area} may not include {target}"
+            elif area == area_of(target) == "codec":
+                yield from room_faults(path, target)
+
+
+def tag_faults(texts):
+    """A tag is defined once in the tree: two types of one name compile in silence when they are mixed up."""
+    seen = {}
+    for path, text in texts.items():
+        for tag in TAG.findall(COMMENT.sub("", text)):
+            first = seen.setdefault(tag, path)
+            are_levels = first != path and LEVELS.sub("", first) == LEVELS.sub("", path)
+            if seen.get((tag, path)) or first != path and not are_levels:
+                yield f"{path}: defines {tag}, as {first} does"
+            seen[tag, path] = True
 
 
 def name_faults(paths):
@@ -105,10 +162,10 @@ def name_faults(paths):
 def main():
     root = sys.argv[1] if len(sys.argv) > 1 else os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     paths = list(source_files(root))
-    faults = list(name_faults(paths))
-    for path in paths:
-        if path.endswith((".c", ".h")):
-            faults += [f"{path}: {fault}" for fault in include_faults(root, path)]
+    texts = {path: read(root, path) for path in paths if path.endswith((".c", ".h"))}
+    faults = list(name_faults(paths)) + list(tag_faults(texts))
+    for path, text in texts.items():
+        faults += [f"{path}: {fault}" for fault in include_faults(path, text, root)]
     print("\n".join(faults) if faults else f"arrows: {len(paths)} files, no fault")
     sys.exit(1 if faults or not paths else 0)
 

@@ -256,9 +256,9 @@ static void check_target(enum vcl_codec codec, double (*draw)(uint64_t *), enum 
     const struct vcl_tensor tensor = matrix(VCL_DTYPE_F32, 300, 256);
     static float x[300 * 256], y[300 * 256];
     const struct vcl_params params = params_of(codec, goal, target);
-    struct vcl_report report;
+    struct vcl_report report = { .size = sizeof report };
     struct vcl_error_sums sums = { 0 };
-    struct vcl_info info;
+    struct vcl_info info = { .size = sizeof info };
     size_t bytes;
     random_fill(x, 300 * 256, 11, draw);
     uint8_t *const frame = encode(&tensor, x, &params, &bytes, &report);
@@ -306,7 +306,7 @@ static void options_round_trip(void **unused)
     for (unsigned i = 0; i < 64; i++) {
         const struct vcl_tensor tensor = matrix(dtypes[i % 4], 97, 130);
         struct vcl_params params = params_of(i & 4 ? VCL_CODEC_H264 : VCL_CODEC_H265, VCL_GOAL_SNR, 18);
-        struct vcl_report report;
+        struct vcl_report report = { .size = sizeof report };
         uint64_t size;
         size_t bytes;
         params.rotate = i >> 3 & 1;
@@ -397,7 +397,7 @@ static void targets_out_of_reach(void **unused)
     struct vcl_params params = params_of(VCL_CODEC_H265, VCL_GOAL_BITS, 0.02);
     size_t bytes = (size_t)vcl_bound(&tensor);
     uint8_t *frame = malloc(bytes);
-    struct vcl_report report;
+    struct vcl_report report = { .size = sizeof report };
     assert_int_equal(vcl_encode_buffer(ctx, &tensor, x, &params, frame, &bytes, &report), VCL_E_RATE);
     assert_true(vcl_context_message(ctx)[0] != 0);
     free(frame);
@@ -429,7 +429,7 @@ static void finest_step_is_reported(void **unused)
         x[i] = (float)cos(3.14159265358979 * (i % COLS + 0.5) * (1 + i / COLS) / COLS); /* waves of the DCT */
     for (int bits = 1; bits <= 8; bits += 7) {
         const struct vcl_params params = params_of(VCL_CODEC_TENSOR, VCL_GOAL_BITS, bits);
-        struct vcl_report report;
+        struct vcl_report report = { .size = sizeof report };
         size_t bytes;
         uint8_t *const frame = encode(&tensor, x, &params, &bytes, &report);
         decode(frame, bytes, y, sizeof y);
@@ -450,7 +450,7 @@ static void failed_searches_fall_back(void **unused)
     const struct vcl_tensor tensor = matrix(VCL_DTYPE_F32, 64, 64);
     for (int i = 0; i < 88; i++) {
         const struct vcl_params params = params_of(VCL_CODEC_TENSOR, VCL_GOAL_SNR, 95 + i / 4 * 5);
-        struct vcl_report report;
+        struct vcl_report report = { .size = sizeof report };
         size_t bytes;
         random_fill(x, N, 6, random_normal);
         for (size_t k = 0; k < N; k++)
@@ -472,7 +472,7 @@ static void aliases(void **unused)
     const struct vcl_tensor tensor = matrix(VCL_DTYPE_F16, 5, 7);
     uint8_t frame[300];
     size_t bytes = sizeof frame, length;
-    struct vcl_info info;
+    struct vcl_info info = { .size = sizeof info };
     const char *target;
     assert_int_equal(vcl_alias_encode(&tensor, "model.embed", frame, &bytes), VCL_OK);
     assert_int_equal(vcl_peek(frame, bytes, &info, &target, &length), VCL_OK);
@@ -636,9 +636,9 @@ static void cancelling(void **unused)
 enum { ROWS = 3000, COLS = 1100 };
 
 /* Tensors of many tiles on which the encoder takes its different decisions. */
-enum kind { PLAIN, MEANS, LYING_SAMPLE, SMOOTH, CLASSES, KINDS };
+enum tensor_kind { PLAIN, MEANS, LYING_SAMPLE, SMOOTH, CLASSES, KINDS };
 
-static void fill_large(float *x, enum kind kind)
+static void fill_large(float *x, enum tensor_kind kind)
 {
     random_fill(x, ROWS * COLS, 21, random_normal);
     for (size_t r = 0; r < ROWS; r++)
@@ -683,7 +683,7 @@ static void threads_do_not_change_the_bytes(void **unused)
         size_t bytes, again;
         params.transpose = i == CLASSES;
         params.rotate = i == LYING_SAMPLE;
-        fill_large(x, (enum kind)(i % KINDS));
+        fill_large(x, (enum tensor_kind)(i % KINDS));
         uint8_t *const one = encode_with(1, &tensor, x, &params, y, &bytes), *const three = encode_with(
                                                                                  3, &tensor, x, &params, z,
                                                                                  &again);
@@ -702,7 +702,7 @@ static void threads_do_not_change_the_bytes(void **unused)
 }
 
 /* Fault: contexts that share something. */
-struct worker {
+struct lone_worker {
     pthread_t thread;
     struct vcl_params params;
     size_t bytes[3];
@@ -712,7 +712,7 @@ struct worker {
 static void *work_alone(void *user)
 {
     enum { N = 300 * 256 };
-    struct worker *const w = user;
+    struct lone_worker *const w = user;
     const struct vcl_tensor tensor = matrix(VCL_DTYPE_F32, 300, 256);
     float *const x = malloc(4 * N), *const y = malloc(4 * N);
     struct vcl_options options;
@@ -736,7 +736,7 @@ static void *work_alone(void *user)
 static void contexts_are_independent(void **unused)
 {
     (void)unused;
-    struct worker workers[4] = { 0 };
+    struct lone_worker workers[4] = { 0 };
     for (int i = 0; i < 4; i++) {
         workers[i].params = params_of(i < 3 ? VCL_CODEC_TENSOR : VCL_CODEC_LOSSLESS, VCL_GOAL_BITS, 2.9);
         assert_int_equal(pthread_create(&workers[i].thread, NULL, work_alone, &workers[i]), 0);
@@ -748,7 +748,7 @@ static void contexts_are_independent(void **unused)
     }
     for (int i = 0; i < 4; i++)
         for (int k = 0; k < 3; k++) {
-            const struct worker *const first = &workers[i < 3 ? 0 : 3];
+            const struct lone_worker *const first = &workers[i < 3 ? 0 : 3];
             assert_int_equal(workers[i].bytes[k], first->bytes[0]);
             assert_memory_equal(workers[i].frames[k], first->frames[0], first->bytes[0]);
         }
@@ -795,7 +795,7 @@ static enum vcl_status encode_shakily(const struct vcl_tensor *tensor, const str
 
 static enum vcl_status decode_shakily(struct shaky *frame, struct shaky *y)
 {
-    struct vcl_info info;
+    struct vcl_info info = { .size = sizeof info };
     const struct vcl_source source = { .user = frame, .read = shaky_read };
     const struct vcl_sink sink = { .user = y, .write = shaky_write };
     assert_int_equal(vcl_peek(frame->bytes, frame->size, &info, NULL, NULL), VCL_OK);

@@ -5,6 +5,7 @@
 #include "codec/lossless.h"
 #include "codec/rans.h"
 #include "random.h"
+#include "scarce.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,7 +16,7 @@
 
 enum { MOST = 9 << 14 }; /* bytes of the largest tile here */
 
-enum kind { NOISE, NORMAL, ROUNDED, SCALED_ROWS, WIDE, ZEROS, RAMP, SPARSE, TERNARY, GROUPED, KINDS };
+enum bytes_kind { NOISE, NORMAL, ROUNDED, SCALED_ROWS, WIDE, ZEROS, RAMP, SPARSE, TERNARY, GROUPED, KINDS };
 
 static const char *const kind_names[KINDS] = {
     "noise", "normal",     "normal rounded to bf16", "rows of different scale", "all exponents", "zeros",
@@ -30,7 +31,7 @@ static double draw_grouped(size_t i, uint64_t *state)
     return random_uniform(state) < .02 ? x : (float)q * scale;
 }
 
-static double draw(enum kind kind, size_t i, uint64_t *state)
+static double draw(enum bytes_kind kind, size_t i, uint64_t *state)
 {
     if (kind == GROUPED)
         return draw_grouped(i, state);
@@ -47,7 +48,7 @@ static double draw(enum kind kind, size_t i, uint64_t *state)
 }
 
 /* `bytes` bytes of whole values of a dtype. */
-static void fill(enum vcl_dtype dtype, enum kind kind, uint8_t *dst, size_t bytes, uint64_t seed)
+static void fill(enum vcl_dtype dtype, enum bytes_kind kind, uint8_t *dst, size_t bytes, uint64_t seed)
 {
     const size_t width = vcl_dtype_bits(dtype) / 8 ? vcl_dtype_bits(dtype) / 8 : 1, n = bytes / width;
     const int is_float = vcl_dtype_is_float(dtype);
@@ -123,7 +124,7 @@ static void every_level_gives_the_same(void **unused)
             for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
                 const unsigned bits = vcl_dtype_bits((enum vcl_dtype)dtype);
                 const size_t bytes = counts[i] * (bits < 8 ? 8 : bits) / 8;
-                fill((enum vcl_dtype)dtype, (enum kind)kind, raw, bytes, i + 1);
+                fill((enum vcl_dtype)dtype, (enum bytes_kind)kind, raw, bytes, i + 1);
                 check_tile((enum vcl_dtype)dtype, raw, bytes, kind_names[kind]);
             }
     free(raw);
@@ -135,7 +136,7 @@ static void sizes_stay_small(void **unused)
     (void)unused;
     static const struct {
         enum vcl_dtype dtype;
-        enum kind kind;
+        enum bytes_kind kind;
         double most; /* of the raw size */
     } cases[] = { { VCL_DTYPE_BF16, NORMAL, 0.67 },      { VCL_DTYPE_F16, NORMAL, 0.86 },
                   { VCL_DTYPE_F32, NORMAL, 0.84 },       { VCL_DTYPE_F32, ROUNDED, 0.35 },
@@ -345,7 +346,7 @@ struct victim {
     struct vcl_lossless *work;
 };
 
-static struct victim make_victim(enum vcl_dtype dtype, enum kind kind, size_t bytes)
+static struct victim make_victim(enum vcl_dtype dtype, enum bytes_kind kind, size_t bytes)
 {
     const struct vcl_mem mem = vcl_mem_default();
     const struct vcl_tensor tensor = { dtype, 1, { bytes } };
@@ -390,7 +391,7 @@ static int decode_exactly(const struct victim *v, const uint8_t *stored, size_t 
 
 static const struct {
     enum vcl_dtype dtype;
-    enum kind kind;
+    enum bytes_kind kind;
     size_t bytes;
 } victims[] = { { VCL_DTYPE_BF16, NORMAL, 3000 },   { VCL_DTYPE_BF16, SCALED_ROWS, 20000 },
                 { VCL_DTYPE_F32, ROUNDED, 8000 },   { VCL_DTYPE_F16, NORMAL, 9000 },
@@ -445,26 +446,6 @@ static void changed_streams_do_no_harm(void **unused)
 
 /* ---- whole frames ---------------------------------------------------------------------------- */
 
-struct scarce {
-    int left; /* allocations until one fails */
-    int held;
-};
-
-static void *scarce_allocate(void *user, size_t bytes)
-{
-    struct scarce *const s = user;
-    if (s->left-- <= 0)
-        return NULL;
-    s->held++;
-    return malloc(bytes ? bytes : 1);
-}
-
-static void scarce_release(void *user, void *block)
-{
-    ((struct scarce *)user)->held--;
-    free(block);
-}
-
 /* Fault: an allocation that is not checked, or not given back. */
 static void failed_allocations_are_reported(void **unused)
 {
@@ -491,7 +472,7 @@ static void failed_allocations_are_reported(void **unused)
             status = vcl_decode_buffer(ctx, frame, bytes, back, sizeof back);
         vcl_context_destroy(ctx);
         assert_true(status == VCL_OK || status == VCL_E_MEMORY);
-        assert_int_equal(scarce.held, 0);
+        assert_int_equal(scarce.blocks, 0);
         succeeded = status == VCL_OK;
         assert_true(allowed < 100);
     }

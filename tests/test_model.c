@@ -394,7 +394,7 @@ static void put_large(void)
     put_model(scratch("large.safetensors"), json, LARGE);
 }
 
-struct reader {
+struct random_reader {
     const struct vcl_model *model;
     unsigned seed;
     int wrong;
@@ -402,7 +402,7 @@ struct reader {
 
 static void *read_at_random(void *user)
 {
-    struct reader *const r = user;
+    struct random_reader *const r = user;
     const struct vcl_entry *const entry = vcl_model_entry(r->model, 0);
     uint8_t *const bytes = malloc(17 * MIB);
     for (int i = 0; i < 300; i++) {
@@ -424,10 +424,10 @@ static void mmap_is_pread(void **state)
     put_large();
     for (enum vcl_io io = VCL_IO_PREAD; io <= VCL_IO_MMAP; io++) {
         struct vcl_model *const model = open_as(scratch("large.safetensors"), io);
-        struct reader readers[4];
+        struct random_reader readers[4];
         pthread_t threads[4];
         for (unsigned i = 0; i < 4; i++) {
-            readers[i] = (struct reader){ model, i + 1, 0 };
+            readers[i] = (struct random_reader){ model, i + 1, 0 };
             assert_int_equal(pthread_create(&threads[i], NULL, read_at_random, &readers[i]), 0);
         }
         for (unsigned i = 0; i < 4; i++) {
@@ -565,7 +565,7 @@ static void put_frames(const char *path, const struct frame *frames, size_t coun
 static enum vcl_status check_entry(struct vcl_context *ctx, const struct vcl_model *model,
                                    const struct vcl_entry *entry)
 {
-    struct vcl_info info;
+    struct vcl_info info = { .size = sizeof info };
     const struct vcl_entry *target;
     struct vcl_entry_handle handle = { .model = model };
     enum vcl_status status = vcl_model_frame(model, entry, &info, &target, NULL);
@@ -669,7 +669,7 @@ static void aliases(void **state)
     frames[1] = frames[7];
     put_frames(scratch("aliases/b.safetensors"), frames, 2);
     struct vcl_model *const model = open_model(scratch("aliases"));
-    struct vcl_info info;
+    struct vcl_info info = { .size = sizeof info };
     struct vcl_error error;
     const struct vcl_entry *target, *const aim = vcl_model_find(model, "target");
     assert_int_equal(vcl_model_frame(model, aim, &info, &target, &error), VCL_OK);
@@ -679,11 +679,17 @@ static void aliases(void **state)
     assert_ptr_equal(target, aim);
     assert_int_equal(info.codec, VCL_CODEC_ALIAS);
     assert_int_equal(vcl_model_frame(model, vcl_model_find(model, "good"), &info, NULL, &error), VCL_OK);
+    target = NULL;
+    assert_int_equal(vcl_model_resolve(model, vcl_model_find(model, "good"), &info, &target, &error), VCL_OK);
+    assert_ptr_equal(target, aim);
+    assert_int_equal(info.codec, VCL_CODEC_EXACT); /* the target's frame, not the alias */
+    assert_int_equal(info.tensor.dims[1], 4);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         const struct vcl_entry *const entry = vcl_model_find(model, bad[i].name);
         assert_int_equal(vcl_model_frame(model, entry, &info, &target, &error), VCL_E_FORMAT);
         if (strstr(error.text, bad[i].says) == NULL)
             fail_msg("%s: \"%s\" should say \"%s\"", bad[i].name, error.text, bad[i].says);
+        assert_int_equal(vcl_model_resolve(model, entry, &info, &target, NULL), VCL_E_FORMAT);
     }
     static const char *const others[] = { "across", "long" };
     for (size_t i = 0; i < 2; i++) {
@@ -700,7 +706,7 @@ static void frames_that_do_not_fit(void **state)
 {
     (void)state;
     struct frame frames[2];
-    struct vcl_info info;
+    struct vcl_info info = { .size = sizeof info };
     struct vcl_error error;
     const struct vcl_entry *target;
     frames[0] = exact_frame("longer", 2, 3, 4, VCL_DTYPE_F32);
@@ -754,7 +760,7 @@ static void long_headers_take_no_memory(void **state)
         uint32_t header_bytes;
     } bad[] = { { 5, 3221225472u }, { 268435453, 3221225480u - 16 }, { 5, 1u << 27 } };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        struct vcl_info info;
+        struct vcl_info info = { .size = sizeof info };
         struct vcl_error error;
         put_long_header(scratch("long.safetensors"), bad[i].values, bad[i].header_bytes);
         struct vcl_model *const model = open_model(scratch("long.safetensors"));

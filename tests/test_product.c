@@ -66,7 +66,7 @@ static void *allocate(size_t n)
 /* ---- matrices ---------------------------------------------------------------------------------- */
 
 /* A tensor, its frame, and its values as they decode. */
-struct sample {
+struct coded_sample {
     struct vcl_tensor tensor;
     uint8_t *frame;
     size_t bytes;
@@ -74,7 +74,7 @@ struct sample {
     float *w;
 };
 
-static void find_shape(struct sample *s)
+static void find_shape(struct coded_sample *s)
 {
     const struct vcl_tensor *const t = &s->tensor;
     s->cols = t->rank > 0 ? t->dims[t->rank - 1] : 1;
@@ -83,7 +83,7 @@ static void find_shape(struct sample *s)
         s->rows *= t->dims[i];
 }
 
-static void decode(struct sample *s)
+static void decode(struct coded_sample *s)
 {
     uint64_t n, bytes;
     assert_int_equal(vcl_tensor_size(&s->tensor, &n, &bytes), VCL_OK);
@@ -96,10 +96,10 @@ static void decode(struct sample *s)
     find_shape(s);
 }
 
-static struct sample make_sample(const struct vcl_tensor *tensor, const float *x,
-                                 const struct vcl_params *params)
+static struct coded_sample make_sample(const struct vcl_tensor *tensor, const float *x,
+                                       const struct vcl_params *params)
 {
-    struct sample s = { .tensor = *tensor, .bytes = (size_t)vcl_bound(tensor) };
+    struct coded_sample s = { .tensor = *tensor, .bytes = (size_t)vcl_bound(tensor) };
     uint64_t n, bytes;
     assert_int_equal(vcl_tensor_size(tensor, &n, &bytes), VCL_OK);
     void *const values = allocate(bytes);
@@ -113,7 +113,7 @@ static struct sample make_sample(const struct vcl_tensor *tensor, const float *x
     return s;
 }
 
-static void free_sample(struct sample *s)
+static void free_sample(struct coded_sample *s)
 {
     free(s->frame);
     free(s->w);
@@ -134,7 +134,7 @@ static struct vcl_tensor matrix(enum vcl_dtype dtype, uint64_t rows, uint64_t co
     return (struct vcl_tensor){ dtype, 2, { rows, cols } };
 }
 
-static struct vcl_matrix *open_matrix(struct vcl_context *c, const struct sample *s)
+static struct vcl_matrix *open_matrix(struct vcl_context *c, const struct coded_sample *s)
 {
     struct vcl_matrix *m;
     if (vcl_matrix_open(c, s->frame, s->bytes, &m))
@@ -145,7 +145,8 @@ static struct vcl_matrix *open_matrix(struct vcl_context *c, const struct sample
 /* ---- calls ------------------------------------------------------------------------------------ */
 
 /* In double, and the sum of magnitudes, which errors are told by. */
-static void check_error(const struct sample *s, int transposed, const float *x, uint64_t output, float y)
+static void check_error(const struct coded_sample *s, int transposed, const float *x, uint64_t output,
+                        float y)
 {
     const uint64_t terms = transposed ? s->rows : s->cols;
     double sum = 0, size = 0;
@@ -158,7 +159,7 @@ static void check_error(const struct sample *s, int transposed, const float *x, 
         fail_msg("output %llu: %.9g, should be %.9g", (unsigned long long)output, y, sum);
 }
 
-static struct call call_of(const struct sample *s, int transposed, size_t n, uint64_t seed)
+static struct call call_of(const struct coded_sample *s, int transposed, size_t n, uint64_t seed)
 {
     const struct call c = make_call(s->w, s->rows, s->cols, transposed, n, seed);
     for (uint64_t o = 0; o < c.outputs; o += 1 + c.outputs / 7)
@@ -181,10 +182,10 @@ static void check_call(struct vcl_context *c, const struct vcl_matrix *m, const 
 }
 
 /* Both products of n vectors, every way.  The matrix is opened by one context and used by all. */
-static void check_products(const struct sample *s, size_t n, uint64_t seed)
+static void check_products(const struct coded_sample *s, size_t n, uint64_t seed)
 {
     struct vcl_matrix *const m = open_matrix(ways[seed % WAYS].ctx, s);
-    struct vcl_matrix_info info;
+    struct vcl_matrix_info info = { .size = sizeof info };
     vcl_matrix_describe(m, &info);
     assert_true(info.rows == s->rows && info.cols == s->cols && info.bytes > 0);
     for (int transposed = 0; transposed < 2; transposed++) {
@@ -196,9 +197,9 @@ static void check_products(const struct sample *s, size_t n, uint64_t seed)
     vcl_matrix_close(m);
 }
 
-static struct vcl_matrix_info info_of(const struct sample *s)
+static struct vcl_matrix_info info_of(const struct coded_sample *s)
 {
-    struct vcl_matrix_info info;
+    struct vcl_matrix_info info = { .size = sizeof info };
     struct vcl_matrix *const m = open_matrix(ctx, s);
     vcl_matrix_describe(m, &info);
     vcl_matrix_close(m);
@@ -244,14 +245,14 @@ static void fill_weights(float *x, uint64_t rows, uint64_t cols, unsigned kinds,
     }
 }
 
-static struct sample make_weights(const struct vcl_tensor *tensor, unsigned kinds,
-                                  const struct vcl_params *params, uint64_t seed)
+static struct coded_sample make_weights(const struct vcl_tensor *tensor, unsigned kinds,
+                                        const struct vcl_params *params, uint64_t seed)
 {
-    struct sample shape = { .tensor = *tensor };
+    struct coded_sample shape = { .tensor = *tensor };
     find_shape(&shape);
     float *const x = allocate((size_t)(shape.rows * shape.cols) * sizeof *x);
     fill_weights(x, shape.rows, shape.cols, kinds, seed);
-    struct sample s = make_sample(tensor, x, params);
+    struct coded_sample s = make_sample(tensor, x, params);
     free(x);
     return s;
 }
@@ -291,7 +292,7 @@ static void every_shape(void **unused)
             struct vcl_params params = params_of(VCL_CODEC_TENSOR, 17, 2);
             params.goal = VCL_GOAL_SNR;
             params.transpose = transpose;
-            struct sample s = make_weights(&tensors[i], 0, &params, i);
+            struct coded_sample s = make_weights(&tensors[i], 0, &params, i);
             check_products(&s, sizes[i % 7], i);
             check_products(&s, sizes[(i + 3) % 7], i);
             free_sample(&s);
@@ -318,7 +319,7 @@ static const char *const kind_names[KINDS] = { "fused",        "transposed", "me
                                                "class models", "tables",     "low bits", "centroids",
                                                "points",       "far points", "wide" };
 
-static void count_kinds(const struct sample *s, int count[KINDS])
+static void count_kinds(const struct coded_sample *s, int count[KINDS])
 {
     struct vcl_matrix *const m = open_matrix(ctx, s);
     const struct vcl_frame *const frame = &m->frame;
@@ -366,7 +367,7 @@ static void every_stage(void **unused)
         params.col_weight = i % 3 == 1 ? weight : NULL;
         params.goal = VCL_GOAL_SNR; /* some rates are out of reach for some of these */
         params.target = 6 * bits[i % 9];
-        struct sample s = make_weights(&tensor, kinds, &params, i);
+        struct coded_sample s = make_weights(&tensor, kinds, &params, i);
         count_kinds(&s, count);
         check_products(&s, 1 + i % 5, i);
         check_products(&s, 1, i + 1);
@@ -390,7 +391,7 @@ static void every_frame(void **unused)
         for (int transpose = 0; transpose < 2; transpose++) {
             params.transpose = transpose;
             params.rotate = i % 2;
-            struct sample s = make_weights(&tensor, i % 2 ? 0 : NON_FINITE, &params, 5);
+            struct coded_sample s = make_weights(&tensor, i % 2 ? 0 : NON_FINITE, &params, 5);
             assert_false(info_of(&s).fused || info_of(&s).fused_transposed);
             check_products(&s, 2, 5);
             free_sample(&s);
@@ -403,7 +404,7 @@ static void every_frame(void **unused)
             const struct vcl_params its = params_of((enum vcl_codec)codec, 3, 1);
             if (codec != VCL_CODEC_EXACT && codec != VCL_CODEC_LOSSLESS)
                 continue; /* the golden vectors have the video codecs */
-            struct sample s = make_weights(&tensor, NON_FINITE, &its, 7);
+            struct coded_sample s = make_weights(&tensor, NON_FINITE, &its, 7);
             check_products(&s, 9, 7);
             free_sample(&s);
         }
@@ -430,7 +431,7 @@ static void many_tiles(void **unused)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const struct vcl_params params = params_of(cases[i].codec, 2.5, 1);
         const struct vcl_tensor tensor = matrix(VCL_DTYPE_BF16, cases[i].rows, cases[i].cols);
-        struct sample s = make_weights(&tensor, ROW_SCALES, &params, 11 + i);
+        struct coded_sample s = make_weights(&tensor, ROW_SCALES, &params, 11 + i);
         assert_int_equal(info_of(&s).fused, cases[i].fused);
         check_products(&s, cases[i].n, i);
         free_sample(&s);
@@ -443,10 +444,10 @@ static void codecs_agree(void **unused)
     (void)unused;
     struct vcl_params params = params_of(VCL_CODEC_TENSOR, 3, 3);
     const struct vcl_tensor tensor = matrix(VCL_DTYPE_BF16, 200, 333);
-    struct sample s = make_weights(&tensor, COL_SCALES, &params, 1);
+    struct coded_sample s = make_weights(&tensor, COL_SCALES, &params, 1);
     for (int codec = VCL_CODEC_EXACT; codec <= VCL_CODEC_LOSSLESS; codec += 4) {
         params = params_of((enum vcl_codec)codec, 3, 3);
-        struct sample other = make_sample(&tensor, s.w, &params);
+        struct coded_sample other = make_sample(&tensor, s.w, &params);
         struct vcl_matrix *const m = open_matrix(ctx, &other);
         struct call call = call_of(&s, 1, 5, 3);
         check_call(ctx, m, &call);
@@ -484,7 +485,7 @@ static void release_guarded(void *unused, void *block)
 }
 
 /* Both products at every level in such blocks. */
-static void check_guarded(const struct sample *s)
+static void check_guarded(const struct coded_sample *s)
 {
     struct call calls[4] = { call_of(s, 0, 1, 1), call_of(s, 0, 3, 1), call_of(s, 1, 1, 1),
                              call_of(s, 1, 3, 1) };
@@ -517,8 +518,8 @@ static void golden_frames(void **unused)
     assert_non_null(folder);
     for (const struct dirent *entry = readdir(folder); entry; entry = readdir(folder)) {
         char path[1024];
-        struct sample s = { .bytes = 1 << 20 };
-        struct vcl_info info;
+        struct coded_sample s = { .bytes = 1 << 20 };
+        struct vcl_info info = { .size = sizeof info };
         snprintf(path, sizeof path, "%s/%s", VCL_TEST_VECTORS, entry->d_name);
         FILE *const file = strstr(entry->d_name, ".frame") ? fopen(path, "rb") : NULL;
         if (!file)
@@ -559,7 +560,7 @@ static void memory_is_small(void **unused)
     (void)unused;
     const struct vcl_params params = params_of(VCL_CODEC_TENSOR, 2.9, 2);
     const struct vcl_tensor tensor = matrix(VCL_DTYPE_BF16, 512, 768);
-    struct sample s = make_weights(&tensor, 0, &params, 1);
+    struct coded_sample s = make_weights(&tensor, 0, &params, 1);
     print_message("one class: %zu bytes\n", info_of(&s).bytes);
     assert_true(info_of(&s).bytes < 20000);
     free_sample(&s);
@@ -577,7 +578,7 @@ static void damage_is_found(void **unused)
     (void)unused;
     const struct vcl_params params = params_of(VCL_CODEC_TENSOR, 2, 1);
     const struct vcl_tensor tensor = matrix(VCL_DTYPE_BF16, 2200, 1100);
-    struct sample s = make_weights(&tensor, 0, &params, 1);
+    struct coded_sample s = make_weights(&tensor, 0, &params, 1);
     struct vcl_frame frame;
     const char *why;
     struct vcl_matrix *m;
@@ -647,7 +648,7 @@ static void what_does_not_decode_does_not_open(void **unused)
     const struct vcl_tensor tensor = matrix(VCL_DTYPE_F32, 40, 64);
     for (size_t i = 0; i < sizeof codecs / sizeof codecs[0]; i++) {
         const struct vcl_params params = params_of(codecs[i], 5, 1);
-        struct sample s = make_weights(&tensor, 0, &params, 1);
+        struct coded_sample s = make_weights(&tensor, 0, &params, 1);
         struct vcl_frame frame;
         const char *why;
         assert_int_equal(vcl_frame_parse(s.frame, s.bytes, &frame, &why), VCL_OK);
@@ -683,7 +684,7 @@ static void hostile_bytes_do_no_harm(void **unused)
             struct vcl_params params = params_of(VCL_CODEC_TENSOR, kinds % 2 ? 2 : 5, 1);
             const struct vcl_tensor tensor = matrix(VCL_DTYPE_F16, shapes[i][0], shapes[i][1]);
             params.transpose = kinds == 3;
-            struct sample s = make_weights(&tensor, kinds, &params, i);
+            struct coded_sample s = make_weights(&tensor, kinds, &params, i);
             struct vcl_frame frame;
             const char *why;
             assert_int_equal(vcl_frame_parse(s.frame, s.bytes, &frame, &why), VCL_OK);
@@ -700,7 +701,7 @@ static void hostile_bytes_do_no_harm(void **unused)
                 sign_frame(changed, s.frame, &frame);
                 const enum vcl_status opened = vcl_matrix_open(ctx, changed, s.bytes, &m);
                 if (opened == VCL_OK) {
-                    struct vcl_matrix_info info;
+                    struct vcl_matrix_info info = { .size = sizeof info };
                     vcl_matrix_describe(m, &info);
                     if (info.rows * info.cols <= s.rows * s.cols) {
                         const size_t most = (size_t)(info.rows > info.cols ? info.rows : info.cols);
@@ -735,7 +736,7 @@ static void arguments_are_checked(void **unused)
     (void)unused;
     const struct vcl_params params = params_of(VCL_CODEC_EXACT, 2, 1);
     const struct vcl_tensor tensor = matrix(VCL_DTYPE_F32, 4, 6);
-    struct sample s = make_weights(&tensor, 0, &params, 1);
+    struct coded_sample s = make_weights(&tensor, 0, &params, 1);
     struct vcl_matrix *m;
     float x[12] = { 0 }, y[8];
     uint8_t alias[VCL_MAX_NAME + 256];
@@ -776,7 +777,7 @@ static void integers_are_refused(void **unused)
 
 /* ---- memory and threads -------------------------------------------------------------------------- */
 
-static enum vcl_status multiply_scarcely(struct vcl_options *options, const struct sample *s)
+static enum vcl_status multiply_scarcely(struct vcl_options *options, const struct coded_sample *s)
 {
     struct vcl_context *c;
     struct vcl_matrix *m;
@@ -807,7 +808,7 @@ static void allocations_may_fail(void **unused)
         const struct vcl_tensor tensor = matrix(VCL_DTYPE_F32, 400, 200);
         params.rotate = kind == 3;
         params.transpose = kind == 1;
-        struct sample s = make_weights(&tensor, kind == 2 ? MEANS | COL_SCALES : 0, &params, 1);
+        struct coded_sample s = make_weights(&tensor, kind == 2 ? MEANS | COL_SCALES : 0, &params, 1);
         for (long left = 0;; left++) {
             struct scarce scarce = { left, 0 };
             struct vcl_options options;
@@ -834,7 +835,7 @@ static void cancelling(void **unused)
     for (int kind = 0; kind < 2; kind++) {
         const struct vcl_params params = params_of(kind ? VCL_CODEC_LOSSLESS : VCL_CODEC_TENSOR, 3, 1);
         const struct vcl_tensor tensor = matrix(VCL_DTYPE_F32, 400, 200);
-        struct sample s = make_weights(&tensor, 0, &params, 1);
+        struct coded_sample s = make_weights(&tensor, 0, &params, 1);
         struct vcl_options options;
         struct vcl_context *c;
         int cancelled = 0;
@@ -885,7 +886,7 @@ static void contexts_share_a_matrix(void **unused)
         struct vcl_params params = params_of(VCL_CODEC_TENSOR, 3, 1);
         const struct vcl_tensor tensor = matrix(VCL_DTYPE_BF16, 256, 300);
         params.rotate = rotate;
-        struct sample s = make_weights(&tensor, ROW_SCALES, &params, 1);
+        struct coded_sample s = make_weights(&tensor, ROW_SCALES, &params, 1);
         struct vcl_context *c;
         struct user users[USERS];
         pthread_t threads[USERS];

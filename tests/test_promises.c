@@ -339,7 +339,7 @@ static void check_report(const struct subject *s, const struct outcome *o, const
 /* The frame that the parameters give, decoded and measured; 0 where there is none. */
 static int try_params(struct subject *s, struct outcome *o)
 {
-    struct vcl_report report;
+    struct vcl_report report = { .size = sizeof report };
     struct vcl_error_sums sums = { 0 };
     size_t bytes = (size_t)vcl_bound(&s->tensor);
     enum vcl_status status =

@@ -496,8 +496,8 @@ int main(void) {
 """
 
 STRUCTS = {"vcl_tensor": bindings.TensorStruct, "vcl_options": bindings.OptionsStruct, "vcl_params": bindings.ParamsStruct,
-           "vcl_info": bindings.InfoStruct, "vcl_error": bindings.ErrorStruct, "vcl_entry": bindings.EntryStruct,
-           "vcl_entry_handle": bindings.HandleStruct, "vcl_source": bindings.SourceStruct, "vcl_sink": bindings.SinkStruct}
+           "vcl_info": bindings.InfoStruct, "vcl_report": bindings.ReportStruct, "vcl_error": bindings.ErrorStruct,
+           "vcl_entry": bindings.EntryStruct, "vcl_entry_handle": bindings.HandleStruct, "vcl_source": bindings.SourceStruct, "vcl_sink": bindings.SinkStruct}
 
 
 class Layout(unittest.TestCase):

@@ -16,7 +16,7 @@
 static const int bits_of_state[] = { 0, 2, 3, 4, 5, 6, 7, 8 };
 
 /* A stripe with everything that belongs to it. */
-struct sample {
+struct stripe_sample {
     struct vcl_stripe stripe;
     uint32_t codes[VCL_MODEL_CLASSES][2 * VCL_MODEL_SYMBOLS];
     uint32_t slots[VCL_MODEL_CLASSES][2 * VCL_MODEL_TOTAL];
@@ -34,9 +34,9 @@ static void *allocate(size_t n)
     return p;
 }
 
-static void make_tables(struct sample *s, float lambda)
+static void make_tables(struct stripe_sample *s, float lambda)
 {
-    struct vcl_model model;
+    struct vcl_symbol_model model;
     for (int class = 0; class < VCL_MODEL_CLASSES; class ++) {
         vcl_model_make(class % 8, class, 0, &model);
         vcl_model_codes(&model, s->codes[class]);
@@ -51,7 +51,7 @@ static void make_tables(struct sample *s, float lambda)
 }
 
 /* Values whose deviation is mostly what their classes promise; some far beyond. */
-static void fill_values(struct sample *s, uint64_t *state)
+static void fill_values(struct stripe_sample *s, uint64_t *state)
 {
     struct vcl_stripe *const t = &s->stripe;
     for (int l = 0; l < t->active; l++)
@@ -65,10 +65,10 @@ static void fill_values(struct sample *s, uint64_t *state)
 }
 
 /* low: some rows are of classes with low bits outside the model. */
-static struct sample *make_sample(int lanes, int active, uint32_t cols, int v, int low, float lambda,
-                                  int by_column, uint64_t seed)
+static struct stripe_sample *make_sample(int lanes, int active, uint32_t cols, int v, int low, float lambda,
+                                         int by_column, uint64_t seed)
 {
-    struct sample *const s = allocate(sizeof *s);
+    struct stripe_sample *const s = allocate(sizeof *s);
     uint64_t state = seed * 0x9E3779B97F4A7C15 + 1;
     memset(s, 0, sizeof *s);
     s->stripe.lanes = lanes;
@@ -96,7 +96,7 @@ static struct sample *make_sample(int lanes, int active, uint32_t cols, int v, i
 
 /* From now on what points cost is told one by one, and all that can move do: by multiples, so that many ways
  * are equally good. */
-static void price_points(struct sample *s)
+static void price_points(struct stripe_sample *s)
 {
     uint64_t state = s->stripe.cols + 1;
     for (int class = 0; class < VCL_MODEL_CLASSES; class ++)
@@ -108,7 +108,7 @@ static void price_points(struct sample *s)
     s->stripe.moves = s->moves;
 }
 
-static void free_sample(struct sample *s)
+static void free_sample(struct stripe_sample *s)
 {
     free(s->col_class);
     free(s->x);
@@ -116,7 +116,7 @@ static void free_sample(struct sample *s)
 }
 
 /* Calls visit with samples of every kind. */
-static void for_samples(void (*visit)(struct sample *s))
+static void for_samples(void (*visit)(struct stripe_sample *s))
 {
     static const uint32_t cols[] = { 1, 3, 64, 131, 200 };
     uint64_t seed = 1;
@@ -125,8 +125,9 @@ static void for_samples(void (*visit)(struct sample *s))
             for (unsigned kind = 0; kind < 8; kind++, seed++) {
                 const int lanes = seed % 5 == 0 ? 8 : 32,
                           active = seed % 3 ? lanes : (int)(seed % (uint64_t)lanes) + 1;
-                struct sample *const s = make_sample(lanes, active, cols[c], bits_of_state[v], kind & 1,
-                                                     kind & 2 ? 0.4f : 0, kind & 4 ? 1 : 0, seed);
+                struct stripe_sample *const s =
+                    make_sample(lanes, active, cols[c], bits_of_state[v], kind & 1, kind & 2 ? 0.4f : 0,
+                                kind & 4 ? 1 : 0, seed);
                 visit(s);
                 free_sample(s);
             }
@@ -145,7 +146,7 @@ struct searched {
     int16_t *j;
 };
 
-static struct searched search_with(const struct vcl_kernels *kernels, const struct sample *s)
+static struct searched search_with(const struct vcl_kernels *kernels, const struct stripe_sample *s)
 {
     const struct vcl_stripe *const t = &s->stripe;
     const struct vcl_scaling scaling = { 1.0625f, 30000 };
@@ -165,7 +166,7 @@ static void free_searched(struct searched r)
     free(r.j);
 }
 
-static void compare_search(const struct sample *s)
+static void compare_search(const struct stripe_sample *s)
 {
     const struct searched c = search_with(level(0), s);
     for (int i = 1; level(i); i++) {
@@ -177,14 +178,14 @@ static void compare_search(const struct sample *s)
     free_searched(c);
 }
 
-static void compare_searches(struct sample *s)
+static void compare_searches(struct stripe_sample *s)
 {
     compare_search(s);
     price_points(s);
     compare_search(s);
 }
 
-static struct searched search_fed_back(const struct vcl_kernels *kernels, const struct sample *s,
+static struct searched search_fed_back(const struct vcl_kernels *kernels, const struct stripe_sample *s,
                                        const float *matrix, const float *factor)
 {
     const struct vcl_stripe *const t = &s->stripe;
@@ -200,7 +201,7 @@ static struct searched search_fed_back(const struct vcl_kernels *kernels, const 
     return r;
 }
 
-static void compare_search_fed_back(const struct sample *s)
+static void compare_search_fed_back(const struct stripe_sample *s)
 {
     const uint32_t n = s->stripe.cols;
     float *const matrix = allocate((size_t)n * n * sizeof *matrix), *const factor =
@@ -222,7 +223,7 @@ static void compare_search_fed_back(const struct sample *s)
     free(factor);
 }
 
-static void compare_fed_back(struct sample *s)
+static void compare_fed_back(struct stripe_sample *s)
 {
     compare_search_fed_back(s);
     price_points(s);
@@ -270,7 +271,7 @@ static void the_path_is_the_best(void **unused)
     (void)unused;
     enum { COLS = 9 };
     for (uint64_t seed = 1; seed < 80; seed++) {
-        struct sample *const s =
+        struct stripe_sample *const s =
             make_sample(8, 1, COLS, bits_of_state[seed % 7 + 1], seed % 3 == 0, 0, seed % 5 == 0, seed);
         if (seed % 2)
             price_points(s);
@@ -291,7 +292,7 @@ static void the_path_is_the_best(void **unused)
     }
 }
 
-static void compare_values(struct sample *s)
+static void compare_values(struct stripe_sample *s)
 {
     static const enum vcl_dtype dtypes[] = { VCL_DTYPE_F32, VCL_DTYPE_F16, VCL_DTYPE_BF16, VCL_DTYPE_F64 };
     const struct vcl_stripe *const t = &s->stripe;
@@ -330,7 +331,7 @@ static void every_level_stores_the_same_values(void **unused)
 
 /* ---- bytes ------------------------------------------------------------------------------------- */
 
-static struct vcl_lanes lanes_of(const struct vcl_kernels *kernels, const struct sample *s)
+static struct vcl_lanes lanes_of(const struct vcl_kernels *kernels, const struct stripe_sample *s)
 {
     const struct vcl_stripe *const t = &s->stripe;
     return (struct vcl_lanes){ .kernels = kernels,
@@ -373,7 +374,8 @@ static void forget_idle_lanes(const struct vcl_stripe *t, int16_t *j)
 }
 
 /* Fails if a level takes what another refuses, or makes something else of it. */
-static void compare_decoders(const struct sample *s, const uint8_t *src, size_t bytes, int expected_whole)
+static void compare_decoders(const struct stripe_sample *s, const uint8_t *src, size_t bytes,
+                             int expected_whole)
 {
     const size_t n = (size_t)s->stripe.lanes * s->stripe.cols;
     int16_t *const expected = allocate(n * 2), *const got = allocate(n * 2);
@@ -392,7 +394,7 @@ static void compare_decoders(const struct sample *s, const uint8_t *src, size_t 
     free(got);
 }
 
-static void code(struct sample *s)
+static void code(struct stripe_sample *s)
 {
     const struct searched r = search_with(level(0), s);
     const struct vcl_lanes lanes = lanes_of(level(0), s);
@@ -435,8 +437,8 @@ static void noise_decodes_the_same(void **unused)
     (void)unused;
     uint8_t noise[4000];
     for (uint64_t seed = 1; seed <= 200; seed++) {
-        struct sample *const s = make_sample(seed % 7 ? 32 : 8, seed % 7 ? (int)(seed % 32) + 1 : 8, 40, 3,
-                                             seed % 2 ? 0 : 8, 0, 1, seed);
+        struct stripe_sample *const s = make_sample(seed % 7 ? 32 : 8, seed % 7 ? (int)(seed % 32) + 1 : 8,
+                                                    40, 3, seed % 2 ? 0 : 8, 0, 1, seed);
         uint64_t state = seed;
         const size_t n = random_bits(&state) % sizeof noise;
         for (size_t i = 0; i < sizeof noise; i++)
@@ -452,7 +454,7 @@ static void largest_indices_survive(void **unused)
 {
     (void)unused;
     for (int low = 0; low <= 1; low++) {
-        struct sample *const s = make_sample(32, 32, 100, 0, low, 0, 0, 5);
+        struct stripe_sample *const s = make_sample(32, 32, 100, 0, low, 0, 0, 5);
         const struct vcl_lanes lanes = lanes_of(level(0), s);
         int16_t j[3200], back[3200];
         uint8_t *const bytes = allocate(vcl_lanes_bound(&lanes));

@@ -584,7 +584,7 @@ static void probe_finds_the_software(void **unused)
 
 /* ---- the house's rules ----------------------------------------------------------------------- */
 
-struct worker {
+struct video_worker {
     const struct vcl_video *video;
     enum vcl_codec codec;
     int failures;
@@ -592,7 +592,7 @@ struct worker {
 
 static void *code_pictures(void *user)
 {
-    struct worker *const worker = user;
+    struct video_worker *const worker = user;
     for (int i = 0; i < 12; i++) {
         const int depth = i & 1 ? 10 : 8;
         const struct vcl_video_config config = {
@@ -618,11 +618,11 @@ static void *code_pictures(void *user)
 /* Fault: state shared between calls. */
 static void threads_do_not_meet(void **unused)
 {
-    struct worker workers[4];
+    struct video_worker workers[4];
     pthread_t threads[4];
     (void)unused;
     for (int i = 0; i < 4; i++) {
-        workers[i] = (struct worker){ video(), i & 1 ? VCL_CODEC_H264 : VCL_CODEC_H265, 0 };
+        workers[i] = (struct video_worker){ video(), i & 1 ? VCL_CODEC_H264 : VCL_CODEC_H265, 0 };
         assert_int_equal(pthread_create(&threads[i], NULL, code_pictures, &workers[i]), 0);
     }
     for (int i = 0; i < 4; i++) {

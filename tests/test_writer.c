@@ -498,7 +498,7 @@ static void disk_too_small(void **state)
     assert_int_equal(count_files(scratch_folder), files);
 }
 
-struct part {
+struct written_part {
     struct vcl_sink sink;
     uint64_t from;
     int failed;
@@ -506,7 +506,7 @@ struct part {
 
 static void *write_part(void *user)
 {
-    struct part *const part = user;
+    struct written_part *const part = user;
     uint8_t byte;
     for (uint64_t i = part->from; i < 4000; i += 4) {
         byte = data_byte(i);
@@ -522,7 +522,7 @@ static void threads_share_a_sink(void **state)
     (void)state;
     const struct vcl_entry entry = { .name = "t", .bytes = 4000 };
     struct vcl_layout layout;
-    struct part parts[4];
+    struct written_part parts[4];
     pthread_t threads[4];
     vcl_layout_init(&layout);
     layout.entries = &entry;
@@ -530,7 +530,7 @@ static void threads_share_a_sink(void **state)
     layout.frames = 1;
     struct vcl_writer *const writer = create(scratch("threads"), &layout, 0);
     for (unsigned i = 0; i < 4; i++) {
-        parts[i] = (struct part){ vcl_writer_sink(writer), i, 0 };
+        parts[i] = (struct written_part){ vcl_writer_sink(writer), i, 0 };
         assert_int_equal(pthread_create(&threads[i], NULL, write_part, &parts[i]), 0);
     }
     for (unsigned i = 0; i < 4; i++) {
@@ -589,6 +589,25 @@ static void beyond_4_gib(void **state)
     assert_int_equal(unlink(scratch("huge.safetensors")), 0);
 }
 
+/* Would catch a commit that fails where the file system cannot sync folders (/proc, as some network file systems),
+ * or that takes a folder which is gone for one of those. */
+static void folders_that_cannot_be_synced(void **state)
+{
+    (void)state;
+    struct vcl_error error = { VCL_OK, "" };
+    const int fd = open("/proc", O_RDONLY | O_DIRECTORY);
+    if (fd >= 0) {
+        assert_int_equal(fsync(fd), -1); /* or it tests nothing */
+        close(fd);
+        assert_int_equal(vcl_sync_folder("/proc", &error), VCL_OK);
+    }
+    assert_int_equal(vcl_sync_folder(scratch_folder, &error), VCL_OK);
+    assert_int_equal(vcl_sync_folder(scratch("absent"), &error), VCL_E_IO);
+    assert_non_null(strstr(error.text, "absent: cannot be synced"));
+    put_file(scratch("plain"), "x", 1);
+    assert_int_equal(vcl_sync_folder(scratch("plain"), NULL), VCL_E_IO);
+}
+
 /* Would catch a copy that differs from its source or is hashed wrongly, at sizes around the piece it
  * copies by. */
 static void copies(void **state)
@@ -640,6 +659,7 @@ int main(void)
         cmocka_unit_test(disk_too_small),
         cmocka_unit_test(threads_share_a_sink),
         cmocka_unit_test(beyond_4_gib),
+        cmocka_unit_test(folders_that_cannot_be_synced),
         cmocka_unit_test(copies),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);

@@ -1,7 +1,7 @@
 """bindings.py - libvcllm as ctypes sees it: the structs and functions of vcllm.h and vcllm_file.h used here.
 
-Every struct mirrors its C counterpart field by field, in order.  Those that begin with `size` are filled by their _init
-function, which also says how large the library takes them to be.
+Every struct mirrors its C counterpart field by field, in order.  Those that begin with `size` say how large this package
+takes them to be: a newer library keeps to that.
 """
 import ctypes
 import ctypes.util
@@ -22,29 +22,39 @@ class TensorStruct(Structure):
     _fields_ = [("dtype", c_int), ("rank", c_uint), ("dims", c_uint64 * 16)]
 
 
-class OptionsStruct(Structure):
+class SizedStruct(Structure):
+    """One that may grow: it says how much of it there is."""
+
+    def __init__(self):
+        super().__init__()
+        self.size = ctypes.sizeof(self)
+
+
+class OptionsStruct(SizedStruct):
     _fields_ = [("size", c_size_t), ("threads", c_uint), ("module_dir", c_char_p), ("user", c_void_p),
                 ("allocate", c_void_p), ("release", c_void_p), ("cancel", c_void_p)]
 
 
-class ParamsStruct(Structure):
+class ParamsStruct(SizedStruct):
     _fields_ = [("size", c_size_t), ("codec", c_int), ("goal", c_int), ("target", c_double), ("effort", c_int),
                 ("objective", c_int), ("rotate", c_int), ("seed", c_uint32), ("row_scales", c_int), ("depth", c_int),
                 ("chroma", c_int), ("disable", c_uint), ("transpose", c_int), ("columns", c_uint64),
-                ("col_weight", c_void_p), ("feedback", c_void_p), ("encoder", c_char_p), ("decoder", c_char_p), ("nearest", c_int)]
+                ("col_weight", c_void_p), ("feedback", c_void_p), ("encoder", c_char_p), ("decoder", c_char_p),
+                ("nearest", c_int)]
 
 
-class InfoStruct(Structure):
-    _fields_ = [("tensor", TensorStruct), ("codec", c_int), ("frame_bytes", c_uint64), ("header_bytes", c_uint64),
-                ("values", c_uint64), ("cols", c_uint64), ("tiles", c_uint64), ("tile_rows", c_uint32),
-                ("tile_cols", c_uint32), ("rotated", c_int), ("row_scales", c_int), ("non_finite", c_int),
-                ("depth", c_int), ("snr", c_double), ("transposed", c_int), ("transform_down", c_int),
+class InfoStruct(SizedStruct):
+    _fields_ = [("size", c_size_t), ("tensor", TensorStruct), ("codec", c_int), ("frame_bytes", c_uint64),
+                ("header_bytes", c_uint64), ("values", c_uint64), ("cols", c_uint64), ("tiles", c_uint64),
+                ("tile_rows", c_uint32), ("tile_cols", c_uint32), ("rotated", c_int),
+                ("row_scales", c_int), ("non_finite", c_int), ("depth", c_int), ("snr", c_double), ("transposed", c_int), ("transform_down", c_int),
                 ("transform_along", c_int), ("states", c_int), ("lanes", c_int), ("fault", c_char_p)]
 
 
-class ReportStruct(Structure):
-    _fields_ = [("frame_bytes", c_uint64), ("values", c_uint64), ("bits", c_double), ("snr", c_double),
-                ("max_error", c_double), ("trials", c_double), ("codec", c_int), ("depth", c_int), ("flags", c_uint)]
+class ReportStruct(SizedStruct):
+    _fields_ = [("size", c_size_t), ("frame_bytes", c_uint64), ("values", c_uint64), ("bits", c_double),
+                ("snr", c_double), ("max_error", c_double), ("trials", c_double), ("codec", c_int), ("depth", c_int),
+                ("flags", c_uint)]
 
 
 class ErrorStruct(Structure):
@@ -82,13 +92,13 @@ FUNCTIONS = {
     "vcl_dtype_parse": (c_int, [c_char_p]),
     "vcl_tensor_size": (c_int, [POINTER(TensorStruct), POINTER(c_uint64), POINTER(c_uint64)]),
     "vcl_convert": (c_int, [c_int, c_void_p, c_int, c_void_p, c_size_t]),
-    "vcl_options_init": (None, [POINTER(OptionsStruct)]),
+    "vcl_options_init_sized": (None, [POINTER(OptionsStruct), c_size_t]),
     "vcl_context_create": (c_int, [POINTER(OptionsStruct), POINTER(c_void_p)]),
     "vcl_context_destroy": (None, [c_void_p]),
     "vcl_context_message": (c_char_p, [c_void_p]),
     "vcl_codec_name": (c_char_p, [c_int]),
     "vcl_codec_parse": (c_int, [c_char_p]),
-    "vcl_params_init": (None, [POINTER(ParamsStruct)]),
+    "vcl_params_init_sized": (None, [POINTER(ParamsStruct), c_size_t]),
     "vcl_bound": (c_uint64, [POINTER(TensorStruct)]),
     "vcl_encode_buffer": (c_int, [c_void_p, POINTER(TensorStruct), c_void_p, POINTER(ParamsStruct), c_void_p,
                                   POINTER(c_size_t), c_void_p]),
@@ -142,7 +152,7 @@ class Context:
 
     def __init__(self, threads=1):
         options, self.pointer = OptionsStruct(), c_void_p()
-        lib.vcl_options_init(byref(options))
+        lib.vcl_options_init_sized(byref(options), options.size)
         options.threads = integer("threads", threads, c_uint)
         self.check(lib.vcl_context_create(byref(options), byref(self.pointer)))
 

@@ -56,7 +56,7 @@ def set_goal(params, *targets):
 def make_params(codec, bits, snr, max_error, settings):
     params = ParamsStruct()
     params.keep = {}
-    lib.vcl_params_init(ctypes.byref(params))
+    lib.vcl_params_init_sized(ctypes.byref(params), params.size)
     params.codec = lib.vcl_codec_parse(text("codec", codec))
     if lib.vcl_codec_name(params.codec) is None or codec == "alias":
         raise wrong_value(f"no codec '{codec}'")

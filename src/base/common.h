@@ -2,8 +2,18 @@
 #ifndef VCL_COMMON_H
 #define VCL_COMMON_H
 
+#include <float.h>
 #include <stdint.h>
 #include <string.h>
+
+/* What the format's values rest on (docs/format.md): IEEE arithmetic, every operation rounded by itself.  That
+ * products are not fused with additions shows only when the program runs: vcl_context_create looks. */
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error "-ffast-math and -ffinite-math-only change the bytes that are written"
+#endif
+#if FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 16 /* 16: as 0 but for _Float16, of which there is none */
+#error "floats must be rounded to their own type (x87: -msse2 -mfpmath=sse)"
+#endif
 
 #define XXH_STATIC_LINKING_ONLY /* for XXH3 */
 #include <xxhash.h>

@@ -23,6 +23,7 @@ const char *vcl_status_text(enum vcl_status status)
     case VCL_E_LIMIT: return "beyond a limit";
     case VCL_E_CODEC: return "codec not available here";
     case VCL_E_BACKEND: return "encoder or decoder failed";
+    case VCL_E_BUILD: return "this library was built without -ffp-contract=off and would write other bytes";
     case VCL_E_RATE: return "target cannot be met";
     }
     return "unknown status";

@@ -5,6 +5,7 @@
 #include "decode.h"
 
 #include "base/common.h"
+#include "base/dtype.h"
 #include "base/transpose.h"
 #include "codec/walk.h"
 
@@ -23,8 +24,7 @@ struct decoder {
 
 static uint64_t bytes_of(const struct decoder *d, uint64_t values)
 {
-    return values / 8 * vcl_dtype_bits(d->frame->tensor.dtype)
-         + values % 8 * vcl_dtype_bits(d->frame->tensor.dtype) / 8;
+    return vcl_dtype_bytes(d->frame->tensor.dtype, values);
 }
 
 /* The tensor's values lie in lines: the coded matrix' rows, or its columns where it is the transpose. */
@@ -37,18 +37,18 @@ static uint32_t lines_of(const struct decoder *d, struct vcl_rect rect)
 
 /* The part of a tile's line that was asked for: `count` of the tensor's values from `first` on, the first
  * of them at `at` in the line. */
-struct part {
+struct line_part {
     uint64_t first, count, at;
 };
 
-static struct part part_of(const struct decoder *d, struct vcl_rect rect, uint32_t line)
+static struct line_part part_of(const struct decoder *d, struct vcl_rect rect, uint32_t line)
 {
     const struct vcl_plan *const plan = &d->frame->plan;
     const uint64_t start = is_transposed(d) ? (rect.col + line) * plan->rows + rect.row
                                             : (rect.row + line) * plan->cols + rect.col;
     const uint64_t stop = start + (is_transposed(d) ? rect.rows : rect.cols);
     const uint64_t from = start > d->begin ? start : d->begin, to = vcl_min(stop, d->end);
-    return (struct part){ from, to > from ? to - from : 0, from - start };
+    return (struct line_part){ from, to > from ? to - from : 0, from - start };
 }
 
 static int wants_tile(const struct decoder *d, struct vcl_rect rect)
@@ -60,7 +60,7 @@ static int wants_tile(const struct decoder *d, struct vcl_rect rect)
 }
 
 /* src: the line's values. */
-static enum vcl_status write_line(const struct decoder *d, struct part part, const uint8_t *src,
+static enum vcl_status write_line(const struct decoder *d, struct line_part part, const uint8_t *src,
                                   struct vcl_tile_work *work)
 {
     if (part.count > 0
@@ -111,12 +111,9 @@ static enum vcl_status decode_tile(void *user, uint64_t tile, struct vcl_tile_wo
 {
     const struct decoder *const d = user;
     const struct vcl_rect rect = vcl_plan_tile(&d->frame->plan, tile);
-    const uint8_t *const entry = d->header + vcl_frame_entry(d->frame, tile);
     if (!wants_tile(d, rect))
         return VCL_OK;
-    work->size = vcl_load32(entry);
-    work->stored_hash = vcl_load32(entry + 4);
-    work->decoded_hash = vcl_load32(entry + 8);
+    vcl_tile_look_up(d->frame, d->header, tile, work);
     if (d->source->read(d->source->user, d->offsets[tile], work->stored, work->size)) {
         snprintf(work->message, sizeof work->message, "reading %zu bytes at frame offset %llu failed",
                  work->size, (unsigned long long)d->offsets[tile]);
@@ -127,29 +124,21 @@ static enum vcl_status decode_tile(void *user, uint64_t tile, struct vcl_tile_wo
     return status || lent || !d->sink ? status : write_tile(d, rect, work);
 }
 
-/* Offsets of all tiles and the largest stored size among first to last - 1; 0 if that is more than any
- * encoder writes, and no reason to find the memory for it. */
-static size_t locate_tiles(struct decoder *d, uint64_t first_tile, uint64_t last_tile)
+/* The largest stored size among the tiles first to last - 1; 0 if that is more than any encoder writes, and
+ * no reason to find the memory for it. */
+static size_t largest_tile(const struct decoder *d, uint64_t first_tile, uint64_t last_tile)
 {
-    uint64_t offset = d->frame->header_bytes;
     size_t largest = 1;
-    for (uint64_t i = 0; i < d->frame->plan.tiles; i++) {
-        const size_t size = vcl_load32(d->header + vcl_frame_entry(d->frame, i));
-        d->offsets[i] = offset;
-        offset += size;
-        if (i >= first_tile && i < last_tile && size > largest)
-            largest = size;
+    for (uint64_t i = first_tile; i < last_tile; i++) {
+        const size_t size = vcl_frame_read_entry(d->frame, d->header, i).size;
+        largest = size > largest ? size : largest;
     }
     return first_tile == last_tile || largest <= vcl_tile_room(d->frame) ? largest : 0;
 }
 
 /* The final padding is the one part of a frame that no hash covers. */
-static enum vcl_status check_padding(const struct vcl_env *env, const struct decoder *d)
+static enum vcl_status check_padding(const struct vcl_env *env, const struct decoder *d, uint64_t end)
 {
-    const uint64_t tiles = d->frame->plan.tiles;
-    uint64_t end = d->frame->header_bytes;
-    if (tiles > 0)
-        end = d->offsets[tiles - 1] + vcl_load32(d->header + vcl_frame_entry(d->frame, tiles - 1));
     uint8_t padding[8] = { 0 };
     const size_t n = (size_t)(d->frame->frame_bytes - end);
     if (n > 0 && d->source->read(d->source->user, end, padding, n))
@@ -181,10 +170,11 @@ static enum vcl_status decode_rows(const struct vcl_env *env, struct decoder *d)
     struct vcl_walk walk;
     uint64_t first, last;
     find_tiles(d, &first, &last);
-    const size_t room = locate_tiles(d, first, last);
+    const uint64_t end = vcl_frame_locate(d->frame, d->header, d->offsets);
+    const size_t room = largest_tile(d, first, last);
     if (room == 0)
         return vcl_env_fail(env, VCL_E_FORMAT, "a tile has more bytes than its values can take");
-    enum vcl_status status = check_padding(env, d);
+    enum vcl_status status = check_padding(env, d, end);
     if (status || first == last)
         return status;
     status = vcl_walk_create(env, d->frame, room, &walk);

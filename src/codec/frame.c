@@ -248,13 +248,35 @@ static enum vcl_status parse_matrix(const uint8_t *p, size_t left, struct vcl_fr
     return vcl_codec_is_video(frame->codec) ? parse_video(p + 16, frame, reason) : VCL_OK;
 }
 
+struct vcl_tile_entry vcl_frame_read_entry(const struct vcl_frame *frame, const uint8_t *header,
+                                           uint64_t tile)
+{
+    const uint8_t *const src = header + vcl_frame_entry(frame, tile);
+    return (struct vcl_tile_entry){ vcl_load32(src), vcl_load32(src + 4), vcl_load32(src + 8) };
+}
+
+void vcl_frame_write_entry(const struct vcl_tile_entry *entry, uint8_t *dst)
+{
+    vcl_store32(dst, entry->size);
+    vcl_store32(dst + 4, entry->stored_hash);
+    vcl_store32(dst + 8, entry->decoded_hash);
+}
+
+uint64_t vcl_frame_locate(const struct vcl_frame *frame, const uint8_t *header, uint64_t *offsets)
+{
+    uint64_t end = frame->header_bytes;
+    for (uint64_t i = 0; i < frame->plan.tiles; i++) {
+        if (offsets)
+            offsets[i] = end;
+        end += vcl_frame_read_entry(frame, header, i).size; /* below 2^32 x 2^32: cannot overflow */
+    }
+    return end;
+}
+
 /* The stored sizes must add up to the frame's length. */
 static enum vcl_status check_table(const uint8_t *src, const struct vcl_frame *frame, const char **reason)
 {
-    uint64_t sum = frame->header_bytes;
-    for (uint64_t i = 0; i < frame->plan.tiles; i++)
-        sum += vcl_load32(src + vcl_frame_entry(frame, i)); /* below 2^32 x 2^32: cannot overflow */
-    if (vcl_round_up(sum, 8) != frame->frame_bytes)
+    if (vcl_round_up(vcl_frame_locate(frame, src, NULL), 8) != frame->frame_bytes)
         return fail(reason, VCL_E_FORMAT, "tile sizes do not add up to the frame's length");
     return VCL_OK;
 }

@@ -86,4 +86,17 @@ static inline size_t vcl_frame_entry(const struct vcl_frame *frame, uint64_t til
     return (size_t)(frame->header_bytes - 4 - VCL_TILE_ENTRY * (frame->plan.tiles - tile));
 }
 
+/* What stands there. */
+struct vcl_tile_entry {
+    uint32_t size, stored_hash, decoded_hash;
+};
+
+struct vcl_tile_entry vcl_frame_read_entry(const struct vcl_frame *frame, const uint8_t *header,
+                                           uint64_t tile);
+void vcl_frame_write_entry(const struct vcl_tile_entry *entry, uint8_t *dst);
+
+/* Where the last tile's bytes end in the frame, and in offsets[tile], unless it is NULL, where each tile's
+ * begin. */
+uint64_t vcl_frame_locate(const struct vcl_frame *frame, const uint8_t *header, uint64_t *offsets);
+
 #endif

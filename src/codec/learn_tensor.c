@@ -25,7 +25,7 @@ static uint64_t total_of(const uint32_t symbols[2 * VCL_MODEL_SYMBOLS])
 }
 
 /* Bits that a class' symbols take with these probabilities. */
-static double cost_with(const uint32_t symbols[2 * VCL_MODEL_SYMBOLS], const struct vcl_model *model)
+static double cost_with(const uint32_t symbols[2 * VCL_MODEL_SYMBOLS], const struct vcl_symbol_model *model)
 {
     float costs[2 * VCL_MODEL_SYMBOLS];
     double sum = 0;
@@ -37,7 +37,7 @@ static double cost_with(const uint32_t symbols[2 * VCL_MODEL_SYMBOLS], const str
 
 static double class_cost(const struct vcl_tensor_counts *counts, int class, int shape, int fine)
 {
-    struct vcl_model model;
+    struct vcl_symbol_model model;
     vcl_model_make(shape, class, fine, &model);
     return cost_with(counts->symbols[class], &model);
 }
@@ -267,7 +267,7 @@ static double table_saves(const struct vcl_tensor_search *s, int class, const st
 {
     const uint32_t *const symbols = s->e->counts.symbols[class];
     uint8_t bytes[VCL_TABLE_BYTES];
-    struct vcl_model model, table;
+    struct vcl_symbol_model model, table;
     size_t size = 1;
     int used = 0;
     vcl_model_make(own->shape, class, s->e->frame.fine + own->fine, &model);

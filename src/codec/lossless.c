@@ -29,9 +29,9 @@ enum {
 };
 
 struct vcl_lossless {
-    struct vcl_split split; /* of the numbers at hand: the dtype's or, for scales, of f32 */
-    enum vcl_fold fold;     /* likewise */
-    int has_exponent_byte;  /* likewise: bits 1 to 8 after the sign, as in f32 */
+    struct vcl_plane_split split; /* of the numbers at hand: the dtype's or, for scales, of f32 */
+    enum vcl_fold fold;           /* likewise */
+    int has_exponent_byte;        /* likewise: bits 1 to 8 after the sign, as in f32 */
     struct vcl_levels levels;
     /* Encoding */
     uint8_t *planes; /* a tile's */

@@ -15,6 +15,9 @@
 #include "codec/scale.h"
 #include "codec/tile.h"
 
+_Static_assert((int)VCL_BLOCK == (int)VCL_STRIPE_LANES, "a block's outputs are a stripe's lanes");
+_Static_assert((int)VCL_NEAR == (int)VCL_MOVED_POINTS, "points that move are looked up");
+
 static void *hold(struct vcl_matrix *m, uint64_t count, size_t size)
 {
     void *const block = count <= SIZE_MAX ? vcl_alloc(&m->mem, (size_t)count, size) : NULL;
@@ -83,26 +86,22 @@ static void find_orientation(struct vcl_matrix *m)
 
 const uint8_t *vcl_matrix_tile(const struct vcl_matrix *m, uint64_t tile, size_t *bytes)
 {
-    *bytes = vcl_load32(m->bytes + vcl_frame_entry(&m->frame, tile));
+    *bytes = vcl_frame_read_entry(&m->frame, m->bytes, tile).size;
     return m->bytes + m->offsets[tile];
 }
 
 static enum vcl_status locate_tiles(const struct vcl_env *env, struct vcl_matrix *m)
 {
     const uint64_t tiles = m->frame.plan.tiles;
-    uint64_t offset = m->frame.header_bytes;
     m->offsets = hold(m, tiles, sizeof *m->offsets);
     if (!m->offsets)
         return vcl_env_fail(env, VCL_E_MEMORY, "no memory for the tile offsets");
-    for (uint64_t i = 0; i < tiles; i++) {
-        const size_t size = vcl_load32(m->bytes + vcl_frame_entry(&m->frame, i));
-        if (size > vcl_tile_room(&m->frame))
+    for (uint64_t i = 0; i < tiles; i++)
+        if (vcl_frame_read_entry(&m->frame, m->bytes, i).size > vcl_tile_room(&m->frame))
             return vcl_env_fail(env, VCL_E_FORMAT, "tile %llu: more bytes than its values can take",
                                 (unsigned long long)i);
-        m->offsets[i] = offset;
-        offset += size;
-    }
-    for (; offset < m->frame.frame_bytes; offset++)
+    for (uint64_t offset = vcl_frame_locate(&m->frame, m->bytes, m->offsets); offset < m->frame.frame_bytes;
+         offset++)
         if (m->bytes[offset] != 0)
             return vcl_env_fail(env, VCL_E_FORMAT, "padding at the frame's end is not zero");
     return VCL_OK;
@@ -122,9 +121,9 @@ static int is_whole(const struct vcl_matrix *m, uint64_t tile)
 {
     size_t bytes;
     const uint8_t *const stored = vcl_matrix_tile(m, tile, &bytes);
-    const uint8_t *const entry = m->bytes + vcl_frame_entry(&m->frame, tile);
-    return vcl_hash_matches(stored, bytes, vcl_load32(entry + 4))
-        && (m->frame.codec != VCL_CODEC_EXACT || vcl_hash_matches(stored, bytes, vcl_load32(entry + 8)));
+    const struct vcl_tile_entry entry = vcl_frame_read_entry(&m->frame, m->bytes, tile);
+    return vcl_hash_matches(stored, bytes, entry.stored_hash)
+        && (m->frame.codec != VCL_CODEC_EXACT || vcl_hash_matches(stored, bytes, entry.decoded_hash));
 }
 
 static void check_tiles(void *user, size_t job)
@@ -276,7 +275,7 @@ static void choose_sums(struct vcl_matrix *m, uint64_t n, struct choice *choice)
 }
 
 /* Of 1024, how often a class' points are beyond those that one permutation looks up. */
-static int frequency_beyond(const struct vcl_model *model)
+static int frequency_beyond(const struct vcl_symbol_model *model)
 {
     int most = 0;
     for (int g = 0; g < 2; g++) {
@@ -296,7 +295,7 @@ static int make_slots(struct vcl_matrix *m, const struct vcl_tensor_tables *tabl
     enum { RARE = 2 }; /* 6 % of columns */
     m->slots = hold(m, (uint64_t)choice->count, 2 * VCL_MODEL_TOTAL * sizeof *m->slots);
     for (int i = 0; m->slots && i < choice->count; i++) {
-        struct vcl_model model;
+        struct vcl_symbol_model model;
         vcl_tensor_model(&m->frame, tables, choice->class[i], &model);
         vcl_model_slots(&model, m->slots + (size_t)i * 2 * VCL_MODEL_TOTAL);
         m->values.wide |= frequency_beyond(&model) > RARE;
@@ -305,7 +304,7 @@ static int make_slots(struct vcl_matrix *m, const struct vcl_tensor_tables *tabl
 }
 
 /* Values of the points near 0 with this step, as decoding rounds them. */
-static void make_near(const struct vcl_values *values, float step, float near[2 * VCL_NEAR])
+static void make_near(const struct vcl_point_values *values, float step, float near[2 * VCL_NEAR])
 {
     uint8_t narrow[2 * VCL_NEAR * sizeof(float)];
     for (int i = 0; i < 2 * VCL_NEAR; i++)
@@ -450,7 +449,8 @@ enum vcl_status vcl_matrix_make(const struct vcl_env *env, const uint8_t *bytes,
 /* ---- reading ----------------------------------------------------------------------------------- */
 
 int vcl_matrix_lanes(const struct vcl_matrix *m, const struct vcl_kernels *kernels, uint64_t tile,
-                     struct vcl_lanes *lanes, struct vcl_values *values, struct vcl_lanes_reader *reader)
+                     struct vcl_lanes *lanes, struct vcl_point_values *values,
+                     struct vcl_lanes_reader *reader)
 {
     const struct vcl_plan *const plan = &m->frame.plan;
     const struct vcl_rect rect = vcl_plan_tile(plan, tile);

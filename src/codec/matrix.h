@@ -29,7 +29,7 @@ struct vcl_matrix {
     float (*near)[2 * VCL_NEAR]; /* values of the points near 0, by step */
     uint8_t *near_table;         /* by column: which of them */
     float *steps, *means;        /* by column; means may be NULL */
-    struct vcl_values values;
+    struct vcl_point_values values;
 };
 
 /* frame: as many bytes as it has, which stay the caller's and must stay as they are. */
@@ -42,6 +42,7 @@ const uint8_t *vcl_matrix_tile(const struct vcl_matrix *matrix, uint64_t tile, s
 
 /* Fused: how a tile is coded, and a reader at the start of its lanes; 0 if they are damaged. */
 int vcl_matrix_lanes(const struct vcl_matrix *matrix, const struct vcl_kernels *kernels, uint64_t tile,
-                     struct vcl_lanes *lanes, struct vcl_values *values, struct vcl_lanes_reader *reader);
+                     struct vcl_lanes *lanes, struct vcl_point_values *values,
+                     struct vcl_lanes_reader *reader);
 
 #endif

@@ -11,6 +11,10 @@
 
 #include "model_cdf.h"
 
+_Static_assert(VCL_ESCAPE_POINT == VCL_MODEL_SYMBOLS - 2,
+               "the kernels' escapes are the last symbols' points");
+_Static_assert(2 * VCL_MODEL_BITS <= 20, "a slot's frequency and place stand below its point");
+
 enum { SCALE_BITS = 31, LOWEST_OCTAVE = -10, OCTAVES = 17 };
 
 /* 2^16 x 2^(b/16) */
@@ -68,7 +72,7 @@ static void fill_codebook(const uint32_t *cdf, int q, int g, uint16_t freq[VCL_M
     freq[largest] = (uint16_t)(freq[largest] + VCL_MODEL_TOTAL - sum);
 }
 
-static void add_up(struct vcl_model *model)
+static void add_up(struct vcl_symbol_model *model)
 {
     for (int g = 0; g < 2; g++) {
         unsigned sum = 0;
@@ -79,7 +83,7 @@ static void add_up(struct vcl_model *model)
     }
 }
 
-void vcl_model_make(int shape, int class, int fine, struct vcl_model *model)
+void vcl_model_make(int shape, int class, int fine, struct vcl_symbol_model *model)
 {
     const int q = 4 * (VCL_MODEL_UNIT + 4 * vcl_low_bits(class, VCL_LOW_CLASS) - class) - fine;
     for (int g = 0; g < 2; g++)
@@ -87,13 +91,13 @@ void vcl_model_make(int shape, int class, int fine, struct vcl_model *model)
     add_up(model);
 }
 
-void vcl_model_take(const uint16_t freq[2][VCL_MODEL_SYMBOLS], struct vcl_model *model)
+void vcl_model_take(const uint16_t freq[2][VCL_MODEL_SYMBOLS], struct vcl_symbol_model *model)
 {
     memcpy(model->freq, freq, sizeof model->freq);
     add_up(model);
 }
 
-void vcl_model_slots(const struct vcl_model *model, uint32_t entry[2 * VCL_MODEL_TOTAL])
+void vcl_model_slots(const struct vcl_symbol_model *model, uint32_t entry[2 * VCL_MODEL_TOTAL])
 {
     for (uint32_t g = 0; g < 2; g++)
         for (uint32_t s = 0; s < VCL_MODEL_SYMBOLS; s++)
@@ -102,7 +106,7 @@ void vcl_model_slots(const struct vcl_model *model, uint32_t entry[2 * VCL_MODEL
                     model->freq[g][s] | i << 10 | (2 * (s - 32) + g) << 20;
 }
 
-void vcl_model_codes(const struct vcl_model *model, uint32_t code[2 * VCL_MODEL_SYMBOLS])
+void vcl_model_codes(const struct vcl_symbol_model *model, uint32_t code[2 * VCL_MODEL_SYMBOLS])
 {
     for (uint32_t g = 0; g < 2; g++)
         for (uint32_t s = 0; s < VCL_MODEL_SYMBOLS; s++) {
@@ -121,7 +125,7 @@ static double log2_of(uint32_t v)
     return top + 0.5 + 2.8853900817779268 * s * (1 + t * (1.0 / 3 + t * (1.0 / 5 + t / 7)));
 }
 
-void vcl_model_costs(const struct vcl_model *model, float costs[2 * VCL_MODEL_SYMBOLS])
+void vcl_model_costs(const struct vcl_symbol_model *model, float costs[2 * VCL_MODEL_SYMBOLS])
 {
     enum { ESCAPE_BYTES = 1 }; /* of nearly all */
     for (int g = 0; g < 2; g++)

@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "base/common.h"
+#include "base/dtype.h"
 #include "base/transpose.h"
 #include "codec/encoder.h"
 
@@ -15,10 +16,8 @@
 static enum vcl_status read_lines(const struct vcl_encoder *e, uint64_t first_value, uint64_t line_values,
                                   uint64_t count, size_t bytes, uint8_t *dst, struct vcl_tile_work *work)
 {
-    const uint64_t bits = vcl_dtype_bits(e->frame.tensor.dtype);
     for (uint64_t i = 0; i < count; i++) {
-        const uint64_t first = first_value + i * line_values,
-                       offset = first / 8 * bits + first % 8 * bits / 8;
+        const uint64_t offset = vcl_dtype_bytes(e->frame.tensor.dtype, first_value + i * line_values);
         if (e->source->read(e->source->user, offset, dst + i * bytes, bytes)) {
             snprintf(work->message, sizeof work->message, "reading %zu bytes at tensor offset %llu failed",
                      bytes, (unsigned long long)offset);
@@ -48,18 +47,19 @@ static enum vcl_status read_transposed(const struct vcl_encoder *e, struct vcl_r
 enum vcl_status vcl_encoder_read(const struct vcl_encoder *e, struct vcl_rect rect,
                                  struct vcl_tile_work *work)
 {
-    const uint64_t bits = vcl_dtype_bits(e->frame.tensor.dtype), cols = e->frame.plan.cols;
+    const enum vcl_dtype dtype = e->frame.tensor.dtype;
+    const uint64_t cols = e->frame.plan.cols;
     const int whole_rows = rect.cols == cols;
     work->raw = work->own;
     if (e->frame.flags & VCL_FLAG_TRANSPOSED)
         return read_transposed(e, rect, work);
     if (whole_rows && e->source->base) { /* only read from */
-        const uint64_t first = rect.row * cols;
-        work->raw = (uint8_t *)(uintptr_t)e->source->base + first / 8 * bits + first % 8 * bits / 8;
+        work->raw = (uint8_t *)(uintptr_t)e->source->base + vcl_dtype_bytes(dtype, rect.row * cols);
         return VCL_OK;
     }
     return read_lines(e, rect.row * cols + rect.col, cols, whole_rows ? 1 : rect.rows,
-                      (size_t)(rect.cols * bits / 8) * (whole_rows ? rect.rows : 1), work->raw, work);
+                      (size_t)vcl_dtype_bytes(dtype, rect.cols) * (whole_rows ? rect.rows : 1), work->raw,
+                      work);
 }
 
 /* ---- samples --------------------------------------------------------------------------------- */
@@ -178,10 +178,8 @@ static enum vcl_status write_tile(const struct vcl_encoder *e, uint64_t tile,
                                   const struct vcl_tile_work *work)
 {
     const uint64_t offset = e->frame.header_bytes + e->stored;
-    uint8_t *const entry = e->table + tile * VCL_TILE_ENTRY;
-    vcl_store32(entry, (uint32_t)work->size);
-    vcl_store32(entry + 4, work->stored_hash);
-    vcl_store32(entry + 8, work->decoded_hash);
+    const struct vcl_tile_entry entry = { (uint32_t)work->size, work->stored_hash, work->decoded_hash };
+    vcl_frame_write_entry(&entry, e->table + tile * VCL_TILE_ENTRY);
     if (offset + work->size > e->bound)
         return VCL_OK; /* this pass cannot be kept: only its size is of interest */
     return e->sink->write(e->sink->user, offset, work->stored, work->size) ? VCL_E_IO : VCL_OK;

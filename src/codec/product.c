@@ -63,8 +63,8 @@ static void multiply_terms(const struct vcl_kernels *kernels, const struct vecto
 
 /* Columns of a stripe to values, w[column][lane]; at most CHUNK. */
 static void decode_chunk(const struct vcl_lanes *lanes, const struct vcl_stripe *stripe,
-                         const struct vcl_values *values, struct vcl_lanes_reader *reader, uint32_t first,
-                         uint32_t count, float *w)
+                         const struct vcl_point_values *values, struct vcl_lanes_reader *reader,
+                         uint32_t first, uint32_t count, float *w)
 {
     const struct vcl_kernels *const kernels = lanes->kernels;
     int16_t j[CHUNK * VCL_STRIPE_LANES];
@@ -83,7 +83,7 @@ struct fused {
 };
 
 static void multiply_stripe(const struct vectors *v, struct vcl_rect rect, uint32_t row,
-                            const struct vcl_lanes *lanes, const struct vcl_values *values,
+                            const struct vcl_lanes *lanes, const struct vcl_point_values *values,
                             struct vcl_lanes_reader *reader)
 {
     const struct vcl_stripe stripe = vcl_lanes_stripe(lanes, row);
@@ -145,7 +145,7 @@ static void multiply_band(void *user, size_t job)
     for (uint64_t tile = band * plan->across; tile < (band + 1) * plan->across && v.n > 0; tile++) {
         const struct vcl_rect rect = vcl_plan_tile(plan, tile);
         struct vcl_lanes lanes;
-        struct vcl_values values;
+        struct vcl_point_values values;
         struct vcl_lanes_reader reader;
         int whole = vcl_matrix_lanes(f->m, f->env->kernels, tile, &lanes, &values, &reader);
         for (uint32_t row = 0; whole && row < rect.rows; row += VCL_STRIPE_LANES)
@@ -224,7 +224,7 @@ static enum vcl_status fill_fused(const struct window *w, uint64_t tile, struct 
 {
     const struct vcl_kernels *const kernels = w->env->kernels;
     struct vcl_lanes lanes;
-    struct vcl_values values;
+    struct vcl_point_values values;
     struct vcl_lanes_reader reader;
     float chunk[CHUNK * VCL_STRIPE_LANES];
     if (!vcl_matrix_lanes(w->m, kernels, tile, &lanes, &values, &reader))
@@ -273,10 +273,8 @@ static void put_values(const struct window *w, struct vcl_rect rect, const uint8
 static enum vcl_status fill_decoded(const struct window *w, uint64_t tile, struct vcl_rect rect,
                                     struct vcl_tile_work *work)
 {
-    const uint8_t *const entry = w->m->bytes + vcl_frame_entry(&w->m->frame, tile);
+    vcl_tile_look_up(&w->m->frame, w->m->bytes, tile, work);
     work->stored = (uint8_t *)(uintptr_t)vcl_matrix_tile(w->m, tile, &work->size); /* only read */
-    work->stored_hash = vcl_load32(entry + 4);
-    work->decoded_hash = vcl_load32(entry + 8);
     const enum vcl_status status = vcl_tile_decode(&w->m->frame, &w->coder, rect, work);
     if (!status)
         put_values(w, rect, work->raw);

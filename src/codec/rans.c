@@ -6,6 +6,9 @@
 
 #include <string.h>
 
+_Static_assert(VCL_RANS_BITS + 8 + VCL_RANS_BITS == 32, "symbol, place and frequency fill a table's entry");
+_Static_assert(VCL_RANS_LOW >> 16 == 1 && VCL_RANS_BITS <= 16, "one word is enough to renormalise");
+
 static uint64_t sum_counts(const uint32_t counts[256], unsigned *used)
 {
     uint64_t sum = 0;

@@ -15,6 +15,11 @@
 #include "codec/scale.h"
 #include "codec/trellis.h"
 
+/* What the format says and the kernels were made for. */
+_Static_assert((int)VCL_STATES_MAX == (int)VCL_TRELLIS_BITS_MAX, "a trellis for every number of states");
+_Static_assert((int)VCL_CENTROIDS < (int)VCL_OFFSETS, "an offset for every point that centroids move");
+_Static_assert(VCL_POINT_COSTS == 2 * VCL_MODEL_SYMBOLS, "a cost for every symbol of both codebooks");
+
 /* ---- buffers --------------------------------------------------------------------------------- */
 
 struct vcl_tensor_tables *vcl_tensor_tables_create(const struct vcl_mem *mem,
@@ -161,7 +166,7 @@ void vcl_tensor_tables_plain(const struct vcl_frame *frame, struct vcl_tensor_ta
 }
 
 void vcl_tensor_model(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables, int class,
-                      struct vcl_model *model)
+                      struct vcl_symbol_model *model)
 {
     const struct vcl_class_model *const own = &tables->own[class];
     if (frame->flags & VCL_FLAG_TABLES && own->tabled)
@@ -175,7 +180,7 @@ void vcl_tensor_model(const struct vcl_frame *frame, const struct vcl_tensor_tab
 void vcl_tensor_tables_renew(struct vcl_tensor_tables *tables) { atomic_store(&tables->classes->ready, 0); }
 
 /* Symbol y of codebook g stands at 2 y + g. */
-static void price_points(const struct vcl_model *model, float lambda, float costs[VCL_POINT_COSTS])
+static void price_points(const struct vcl_symbol_model *model, float lambda, float costs[VCL_POINT_COSTS])
 {
     float bits[2 * VCL_MODEL_SYMBOLS];
     vcl_model_costs(model, bits);
@@ -188,7 +193,7 @@ static void make_class(const struct vcl_frame *frame, const struct vcl_tensor_ta
                        int class)
 {
     struct vcl_class_tables *const to = tables->classes;
-    struct vcl_model model;
+    struct vcl_symbol_model model;
     vcl_tensor_model(frame, tables, class, &model);
     if (decoding) {
         vcl_model_slots(&model, to->slots[class]);

@@ -82,7 +82,7 @@ int vcl_tensor_tables_means(const struct vcl_frame *frame, struct vcl_tensor_tab
 void vcl_tensor_tables_plain(const struct vcl_frame *frame, struct vcl_tensor_tables *tables);
 /* A class' probabilities, from the frame's shape and fine or its own. */
 void vcl_tensor_model(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables, int class,
-                      struct vcl_model *model);
+                      struct vcl_symbol_model *model);
 /* Makes what there is not yet of classes, a bit for each: slots when decoding, else codes and bends.  From
  * any thread. */
 void vcl_tensor_tables_need(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,

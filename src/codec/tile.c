@@ -41,11 +41,9 @@ static enum vcl_status fail(struct vcl_tile_work *work, enum vcl_status status, 
 
 static size_t value_bytes(const struct vcl_frame *frame) { return vcl_dtype_bits(frame->tensor.dtype) / 8; }
 
-/* Bytes of n values; n x bits fills whole bytes (exact tiles of F4 and F6 have 2^20 values or all that
- * is left). */
 static size_t raw_bytes(const struct vcl_frame *frame, uint64_t n)
 {
-    return (size_t)(n * vcl_dtype_bits(frame->tensor.dtype) / 8);
+    return (size_t)vcl_dtype_bytes(frame->tensor.dtype, n);
 }
 
 /* The tensor codec writes values in their dtype where nothing comes after it. */
@@ -561,6 +559,15 @@ static enum vcl_status decode_values(const struct vcl_frame *frame, const struct
     if (frame->codec == VCL_CODEC_LOSSLESS)
         return decode_lossless(frame, coder, rect, work);
     return decode_lossy(frame, coder, rect, work);
+}
+
+void vcl_tile_look_up(const struct vcl_frame *frame, const uint8_t *header, uint64_t tile,
+                      struct vcl_tile_work *work)
+{
+    const struct vcl_tile_entry entry = vcl_frame_read_entry(frame, header, tile);
+    work->size = entry.size;
+    work->stored_hash = entry.stored_hash;
+    work->decoded_hash = entry.decoded_hash;
 }
 
 enum vcl_status vcl_tile_decode(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,

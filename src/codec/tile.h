@@ -72,6 +72,9 @@ enum vcl_status vcl_tile_measure(const struct vcl_frame *frame, const struct vcl
 /* work->raw to work->stored, with both hashes and the error against what a fresh decoder makes of it. */
 enum vcl_status vcl_tile_encode(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
                                 struct vcl_rect rect, struct vcl_tile_work *work);
+/* What the header's tile table says of the tile: how many bytes are stored, and the hashes. */
+void vcl_tile_look_up(const struct vcl_frame *frame, const uint8_t *header, uint64_t tile,
+                      struct vcl_tile_work *work);
 /* work->stored to work->raw, checked against work->stored_hash and work->decoded_hash. */
 enum vcl_status vcl_tile_decode(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
                                 struct vcl_rect rect, struct vcl_tile_work *work);

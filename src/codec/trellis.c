@@ -38,7 +38,7 @@ static void solve(int n, double m[3][3], double y[3])
 
 /* The polynomial of `terms` terms nearest to the bits of the points from first to last, by their
  * frequencies. */
-static void fit(const struct vcl_model *model, const float *bits, int first, int last, int terms,
+static void fit(const struct vcl_symbol_model *model, const float *bits, int first, int last, int terms,
                 double fitted[3])
 {
     const double least = 1.0 / 64; /* of the first few, so that there is a solution where none is probable */
@@ -60,7 +60,7 @@ static void fit(const struct vcl_model *model, const float *bits, int first, int
 enum { FAR = 60 };
 
 /* Curve and line that meet behind point `near`; returns how far they are from the bits. */
-static double fit_both(const struct vcl_model *model, const float *bits, int near, double curve[3],
+static double fit_both(const struct vcl_symbol_model *model, const float *bits, int near, double curve[3],
                        double line[3])
 {
     double sum = 0;
@@ -80,7 +80,7 @@ static double fit_both(const struct vcl_model *model, const float *bits, int nea
 }
 
 /* A Gaussian is a parabola all along, heavy tails are lines from some point on. */
-static void fit_best(const struct vcl_model *model, const float *bits, int octave, double curve[3],
+static void fit_best(const struct vcl_symbol_model *model, const float *bits, int octave, double curve[3],
                      double line[3])
 {
     const int near[] = { FAR - 3, 2, octave < 0 ? 3 : octave > 3 ? 40 : 3 << octave };
@@ -96,7 +96,8 @@ static void fit_best(const struct vcl_model *model, const float *bits, int octav
     }
 }
 
-struct vcl_bend vcl_trellis_bend(const struct vcl_model *model, int octave, float lambda, unsigned shift)
+struct vcl_bend vcl_trellis_bend(const struct vcl_symbol_model *model, int octave, float lambda,
+                                 unsigned shift)
 {
     float bits[2 * VCL_MODEL_SYMBOLS];
     double curve[3] = { 0 }, line[3] = { 0 };

@@ -12,6 +12,7 @@ size_t vcl_feedback_scratch(int v, uint32_t cols);
 /* The bits of a class' indices as the search weighs them, a bit being worth lambda squared half-steps: a
  * parabola through those of the points that are near for a deviation of 2^octave half-steps, a line
  * through the others'.  `shift` low bits of an index are outside the model. */
-struct vcl_bend vcl_trellis_bend(const struct vcl_model *model, int octave, float lambda, unsigned shift);
+struct vcl_bend vcl_trellis_bend(const struct vcl_symbol_model *model, int octave, float lambda,
+                                 unsigned shift);
 
 #endif

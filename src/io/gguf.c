@@ -34,7 +34,7 @@ struct key {
     const char *name;
 };
 
-struct place {
+struct gguf_place {
     size_t name_at, length;
     const struct vcl_blocks *type;
     uint64_t dims[MOST_DIMS]; /* slowest first */
@@ -48,7 +48,7 @@ struct vcl_gguf {
     size_t length;
     struct key *keys; /* by name */
     size_t key_count;
-    struct place *places; /* as the header's entries */
+    struct gguf_place *places; /* as the header's entries */
     size_t place_count;
     uint32_t alignment;
     uint64_t start; /* of the data in the file */
@@ -57,7 +57,7 @@ struct vcl_gguf {
 /* ---- bytes ----------------------------------------------------------------------------------- */
 
 /* After the first fault nothing more is taken. */
-struct reader {
+struct gguf_reader {
     struct vcl_file *file;
     struct vcl_gguf *gguf;
     size_t room, at;
@@ -68,9 +68,9 @@ struct reader {
     struct vcl_error *error;
 };
 
-static void fault(struct reader *r, enum vcl_status status, const char *format, ...)
+static void fault(struct gguf_reader *r, enum vcl_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-static void fault(struct reader *r, enum vcl_status status, const char *format, ...)
+static void fault(struct gguf_reader *r, enum vcl_status status, const char *format, ...)
 {
     char text[256];
     va_list list;
@@ -91,7 +91,7 @@ static void fault(struct reader *r, enum vcl_status status, const char *format, 
 }
 
 /* Reads on, so that at least `end` bytes are there. */
-static void read_on(struct reader *r, uint64_t end)
+static void read_on(struct gguf_reader *r, uint64_t end)
 {
     const uint64_t most = vcl_min(r->file->bytes, r->limit);
     const size_t have = r->gguf->length;
@@ -109,7 +109,7 @@ static void read_on(struct reader *r, uint64_t end)
 }
 
 /* The next n bytes, which stay where they are until the next call. */
-static const uint8_t *take(struct reader *r, uint64_t n)
+static const uint8_t *take(struct gguf_reader *r, uint64_t n)
 {
     if (r->status == VCL_OK && n > r->file->bytes - r->at)
         fault(r, VCL_E_TRUNCATED, "%" PRIu64 " bytes are announced; the file has %" PRIu64 " more", n,
@@ -124,13 +124,13 @@ static const uint8_t *take(struct reader *r, uint64_t n)
     return r->gguf->bytes + r->at - n;
 }
 
-static uint32_t take32(struct reader *r)
+static uint32_t take32(struct gguf_reader *r)
 {
     const uint8_t *const bytes = take(r, 4);
     return bytes != NULL ? vcl_load32(bytes) : 0;
 }
 
-static uint64_t take64(struct reader *r)
+static uint64_t take64(struct gguf_reader *r)
 {
     const uint8_t *const bytes = take(r, 8);
     return bytes != NULL ? vcl_load64(bytes) : 0;
@@ -150,7 +150,7 @@ static int is_text(const uint8_t *bytes, size_t n)
 }
 
 /* A name, of which all that follows is said to be. */
-static void take_name(struct reader *r, const char *what, size_t *at, size_t *length)
+static void take_name(struct gguf_reader *r, const char *what, size_t *at, size_t *length)
 {
     const uint64_t n = take64(r);
     if (n == 0 || n > LONGEST_NAME)
@@ -167,7 +167,7 @@ static void take_name(struct reader *r, const char *what, size_t *at, size_t *le
 
 /* ---- metadata -------------------------------------------------------------------------------- */
 
-static void skip_items(struct reader *r, uint32_t type, uint64_t count)
+static void skip_items(struct gguf_reader *r, uint32_t type, uint64_t count)
 {
     if (type != TEXT && count > r->file->bytes)
         fault(r, VCL_E_TRUNCATED, "%" PRIu64 " items are announced; the file has %" PRIu64 " bytes", count,
@@ -178,7 +178,7 @@ static void skip_items(struct reader *r, uint32_t type, uint64_t count)
         take(r, take64(r));
 }
 
-static void read_type(struct reader *r, struct key *key)
+static void read_type(struct gguf_reader *r, struct key *key)
 {
     key->type = take32(r);
     key->count = 1;
@@ -193,7 +193,7 @@ static void read_type(struct reader *r, struct key *key)
         fault(r, VCL_E_FORMAT, "a value of the unknown type %" PRIu32, key->type);
 }
 
-static void read_alignment(struct reader *r, const struct key *key)
+static void read_alignment(struct gguf_reader *r, const struct key *key)
 {
     const uint32_t value = key->type == U32 && !key->is_list ? vcl_load32(r->gguf->bytes + key->at) : 0;
     if (value == 0 || value > MOST_ALIGNMENT || (value & (value - 1)) != 0)
@@ -201,12 +201,12 @@ static void read_alignment(struct reader *r, const struct key *key)
     r->gguf->alignment = value;
 }
 
-static int is_called(const struct reader *r, const struct key *key, const char *name)
+static int is_called(const struct gguf_reader *r, const struct key *key, const char *name)
 {
     return key->length == strlen(name) && memcmp(r->gguf->bytes + key->name_at, name, key->length) == 0;
 }
 
-static void refuse_parts(struct reader *r, const struct key *key)
+static void refuse_parts(struct gguf_reader *r, const struct key *key)
 {
     struct vcl_value value = { key->is_list, key->count, key->type, r->gguf->bytes + key->at };
     struct vcl_item item;
@@ -215,7 +215,7 @@ static void refuse_parts(struct reader *r, const struct key *key)
               item.integer);
 }
 
-static void read_key(struct reader *r, struct key *key)
+static void read_key(struct gguf_reader *r, struct key *key)
 {
     memset(key, 0, sizeof *key);
     r->what = NULL;
@@ -232,7 +232,7 @@ static void read_key(struct reader *r, struct key *key)
 
 /* ---- places of tensors ----------------------------------------------------------------------- */
 
-static void read_shape(struct reader *r, struct place *place)
+static void read_shape(struct gguf_reader *r, struct gguf_place *place)
 {
     place->rank = take32(r);
     if (place->rank > MOST_DIMS)
@@ -241,7 +241,7 @@ static void read_shape(struct reader *r, struct place *place)
         place->dims[place->rank - 1 - i] = take64(r);
 }
 
-static void read_tensor_type(struct reader *r, struct place *place)
+static void read_tensor_type(struct gguf_reader *r, struct gguf_place *place)
 {
     const uint32_t number = take32(r);
     const char *const name = vcl_blocks_name(number);
@@ -252,14 +252,14 @@ static void read_tensor_type(struct reader *r, struct place *place)
         fault(r, VCL_E_FORMAT, "is of the unknown type %" PRIu32, number);
 }
 
-static struct vcl_tensor tensor_of(const struct place *place)
+static struct vcl_tensor tensor_of(const struct gguf_place *place)
 {
     struct vcl_tensor tensor = { .dtype = place->type->dtype, .rank = place->rank };
     memcpy(tensor.dims, place->dims, sizeof place->dims);
     return tensor;
 }
 
-static void measure(struct reader *r, struct place *place)
+static void measure(struct gguf_reader *r, struct gguf_place *place)
 {
     const struct vcl_blocks *const type = place->type;
     const struct vcl_tensor tensor = tensor_of(place);
@@ -274,7 +274,7 @@ static void measure(struct reader *r, struct place *place)
         place->stored = values / type->values * type->bytes; /* no more than what is presented */
 }
 
-static void read_place(struct reader *r, struct place *place)
+static void read_place(struct gguf_reader *r, struct gguf_place *place)
 {
     memset(place, 0, sizeof *place);
     r->what = NULL;
@@ -293,7 +293,7 @@ static void read_place(struct reader *r, struct place *place)
 /* ---- the header ------------------------------------------------------------------------------ */
 
 /* Room for `count` items, each of which takes at least `least` of the bytes that the header may have. */
-static void *make_room(struct reader *r, const char *what, uint64_t count, size_t least, size_t size)
+static void *make_room(struct gguf_reader *r, const char *what, uint64_t count, size_t least, size_t size)
 {
     const uint64_t left = vcl_min(r->file->bytes, r->limit) - r->at;
     if (count > left / least) {
@@ -308,7 +308,7 @@ static void *make_room(struct reader *r, const char *what, uint64_t count, size_
     return room;
 }
 
-static void check_version(struct reader *r)
+static void check_version(struct gguf_reader *r)
 {
     const uint32_t version = take32(r);
     if (r->status == VCL_OK && (version & 0xFFFF) == 0)
@@ -317,7 +317,7 @@ static void check_version(struct reader *r)
         fault(r, VCL_E_VERSION, "GGUF of version %" PRIu32 "; 2 and 3 are read", version);
 }
 
-static void read_header(struct reader *r)
+static void read_header(struct gguf_reader *r)
 {
     struct vcl_gguf *const gguf = r->gguf;
     take(r, 4); /* GGUF */
@@ -339,7 +339,7 @@ static void read_header(struct reader *r)
 
 static int compare_places(const void *a, const void *b)
 {
-    const struct place *const x = a, *const y = b;
+    const struct gguf_place *const x = a, *const y = b;
     if (x->offset != y->offset)
         return x->offset < y->offset ? -1 : 1;
     if (x->stored != y->stored)
@@ -347,7 +347,7 @@ static int compare_places(const void *a, const void *b)
     return x->name_at < y->name_at ? -1 : x->name_at > y->name_at;
 }
 
-static void blame(struct reader *r, const struct place *place)
+static void blame(struct gguf_reader *r, const struct gguf_place *place)
 {
     r->what = "tensor ";
     r->name_at = place->name_at;
@@ -355,7 +355,7 @@ static void blame(struct reader *r, const struct place *place)
 }
 
 /* Tensors follow each other, each at the first multiple of the alignment; the file may be padded to one. */
-static void check_place(struct reader *r, const struct place *place, uint64_t *end)
+static void check_place(struct gguf_reader *r, const struct gguf_place *place, uint64_t *end)
 {
     const uint64_t begin = place->offset, unit = r->gguf->alignment, start = r->gguf->start;
     blame(r, place);
@@ -369,7 +369,7 @@ static void check_place(struct reader *r, const struct place *place, uint64_t *e
     *end = begin + place->stored;
 }
 
-static void check_data(struct reader *r)
+static void check_data(struct gguf_reader *r)
 {
     struct vcl_gguf *const gguf = r->gguf;
     const uint64_t bytes = r->file->bytes, start = vcl_round_up(r->at, gguf->alignment);
@@ -440,7 +440,7 @@ static void name_all(struct vcl_gguf *gguf, size_t shard, struct vcl_header *hea
         add_pair(gguf, &gguf->keys[i], &header->metadata, &strings);
     }
     for (size_t i = 0; i < gguf->place_count; i++) {
-        const struct place *const place = &gguf->places[i];
+        const struct gguf_place *const place = &gguf->places[i];
         header->entries[i] = (struct vcl_entry){
             .name = keep(&strings, gguf->bytes + place->name_at, place->length),
             .tensor = tensor_of(place),
@@ -451,7 +451,7 @@ static void name_all(struct vcl_gguf *gguf, size_t shard, struct vcl_header *hea
     }
 }
 
-static void check_names(struct reader *r, const struct vcl_header *header)
+static void check_names(struct gguf_reader *r, const struct vcl_header *header)
 {
     struct vcl_gguf *const gguf = r->gguf;
     qsort(gguf->keys, gguf->key_count, sizeof *gguf->keys, compare_keys);
@@ -479,7 +479,7 @@ static enum vcl_status write_text(struct vcl_header *header, struct vcl_error *e
 }
 
 /* A number takes at most NUMBER_TEXT bytes, everything else its own and a NUL, which has taken 8. */
-static void fill_header(struct reader *r, size_t shard, struct vcl_header *header)
+static void fill_header(struct gguf_reader *r, size_t shard, struct vcl_header *header)
 {
     struct vcl_gguf *const gguf = r->gguf;
     const char *twice;
@@ -500,7 +500,7 @@ static void fill_header(struct reader *r, size_t shard, struct vcl_header *heade
 }
 
 /* Gives back what was read beyond the header. */
-static void fit_bytes(struct reader *r)
+static void fit_bytes(struct gguf_reader *r)
 {
     uint8_t *const fitted = realloc(r->gguf->bytes, r->at);
     if (fitted != NULL)
@@ -515,7 +515,7 @@ static int probe(const uint8_t *start, size_t n) { return n >= 4 && memcmp(start
 static enum vcl_status open_header(struct vcl_file *file, size_t shard, uint64_t limit,
                                    struct vcl_header *header, struct vcl_error *error)
 {
-    struct reader r = { .file = file, .limit = limit, .error = error };
+    struct gguf_reader r = { .file = file, .limit = limit, .error = error };
     header->gguf = r.gguf = calloc(1, sizeof *r.gguf);
     if (r.gguf == NULL)
         return vcl_fail_memory(error, file->path);
@@ -592,7 +592,7 @@ const struct vcl_format vcl_format_gguf = { probe, open_header, read_entry };
 
 const char *vcl_gguf_stored(const struct vcl_header *header, const struct vcl_entry *entry, uint64_t *bytes)
 {
-    const struct place *const place = &header->gguf->places[entry - header->entries];
+    const struct gguf_place *const place = &header->gguf->places[entry - header->entries];
     *bytes = place->stored;
     return place->type->name;
 }

@@ -7,7 +7,16 @@
 #define VCL_IO_H
 
 #include "base/common.h"
+#include "base/sized.h"
 #include "vcllm_file.h"
+
+#define VCL_HEADER_MAX 100000000u /* the format's own limit */
+
+/* Adds bytes of tensor data; 1 where the file, with its header, would end beyond 63 bits. */
+static inline int vcl_data_add(uint64_t *total, uint64_t bytes)
+{
+    return vcl_add(*total, bytes, total) || *total > INT64_MAX - VCL_HEADER_MAX - 8;
+}
 
 /* ---- fail.c: messages ------------------------------------------------------------------------ */
 
@@ -105,7 +114,6 @@ void vcl_output_abandon(struct vcl_output *output);
 
 /* ---- safetensors.c: header text and entries -------------------------------------------------- */
 
-#define VCL_HEADER_MAX 100000000u /* the format's own limit */
 #define VCL_HASH_KEY "vcllm.hash"
 
 struct vcl_gguf;

@@ -29,7 +29,7 @@ struct tensors {
 static enum vcl_status add_tensor(const struct vcl_model *model, const struct vcl_entry *entry,
                                   struct tensors *tensors, struct vcl_error *error)
 {
-    struct vcl_info info;
+    struct vcl_info info = { .size = sizeof info };
     struct vcl_entry *const plain = &tensors->entry[tensors->count++];
     const enum vcl_status status = vcl_model_frame(model, entry, &info, NULL, error);
     if (status != VCL_OK)
@@ -38,8 +38,7 @@ static enum vcl_status add_tensor(const struct vcl_model *model, const struct vc
     plain->tensor = info.tensor;
     const char *const path = vcl_model_shard_path(model, entry->shard);
     if (vcl_tensor_size(&plain->tensor, NULL, &plain->bytes) != VCL_OK
-        || vcl_add(tensors->bytes, plain->bytes, &tensors->bytes)
-        || tensors->bytes > INT64_MAX - VCL_HEADER_MAX - 8)
+        || vcl_data_add(&tensors->bytes, plain->bytes))
         return vcl_fail(error, VCL_E_FORMAT, path, "tensor " VCL_NAME ": ends beyond 63 bits", entry->name);
     return VCL_OK;
 }

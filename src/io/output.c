@@ -207,19 +207,32 @@ static int rename_to_free_name(const char *from, const char *to)
     return 0;
 }
 
-/* The name itself must reach the disk too.  Folders that cannot be opened or synced (search permission
- * only, some network file systems) are left to the system. */
-static int sync_folder(const char *path)
+/* Did the call find that there is no such folder, or that the disk did not take it?  File systems that cannot
+ * sync a folder say EINVAL and the like, folders that may only be searched EACCES. */
+static int is_loss(int code)
+{
+    return code == ENOENT || code == ENOTDIR || code == EIO || code == ENOSPC || code == EDQUOT;
+}
+
+enum vcl_status vcl_sync_folder(const char *folder, struct vcl_error *error)
+{
+    const int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int failed = (fd < 0 || fsync(fd) != 0) && is_loss(errno);
+    const enum vcl_status status =
+        failed ? vcl_fail(error, VCL_E_IO, folder, "cannot be synced: %m") : VCL_OK;
+    if (fd >= 0)
+        close(fd);
+    return status;
+}
+
+/* The name itself must reach the disk too. */
+static int sync_parent(const char *path)
 {
     const char *const slash = strrchr(path, '/');
     char *const folder = slash == NULL ? strdup(".") : strndup(path, (size_t)(slash - path) + 1);
-    const int fd = folder != NULL ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    const int failed = folder != NULL && vcl_sync_folder(folder, NULL) != VCL_OK;
     free(folder);
-    if (fd < 0)
-        return 0;
-    const int failed = fsync(fd) != 0 && errno == EIO;
-    close(fd);
-    return failed ? -1 : 0;
+    return failed;
 }
 
 /* The descriptor, which holds the lock, is closed only when the file has its name: fsync has told whether it
@@ -237,7 +250,7 @@ static enum vcl_status finish(struct vcl_output *output, uint64_t bytes, struct 
                         errno == EEXIST ? "has appeared meanwhile" : "cannot rename: %m");
     free(output->temporary);
     output->temporary = NULL;
-    if (sync_folder(path) != 0)
+    if (sync_parent(path))
         return vcl_fail(error, VCL_E_IO, path, "is written, but its folder cannot be synced");
     return VCL_OK;
 }

@@ -30,12 +30,10 @@ struct vcl_model {
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-void vcl_model_options_init(struct vcl_model_options *options)
+void vcl_model_options_init_sized(struct vcl_model_options *options, size_t size)
 {
-    memset(options, 0, sizeof *options);
-    options->size = sizeof *options;
-    options->io = VCL_IO_PREAD;
-    options->header_limit = 16 << 20;
+    const struct vcl_model_options defaults = { .io = VCL_IO_PREAD, .header_limit = 16 << 20 };
+    vcl_init_sized(&defaults, sizeof defaults, options, size);
 }
 
 static int take_options(struct vcl_model_options *taken, const struct vcl_model_options *given)
@@ -43,8 +41,7 @@ static int take_options(struct vcl_model_options *taken, const struct vcl_model_
     vcl_model_options_init(taken);
     if (given == NULL)
         return 1;
-    memcpy(taken, given, given->size < sizeof *taken ? given->size : sizeof *taken);
-    return given->size > 0 && taken->header_limit <= VCL_HEADER_MAX
+    return vcl_take_sized(given, taken, sizeof *taken) && taken->header_limit <= VCL_HEADER_MAX
         && (taken->io == VCL_IO_PREAD || taken->io == VCL_IO_MMAP);
 }
 
@@ -449,7 +446,7 @@ static enum vcl_status check_alias(const struct vcl_model *model, const struct v
                                    const struct vcl_tensor *tensor, const struct vcl_entry *target,
                                    struct vcl_error *error)
 {
-    struct vcl_info aimed;
+    struct vcl_info aimed = { .size = sizeof aimed };
     const struct vcl_entry *next;
     if (target == NULL)
         return frame_fault(model, entry, VCL_E_FORMAT, "an alias of a tensor that is not there", error);
@@ -470,9 +467,12 @@ enum vcl_status vcl_model_frame(const struct vcl_model *model, const struct vcl_
                                 struct vcl_error *error)
 {
     const struct vcl_entry *end;
-    enum vcl_status status = peek_entry(model, entry, info, &end, error);
-    if (status == VCL_OK && info->codec == VCL_CODEC_ALIAS)
-        status = check_alias(model, entry, &info->tensor, end, error);
+    struct vcl_info own = { .size = sizeof own };
+    enum vcl_status status = peek_entry(model, entry, &own, &end, error);
+    if (status == VCL_OK && own.codec == VCL_CODEC_ALIAS)
+        status = check_alias(model, entry, &own.tensor, end, error);
+    if (!vcl_give_sized(&own, sizeof own, info))
+        return vcl_fail(error, VCL_E_ARGUMENT, NULL, "info.size must be sizeof info");
     if (status == VCL_OK && target != NULL)
         *target = end;
     return status;

@@ -27,17 +27,16 @@ enum { FRAME_ALIGNMENT = 64, ALIGNMENT = 8 };
 
 static const char no_hash[] = "00000000000000000000000000000000";
 
-void vcl_layout_init(struct vcl_layout *layout)
+void vcl_layout_init_sized(struct vcl_layout *layout, size_t size)
 {
-    memset(layout, 0, sizeof *layout);
-    layout->size = sizeof *layout;
+    const struct vcl_layout defaults = { 0 };
+    vcl_init_sized(&defaults, sizeof defaults, layout, size);
 }
 
 static int take_layout(struct vcl_layout *taken, const struct vcl_layout *given)
 {
     vcl_layout_init(taken);
-    memcpy(taken, given, given->size < sizeof *taken ? given->size : sizeof *taken);
-    return given->size > 0 && !(taken->frames && taken->header != NULL)
+    return vcl_take_sized(given, taken, sizeof *taken) && !(taken->frames && taken->header != NULL)
         && (taken->frames || taken->late_bytes == 0) && taken->header_length <= VCL_HEADER_MAX
         && taken->late_bytes <= VCL_HEADER_MAX;
 }
@@ -60,7 +59,7 @@ static enum vcl_status check_sizes(const struct vcl_layout *layout, const char *
         if (bytes != entry->bytes)
             return vcl_fail(error, VCL_E_ARGUMENT, path, "tensor " VCL_NAME ": takes %llu bytes, not %llu",
                             entry->name, (unsigned long long)bytes, (unsigned long long)entry->bytes);
-        if (vcl_add(*total, bytes, total) || *total > INT64_MAX - VCL_HEADER_MAX - 8)
+        if (vcl_data_add(total, bytes))
             return vcl_fail(error, VCL_E_LIMIT, path, "tensor " VCL_NAME ": ends beyond 63 bits",
                             entry->name);
     }

@@ -31,14 +31,14 @@ struct block {
 };
 
 /* The lanes' vcl_bend, side by side. */
-struct bends {
+struct bend_arrays {
     float a[LANES], b[LANES], shrink[LANES], rise[LANES], slope[LANES];
 };
 
 INLINE float larger(float x, float y) { return x > y ? x : y; }
 
 /* The point of the subset to take for u, and its cost (tensor_loops.h, struct vcl_bend). */
-INLINE float weigh(float u, const struct bends *how, int l, float subset, float *cost)
+INLINE float weigh(float u, const struct bend_arrays *how, int l, float subset, float *cost)
 {
     const float magic = 12582912.0f, size = u < 0 ? -u : u, least = size * VCL_BEND_LEAST;
     const float a = how->a[l], b = how->b[l], rise = how->rise[l], slope = how->slope[l];
@@ -68,7 +68,7 @@ INLINE float limited(float u)
 }
 
 /* The better of the two ways into a state: its cost, its point and what it adds to the columns ahead. */
-INLINE void reach(struct block *x, uint32_t c, unsigned to, const struct bends *how)
+INLINE void reach(struct block *x, uint32_t c, unsigned to, const struct bend_arrays *how)
 {
     const struct vcl_feedback *const f = x->feedback;
     const unsigned v = (unsigned)x->t->v, first = before(x->t->v, to, 0), other = before(x->t->v, to, 1);
@@ -106,7 +106,7 @@ INLINE void reach(struct block *x, uint32_t c, unsigned to, const struct bends *
     }
 }
 
-INLINE void find_bends(const struct vcl_stripe *t, uint32_t col, struct bends *how)
+INLINE void find_bends(const struct vcl_stripe *t, uint32_t col, struct bend_arrays *how)
 {
     for (int l = 0; l < LANES; l++) {
         const struct vcl_bend *const bend = &t->bends[vcl_stripe_class(t, l < t->lanes ? l : 0, col)];
@@ -120,7 +120,7 @@ INLINE void find_bends(const struct vcl_stripe *t, uint32_t col, struct bends *h
 
 static void TARGET run_column(struct block *x, uint32_t c)
 {
-    struct bends how;
+    struct bend_arrays how;
     find_bends(x->t, x->first + c, &how);
     for (unsigned to = 0; to < 1u << x->t->v; to++)
         reach(x, c, to, &how);

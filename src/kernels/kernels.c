@@ -9,8 +9,9 @@
         .level = LEVEL, .split = vcl_split_##L, .join = vcl_join_##L, .pack = vcl_pack_##L,               \
         .unpack = vcl_unpack_##L, .range = vcl_range_##L, .sum_blocks = vcl_sum_blocks_##L,               \
         .rans_encode = vcl_rans_encode_##L, .rans_decode = vcl_rans_decode_##L,                           \
-        .decode_columns = vcl_decode_columns_##L, .encode_stripe = vcl_encode_stripe_##L,                 \
-        .load_rows = vcl_load_rows_##L, .store_rows = vcl_store_rows_##L, .search = vcl_search_##L,       \
+        .rounds_products = vcl_rounds_products_##L, .decode_columns = vcl_decode_columns_##L,             \
+        .encode_stripe = vcl_encode_stripe_##L, .load_rows = vcl_load_rows_##L,                           \
+        .store_rows = vcl_store_rows_##L, .search = vcl_search_##L,                                       \
         .search_feedback = vcl_search_feedback_##L, .to_f32 = vcl_to_f32_##L, .compare = vcl_compare_##L, \
         .energy = vcl_energy_##L, .multiply_blocks = vcl_multiply_blocks_##L,                             \
         .decode_blocks = vcl_decode_blocks_##L, .find_values = vcl_find_values_##L,                       \

@@ -36,7 +36,7 @@ enum vcl_fold {
     VCL_FOLD_ZIGZAG  /* 0, -1, 1, -2 ... to 0, 1, 2, 3 ... */
 };
 
-struct vcl_split {
+struct vcl_plane_split {
     unsigned width; /* bytes of a value: 2, 4 or 8 */
     enum vcl_fold fold;
     unsigned base; /* of narrow: 0 to 255 */
@@ -61,8 +61,8 @@ struct vcl_kernels {
     double (*energy)(const float *x, const double *weight, size_t n);
 
     /* n values to and from `width` planes, the most significant byte first. */
-    void (*split)(const struct vcl_split *how, const uint8_t *src, size_t n, uint8_t *const *planes);
-    void (*join)(const struct vcl_split *how, const uint8_t *const *planes, size_t n, uint8_t *dst);
+    void (*split)(const struct vcl_plane_split *how, const uint8_t *src, size_t n, uint8_t *const *planes);
+    void (*join)(const struct vcl_plane_split *how, const uint8_t *const *planes, size_t n, uint8_t *dst);
 
     /* Groups of VCL_PACK_GROUP bytes without their highest bit: of eight rows of 64 seven are stored, and the
      * eighth is spread over their highest bits. */
@@ -83,6 +83,9 @@ struct vcl_kernels {
      * are before `end`. */
     const uint8_t *(*rans_decode)(uint32_t *states, const uint8_t *words, const uint8_t *end,
                                   const uint32_t *table, uint8_t *dst, size_t n);
+
+    /* 1 as it must be; 0 where the loops were compiled without -ffp-contract=off. */
+    int (*rounds_products)(void);
 
     /* Indices of `count` columns from column `first` on, [column][lane]; lanes without a row become 0.
      * Sets r->damaged where bytes run out. */
@@ -109,13 +112,14 @@ struct vcl_kernels {
      * `count`, and none where a loop of its own does not pay (fewer rows than lanes, low bits, means, few
      * words left): returns how many columns. */
     uint32_t (*multiply_blocks)(const struct vcl_stripe *t, struct vcl_lanes_reader *r,
-                                const struct vcl_values *values, uint32_t first, uint32_t count,
+                                const struct vcl_point_values *values, uint32_t first, uint32_t count,
                                 const float *x, float *y);
     uint32_t (*decode_blocks)(const struct vcl_stripe *t, struct vcl_lanes_reader *r,
-                              const struct vcl_values *values, uint32_t first, uint32_t count, float *w);
+                              const struct vcl_point_values *values, uint32_t first, uint32_t count,
+                              float *w);
     /* 32 lanes of indices, of `count` columns from column `first` on, to values. */
-    void (*find_values)(const struct vcl_values *values, const int16_t *j, uint32_t first, uint32_t count,
-                        float *w);
+    void (*find_values)(const struct vcl_point_values *values, const int16_t *j, uint32_t first,
+                        uint32_t count, float *w);
     /* y[v][o] += the sum over k < terms of w[k][o] x[k][v], block by block, for v < width (8, 4, 2 or 1) and
      * o < outputs (32 or less).  Rows of w are `stride` values apart and can be read to 32 values, those of
      * x have width values, those of y are y_stride apart. */

@@ -35,107 +35,107 @@ typedef VECTOR(uint32_t, WIDTH / 2) words64;
 /* Values of T, BITS wide, as a vector; S is the signed type.  `fold` is a constant wherever they are inlined.
  * Narrow: the highest 8 of the BITS - 1 bits that are left move up by one, so that the first plane holds
  * the exponent and the mantissa's highest bit, and the second plane's values are below 128. */
-#define DEFINE_PLANES(T, S, BITS)                                                                          \
-    enum { COUNT##BITS = WIDTH * 8 / BITS };                                                               \
-    typedef VECTOR(T, WIDTH) values##BITS;                                                                 \
-    typedef VECTOR(S, WIDTH) signed##BITS;                                                                 \
-    typedef VECTOR(uint8_t, WIDTH * 8 / BITS) bytes##BITS;                                                 \
-                                                                                                           \
-    INLINE void fold##BITS(values##BITS *v, enum vcl_fold fold, T base)                                    \
-    {                                                                                                      \
-        const T low = (T)((T)1 << (BITS - 9)) - 1;                                                         \
-        values##BITS x = *v;                                                                               \
-        if (fold == VCL_FOLD_ZIGZAG)                                                                       \
-            x = (x << 1) ^ (values##BITS)((signed##BITS)x >> (BITS - 1));                                  \
-        if (fold == VCL_FOLD_ROTATE || fold == VCL_FOLD_NARROW)                                            \
-            x = (x << 1) | (x >> (BITS - 1));                                                              \
-        if (fold == VCL_FOLD_NARROW) {                                                                     \
-            x -= (values##BITS)((x >> (BITS - 8)) != 0) & (T)(base << (BITS - 8));                         \
-            x = ((x & (T)~low) << 1) | (x & low);                                                          \
-        }                                                                                                  \
-        *v = x;                                                                                            \
-    }                                                                                                      \
-    INLINE void unfold##BITS(values##BITS *v, enum vcl_fold fold, T base)                                  \
-    {                                                                                                      \
-        const T low = (T)((T)1 << (BITS - 9)) - 1;                                                         \
-        values##BITS x = *v;                                                                               \
-        if (fold == VCL_FOLD_ZIGZAG)                                                                       \
-            x = (x >> 1) ^ -(x & 1);                                                                       \
-        if (fold == VCL_FOLD_NARROW) {                                                                     \
-            x = ((x >> 1) & (T)~low) | (x & low);                                                          \
-            x += (values##BITS)((x >> (BITS - 8)) != 0) & (T)(base << (BITS - 8));                         \
-        }                                                                                                  \
-        if (fold == VCL_FOLD_ROTATE || fold == VCL_FOLD_NARROW)                                            \
-            x = (x >> 1) | (x << (BITS - 1));                                                              \
-        *v = x;                                                                                            \
-    }                                                                                                      \
-    INLINE void swap##BITS(values##BITS *v)                                                                \
-    {                                                                                                      \
-        for (int i = 0; i < COUNT##BITS; i++)                                                              \
-            (*v)[i] = TO_LITTLE(BITS, (*v)[i]);                                                            \
-    }                                                                                                      \
-    INLINE void split_fold##BITS(const uint8_t *src, size_t n, enum vcl_fold fold, unsigned base,          \
-                                 uint8_t *const *planes)                                                   \
-    {                                                                                                      \
-        for (size_t at = 0; at < n; at += COUNT##BITS) {                                                   \
-            const size_t count = n - at < COUNT##BITS ? n - at : COUNT##BITS;                              \
-            values##BITS x = { 0 };                                                                        \
-            if (count == COUNT##BITS)                                                                      \
-                memcpy(&x, src + at * sizeof(T), sizeof x);                                                \
-            else                                                                                           \
-                memcpy(&x, src + at * sizeof(T), count * sizeof(T));                                       \
-            swap##BITS(&x);                                                                                \
-            fold##BITS(&x, fold, (T)base);                                                                 \
-            for (int p = 0; p < BITS / 8; p++) {                                                           \
-                const bytes##BITS b = TO_BYTES##BITS(x >> (BITS - 8 - 8 * p));                             \
-                if (count == COUNT##BITS)                                                                  \
-                    memcpy(planes[p] + at, &b, sizeof b);                                                  \
-                else                                                                                       \
-                    memcpy(planes[p] + at, &b, count);                                                     \
-            }                                                                                              \
-        }                                                                                                  \
-    }                                                                                                      \
-    INLINE void join_fold##BITS(const uint8_t *const *planes, size_t n, enum vcl_fold fold, unsigned base, \
-                                uint8_t *dst)                                                              \
-    {                                                                                                      \
-        for (size_t at = 0; at < n; at += COUNT##BITS) {                                                   \
-            const size_t count = n - at < COUNT##BITS ? n - at : COUNT##BITS;                              \
-            values##BITS x = { 0 };                                                                        \
-            for (int p = 0; p < BITS / 8; p++) {                                                           \
-                bytes##BITS b = { 0 };                                                                     \
-                if (count == COUNT##BITS)                                                                  \
-                    memcpy(&b, planes[p] + at, sizeof b);                                                  \
-                else                                                                                       \
-                    memcpy(&b, planes[p] + at, count);                                                     \
-                x |= FROM_BYTES##BITS(b) << (BITS - 8 - 8 * p);                                            \
-            }                                                                                              \
-            unfold##BITS(&x, fold, (T)base);                                                               \
-            swap##BITS(&x);                                                                                \
-            if (count == COUNT##BITS)                                                                      \
-                memcpy(dst + at * sizeof(T), &x, sizeof x);                                                \
-            else                                                                                           \
-                memcpy(dst + at * sizeof(T), &x, count * sizeof(T));                                       \
-        }                                                                                                  \
-    }                                                                                                      \
-    TARGET static void split##BITS(const struct vcl_split *how, const uint8_t *src, size_t n,              \
-                                   uint8_t *const *planes)                                                 \
-    {                                                                                                      \
-        switch (how->fold) {                                                                               \
-        case VCL_FOLD_ROTATE: split_fold##BITS(src, n, VCL_FOLD_ROTATE, 0, planes); break;                 \
-        case VCL_FOLD_NARROW: split_fold##BITS(src, n, VCL_FOLD_NARROW, how->base, planes); break;         \
-        case VCL_FOLD_ZIGZAG: split_fold##BITS(src, n, VCL_FOLD_ZIGZAG, 0, planes); break;                 \
-        default: split_fold##BITS(src, n, VCL_FOLD_NONE, 0, planes); break;                                \
-        }                                                                                                  \
-    }                                                                                                      \
-    TARGET static void join##BITS(const struct vcl_split *how, const uint8_t *const *planes, size_t n,     \
-                                  uint8_t *dst)                                                            \
-    {                                                                                                      \
-        switch (how->fold) {                                                                               \
-        case VCL_FOLD_ROTATE: join_fold##BITS(planes, n, VCL_FOLD_ROTATE, 0, dst); break;                  \
-        case VCL_FOLD_NARROW: join_fold##BITS(planes, n, VCL_FOLD_NARROW, how->base, dst); break;          \
-        case VCL_FOLD_ZIGZAG: join_fold##BITS(planes, n, VCL_FOLD_ZIGZAG, 0, dst); break;                  \
-        default: join_fold##BITS(planes, n, VCL_FOLD_NONE, 0, dst); break;                                 \
-        }                                                                                                  \
+#define DEFINE_PLANES(T, S, BITS)                                                                            \
+    enum { COUNT##BITS = WIDTH * 8 / BITS };                                                                 \
+    typedef VECTOR(T, WIDTH) values##BITS;                                                                   \
+    typedef VECTOR(S, WIDTH) signed##BITS;                                                                   \
+    typedef VECTOR(uint8_t, WIDTH * 8 / BITS) bytes##BITS;                                                   \
+                                                                                                             \
+    INLINE void fold##BITS(values##BITS *v, enum vcl_fold fold, T base)                                      \
+    {                                                                                                        \
+        const T low = (T)((T)1 << (BITS - 9)) - 1;                                                           \
+        values##BITS x = *v;                                                                                 \
+        if (fold == VCL_FOLD_ZIGZAG)                                                                         \
+            x = (x << 1) ^ (values##BITS)((signed##BITS)x >> (BITS - 1));                                    \
+        if (fold == VCL_FOLD_ROTATE || fold == VCL_FOLD_NARROW)                                              \
+            x = (x << 1) | (x >> (BITS - 1));                                                                \
+        if (fold == VCL_FOLD_NARROW) {                                                                       \
+            x -= (values##BITS)((x >> (BITS - 8)) != 0) & (T)(base << (BITS - 8));                           \
+            x = ((x & (T)~low) << 1) | (x & low);                                                            \
+        }                                                                                                    \
+        *v = x;                                                                                              \
+    }                                                                                                        \
+    INLINE void unfold##BITS(values##BITS *v, enum vcl_fold fold, T base)                                    \
+    {                                                                                                        \
+        const T low = (T)((T)1 << (BITS - 9)) - 1;                                                           \
+        values##BITS x = *v;                                                                                 \
+        if (fold == VCL_FOLD_ZIGZAG)                                                                         \
+            x = (x >> 1) ^ -(x & 1);                                                                         \
+        if (fold == VCL_FOLD_NARROW) {                                                                       \
+            x = ((x >> 1) & (T)~low) | (x & low);                                                            \
+            x += (values##BITS)((x >> (BITS - 8)) != 0) & (T)(base << (BITS - 8));                           \
+        }                                                                                                    \
+        if (fold == VCL_FOLD_ROTATE || fold == VCL_FOLD_NARROW)                                              \
+            x = (x >> 1) | (x << (BITS - 1));                                                                \
+        *v = x;                                                                                              \
+    }                                                                                                        \
+    INLINE void swap##BITS(values##BITS *v)                                                                  \
+    {                                                                                                        \
+        for (int i = 0; i < COUNT##BITS; i++)                                                                \
+            (*v)[i] = TO_LITTLE(BITS, (*v)[i]);                                                              \
+    }                                                                                                        \
+    INLINE void split_fold##BITS(const uint8_t *src, size_t n, enum vcl_fold fold, unsigned base,            \
+                                 uint8_t *const *planes)                                                     \
+    {                                                                                                        \
+        for (size_t at = 0; at < n; at += COUNT##BITS) {                                                     \
+            const size_t count = n - at < COUNT##BITS ? n - at : COUNT##BITS;                                \
+            values##BITS x = { 0 };                                                                          \
+            if (count == COUNT##BITS)                                                                        \
+                memcpy(&x, src + at * sizeof(T), sizeof x);                                                  \
+            else                                                                                             \
+                memcpy(&x, src + at * sizeof(T), count * sizeof(T));                                         \
+            swap##BITS(&x);                                                                                  \
+            fold##BITS(&x, fold, (T)base);                                                                   \
+            for (int p = 0; p < BITS / 8; p++) {                                                             \
+                const bytes##BITS b = TO_BYTES##BITS(x >> (BITS - 8 - 8 * p));                               \
+                if (count == COUNT##BITS)                                                                    \
+                    memcpy(planes[p] + at, &b, sizeof b);                                                    \
+                else                                                                                         \
+                    memcpy(planes[p] + at, &b, count);                                                       \
+            }                                                                                                \
+        }                                                                                                    \
+    }                                                                                                        \
+    INLINE void join_fold##BITS(const uint8_t *const *planes, size_t n, enum vcl_fold fold, unsigned base,   \
+                                uint8_t *dst)                                                                \
+    {                                                                                                        \
+        for (size_t at = 0; at < n; at += COUNT##BITS) {                                                     \
+            const size_t count = n - at < COUNT##BITS ? n - at : COUNT##BITS;                                \
+            values##BITS x = { 0 };                                                                          \
+            for (int p = 0; p < BITS / 8; p++) {                                                             \
+                bytes##BITS b = { 0 };                                                                       \
+                if (count == COUNT##BITS)                                                                    \
+                    memcpy(&b, planes[p] + at, sizeof b);                                                    \
+                else                                                                                         \
+                    memcpy(&b, planes[p] + at, count);                                                       \
+                x |= FROM_BYTES##BITS(b) << (BITS - 8 - 8 * p);                                              \
+            }                                                                                                \
+            unfold##BITS(&x, fold, (T)base);                                                                 \
+            swap##BITS(&x);                                                                                  \
+            if (count == COUNT##BITS)                                                                        \
+                memcpy(dst + at * sizeof(T), &x, sizeof x);                                                  \
+            else                                                                                             \
+                memcpy(dst + at * sizeof(T), &x, count * sizeof(T));                                         \
+        }                                                                                                    \
+    }                                                                                                        \
+    TARGET static void split##BITS(const struct vcl_plane_split *how, const uint8_t *src, size_t n,          \
+                                   uint8_t *const *planes)                                                   \
+    {                                                                                                        \
+        switch (how->fold) {                                                                                 \
+        case VCL_FOLD_ROTATE: split_fold##BITS(src, n, VCL_FOLD_ROTATE, 0, planes); break;                   \
+        case VCL_FOLD_NARROW: split_fold##BITS(src, n, VCL_FOLD_NARROW, how->base, planes); break;           \
+        case VCL_FOLD_ZIGZAG: split_fold##BITS(src, n, VCL_FOLD_ZIGZAG, 0, planes); break;                   \
+        default: split_fold##BITS(src, n, VCL_FOLD_NONE, 0, planes); break;                                  \
+        }                                                                                                    \
+    }                                                                                                        \
+    TARGET static void join##BITS(const struct vcl_plane_split *how, const uint8_t *const *planes, size_t n, \
+                                  uint8_t *dst)                                                              \
+    {                                                                                                        \
+        switch (how->fold) {                                                                                 \
+        case VCL_FOLD_ROTATE: join_fold##BITS(planes, n, VCL_FOLD_ROTATE, 0, dst); break;                    \
+        case VCL_FOLD_NARROW: join_fold##BITS(planes, n, VCL_FOLD_NARROW, how->base, dst); break;            \
+        case VCL_FOLD_ZIGZAG: join_fold##BITS(planes, n, VCL_FOLD_ZIGZAG, 0, dst); break;                    \
+        default: join_fold##BITS(planes, n, VCL_FOLD_NONE, 0, dst); break;                                   \
+        }                                                                                                    \
     }
 
 DEFINE_PLANES(uint16_t, int16_t, 16)
@@ -146,7 +146,8 @@ typedef VECTOR(uint8_t, ROW) bytes8;
 
 INLINE void load_bytes(bytes8 *v, const uint8_t *src) { memcpy(v, src, sizeof *v); }
 
-TARGET void KERNEL(split)(const struct vcl_split *how, const uint8_t *src, size_t n, uint8_t *const *planes)
+TARGET void KERNEL(split)(const struct vcl_plane_split *how, const uint8_t *src, size_t n,
+                          uint8_t *const *planes)
 {
     if (how->width == 2)
         split16(how, src, n, planes);
@@ -156,7 +157,8 @@ TARGET void KERNEL(split)(const struct vcl_split *how, const uint8_t *src, size_
         split64(how, src, n, planes);
 }
 
-TARGET void KERNEL(join)(const struct vcl_split *how, const uint8_t *const *planes, size_t n, uint8_t *dst)
+TARGET void KERNEL(join)(const struct vcl_plane_split *how, const uint8_t *const *planes, size_t n,
+                         uint8_t *dst)
 {
     if (how->width == 2)
         join16(how, planes, n, dst);

@@ -53,7 +53,7 @@ INLINE vf round_to(enum vcl_dtype dtype, vf x)
 }
 
 /* Points to values of column c. */
-INLINE vf values_of(const struct vcl_values *values, vf points, uint32_t c)
+INLINE vf values_of(const struct vcl_point_values *values, vf points, uint32_t c)
 {
     vf x = f_mul(points, f_set(values->steps[c]));
     if (values->means)
@@ -75,7 +75,7 @@ INLINE vf permute(const float *table, vi entry)
 }
 
 /* Points beyond NARROW: on the lattice, but for those within VCL_NEAR that move. */
-INLINE vf far_points(const struct vcl_values *values, vi index)
+INLINE vf far_points(const struct vcl_point_values *values, vi index)
 {
     const vi near = _mm256_and_si256(index, set1(2 * VCL_NEAR - 1));
     const vi back = _mm256_sub_epi32(_mm256_xor_si256(near, set1(VCL_NEAR)), set1(VCL_NEAR));
@@ -86,7 +86,8 @@ INLINE vf far_points(const struct vcl_values *values, vi index)
                                     _mm256_castsi256_ps(_mm256_cmpeq_epi32(back, index)), sizeof(float));
 }
 
-INLINE void correct_far(const struct vcl_values *values, const vi entry[VECTORS], uint32_t c, vf w[VECTORS])
+INLINE void correct_far(const struct vcl_point_values *values, const vi entry[VECTORS], uint32_t c,
+                        vf w[VECTORS])
 {
     UNROLL
     for (int v = 0; v < VECTORS; v++) {
@@ -96,8 +97,8 @@ INLINE void correct_far(const struct vcl_values *values, const vi entry[VECTORS]
     }
 }
 
-INLINE void look_up(const float *table, const struct vcl_values *values, const vi entry[VECTORS], uint32_t c,
-                    int wide, vf w[VECTORS])
+INLINE void look_up(const float *table, const struct vcl_point_values *values, const vi entry[VECTORS],
+                    uint32_t c, int wide, vf w[VECTORS])
 {
     UNROLL
     for (int v = 0; v < VECTORS; v++)
@@ -106,7 +107,7 @@ INLINE void look_up(const float *table, const struct vcl_values *values, const v
         correct_far(values, entry, c, w);
 }
 
-TARGET void vcl_find_values_avx2(const struct vcl_values *values, const int16_t *j, uint32_t first,
+TARGET void vcl_find_values_avx2(const struct vcl_point_values *values, const int16_t *j, uint32_t first,
                                  uint32_t count, float *w)
 {
     for (uint32_t c = first; c < first + count; c++)

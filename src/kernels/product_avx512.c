@@ -53,7 +53,7 @@ INLINE vf round_to(enum vcl_dtype dtype, vf x)
 }
 
 /* Points to values of column c. */
-INLINE vf values_of(const struct vcl_values *values, vf points, uint32_t c)
+INLINE vf values_of(const struct vcl_point_values *values, vf points, uint32_t c)
 {
     vf x = f_mul(points, f_set(values->steps[c]));
     if (values->means)
@@ -71,8 +71,8 @@ INLINE vf permute(const float *table, vi j, int wide)
     return _mm512_mask_mov_ps(x, _mm512_test_epi32_mask(j, set1(VCL_NEAR)), y);
 }
 
-INLINE void look_up(const float *table, const struct vcl_values *values, const vi entry[VECTORS], uint32_t c,
-                    int wide, vf w[VECTORS])
+INLINE void look_up(const float *table, const struct vcl_point_values *values, const vi entry[VECTORS],
+                    uint32_t c, int wide, vf w[VECTORS])
 {
     (void)values, (void)c;
     UNROLL
@@ -81,7 +81,7 @@ INLINE void look_up(const float *table, const struct vcl_values *values, const v
 }
 
 /* Points beyond NARROW: on the lattice, but for those within VCL_NEAR that move. */
-INLINE vf far_points(const struct vcl_values *values, vi index)
+INLINE vf far_points(const struct vcl_point_values *values, vi index)
 {
     const vi near = _mm512_and_si512(index, set1(2 * VCL_NEAR - 1));
     const vi back = _mm512_sub_epi32(_mm512_xor_si512(near, set1(VCL_NEAR)), set1(VCL_NEAR));
@@ -92,7 +92,8 @@ INLINE vf far_points(const struct vcl_values *values, vi index)
                                     sizeof(float));
 }
 
-INLINE void correct_far(const struct vcl_values *values, const vi entry[VECTORS], uint32_t c, vf w[VECTORS])
+INLINE void correct_far(const struct vcl_point_values *values, const vi entry[VECTORS], uint32_t c,
+                        vf w[VECTORS])
 {
     UNROLL
     for (int v = 0; v < VECTORS; v++) {
@@ -101,7 +102,7 @@ INLINE void correct_far(const struct vcl_values *values, const vi entry[VECTORS]
     }
 }
 
-TARGET void vcl_find_values_avx512(const struct vcl_values *values, const int16_t *j, uint32_t first,
+TARGET void vcl_find_values_avx512(const struct vcl_point_values *values, const int16_t *j, uint32_t first,
                                    uint32_t count, float *w)
 {
     for (uint32_t c = first; c < first + count; c++)

@@ -8,7 +8,7 @@
 #include "base/dtype.h"
 
 uint32_t vcl_multiply_blocks_c(const struct vcl_stripe *t, struct vcl_lanes_reader *r,
-                               const struct vcl_values *values, uint32_t first, uint32_t count,
+                               const struct vcl_point_values *values, uint32_t first, uint32_t count,
                                const float *x, float *y)
 {
     (void)t, (void)r, (void)values, (void)first, (void)count, (void)x, (void)y;
@@ -16,14 +16,14 @@ uint32_t vcl_multiply_blocks_c(const struct vcl_stripe *t, struct vcl_lanes_read
 }
 
 uint32_t vcl_decode_blocks_c(const struct vcl_stripe *t, struct vcl_lanes_reader *r,
-                             const struct vcl_values *values, uint32_t first, uint32_t count, float *w)
+                             const struct vcl_point_values *values, uint32_t first, uint32_t count, float *w)
 {
     (void)t, (void)r, (void)values, (void)first, (void)count, (void)w;
     return 0;
 }
 
-void vcl_find_values_c(const struct vcl_values *values, const int16_t *j, uint32_t first, uint32_t count,
-                       float *w)
+void vcl_find_values_c(const struct vcl_point_values *values, const int16_t *j, uint32_t first,
+                       uint32_t count, float *w)
 {
     for (uint32_t c = first; c < first + count; c++, j += VCL_STRIPE_LANES, w += VCL_STRIPE_LANES) {
         const float step = values->steps[c], mean = values->means ? values->means[c] : 0;

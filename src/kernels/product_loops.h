@@ -18,7 +18,7 @@ enum {
  * plus the column's mean, rounded to the dtype.  Points stand at j & 63; those beyond are on the lattice, and
  * unless `moved` so are all beyond -16 ... 15.  No value is beyond the dtype's range (the caller sees to
  * it). */
-struct vcl_values {
+struct vcl_point_values {
     float point[2 * VCL_NEAR];
     const float (*values)[2 * VCL_NEAR]; /* the same as values: a table for every step, without means */
     const uint8_t *table;                /* by column of the tile: which of them; NULL: the first */
@@ -28,18 +28,18 @@ struct vcl_values {
     enum vcl_dtype dtype;                /* F16, BF16, or F32 for no rounding */
 };
 
-#define VCL_PRODUCT_LEVEL(L)                                                                          \
-    uint32_t vcl_multiply_blocks_##L(const struct vcl_stripe *t, struct vcl_lanes_reader *r,          \
-                                     const struct vcl_values *values, uint32_t first, uint32_t count, \
-                                     const float *x, float *y);                                       \
-    uint32_t vcl_decode_blocks_##L(const struct vcl_stripe *t, struct vcl_lanes_reader *r,            \
-                                   const struct vcl_values *values, uint32_t first, uint32_t count,   \
-                                   float *w);                                                         \
-    void vcl_find_values_##L(const struct vcl_values *values, const int16_t *j, uint32_t first,       \
-                             uint32_t count, float *w);                                               \
-    void vcl_multiply_panel_##L(const float *w, size_t stride, uint32_t terms, const float *x,        \
-                                uint32_t width, uint32_t outputs, float *y, size_t y_stride);         \
-    void vcl_turn_##L(const float *src, size_t src_stride, uint32_t rows, uint32_t cols, float *dst,  \
+#define VCL_PRODUCT_LEVEL(L)                                                                                \
+    uint32_t vcl_multiply_blocks_##L(const struct vcl_stripe *t, struct vcl_lanes_reader *r,                \
+                                     const struct vcl_point_values *values, uint32_t first, uint32_t count, \
+                                     const float *x, float *y);                                             \
+    uint32_t vcl_decode_blocks_##L(const struct vcl_stripe *t, struct vcl_lanes_reader *r,                  \
+                                   const struct vcl_point_values *values, uint32_t first, uint32_t count,   \
+                                   float *w);                                                               \
+    void vcl_find_values_##L(const struct vcl_point_values *values, const int16_t *j, uint32_t first,       \
+                             uint32_t count, float *w);                                                     \
+    void vcl_multiply_panel_##L(const float *w, size_t stride, uint32_t terms, const float *x,              \
+                                uint32_t width, uint32_t outputs, float *y, size_t y_stride);               \
+    void vcl_turn_##L(const float *src, size_t src_stride, uint32_t rows, uint32_t cols, float *dst,        \
                       size_t dst_stride);
 
 /* The levels of base/cpu.h. */

@@ -15,21 +15,21 @@
 struct task {
     const struct vcl_stripe *stripe;
     struct vcl_lanes_reader *reader;
-    const struct vcl_values *values;
+    const struct vcl_point_values *values;
     uint32_t first, count;
     const float *x;
     float *y;
 };
 
 /* Where a loop over columns stands: so many are done, and the block that they are in has come to sum. */
-struct cursor {
+struct column_cursor {
     uint32_t done;
     float sum[VCL_STRIPE_LANES];
     int16_t j[VCL_STRIPE_LANES]; /* of the next column, taken off the lanes already, if it has an escape */
     uint32_t escaped;            /* these lanes */
 };
 
-INLINE const float *value_table(const struct vcl_values *values, uint32_t c)
+INLINE const float *value_table(const struct vcl_point_values *values, uint32_t c)
 {
     return values->values[values->table ? values->table[c] : 0];
 }
@@ -51,7 +51,7 @@ INLINE void add_sums(float *y, vf sum[VECTORS])
 
 /* Columns until an escape, or until less than a block is left or the words run short; returns whether it
  * was an escape. */
-INLINE int run_columns(const struct task *task, struct cursor *at, int stores, int wide)
+INLINE int run_columns(const struct task *task, struct column_cursor *at, int stores, int wide)
 {
     const ptrdiff_t most = 2 * VCL_BLOCK * VCL_STRIPE_LANES;
     const uint32_t within = wide ? WIDE : NARROW;
@@ -97,7 +97,7 @@ INLINE int run_columns(const struct task *task, struct cursor *at, int stores, i
 }
 
 /* The column that the cursor holds. */
-static void run_escaped(const struct task *task, struct cursor *at, int stores)
+static void run_escaped(const struct task *task, struct column_cursor *at, int stores)
 {
     const uint32_t c = at->done++;
     float w[VCL_STRIPE_LANES];
@@ -114,7 +114,7 @@ static void run_escaped(const struct task *task, struct cursor *at, int stores)
 
 INLINE uint32_t run_blocks(const struct task *task, int stores, int wide)
 {
-    struct cursor at = { 0 };
+    struct column_cursor at = { 0 };
     while (run_columns(task, &at, stores, wide))
         run_escaped(task, &at, stores);
     return at.done;
@@ -123,14 +123,14 @@ INLINE uint32_t run_blocks(const struct task *task, int stores, int wide)
 INLINE uint32_t run_stripe(const struct task *task, int stores)
 {
     const struct vcl_stripe *const t = task->stripe;
-    const struct vcl_values *const values = task->values;
+    const struct vcl_point_values *const values = task->values;
     if (t->lanes != VCL_STRIPE_LANES || t->active != t->lanes || vcl_stripe_is_low(t) || values->means)
         return 0;
     return values->wide ? run_blocks(task, stores, 1) : run_blocks(task, stores, 0);
 }
 
 TARGET uint32_t KERNEL(multiply_blocks)(const struct vcl_stripe *t, struct vcl_lanes_reader *r,
-                                        const struct vcl_values *values, uint32_t first, uint32_t count,
+                                        const struct vcl_point_values *values, uint32_t first, uint32_t count,
                                         const float *x, float *y)
 {
     const struct task task = { t, r, values, first, count, x, y };
@@ -138,7 +138,7 @@ TARGET uint32_t KERNEL(multiply_blocks)(const struct vcl_stripe *t, struct vcl_l
 }
 
 TARGET uint32_t KERNEL(decode_blocks)(const struct vcl_stripe *t, struct vcl_lanes_reader *r,
-                                      const struct vcl_values *values, uint32_t first, uint32_t count,
+                                      const struct vcl_point_values *values, uint32_t first, uint32_t count,
                                       float *w)
 {
     const struct task task = { t, r, values, first, count, NULL, w };

@@ -303,4 +303,6 @@ TARGET void vcl_store_rows_avx2(const struct vcl_stripe *t, const struct vcl_poi
                      (uint8_t *)dst + whole * size, stride);
 }
 
+TARGET int vcl_rounds_products_avx2(void) { return vcl_product_is_rounded(); }
+
 #endif

@@ -299,4 +299,6 @@ TARGET void vcl_store_rows_avx512(const struct vcl_stripe *t, const struct vcl_p
         vcl_store_rows_c(t, points, j, first, count, dst, stride);
 }
 
+TARGET int vcl_rounds_products_avx512(void) { return vcl_product_is_rounded(); }
+
 #endif

@@ -227,3 +227,5 @@ void vcl_store_rows_c(const struct vcl_stripe *t, const struct vcl_points *point
         }
     }
 }
+
+int vcl_rounds_products_c(void) { return vcl_product_is_rounded(); }

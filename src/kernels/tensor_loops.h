@@ -127,7 +127,17 @@ struct vcl_survivors {
                [VCL_STRIPE_LANES]; /* what is added, by column */
 };
 
+/* Is a product rounded before something is added to it, in the function that this stands in?  (1 + 2^-12)^2 is
+ * 1 + 2^-11 in f32, 2^-24 less than it is.  The volatile factors are for compilers that would find out now. */
+static inline __attribute__((always_inline)) int vcl_product_is_rounded(void)
+{
+    const volatile float factor = 0x1.001p0f, square = 0x1.002p0f;
+    const float x = factor, y = square;
+    return x * x - y == 0;
+}
+
 #define VCL_TENSOR_LEVEL(L)                                                                                 \
+    int vcl_rounds_products_##L(void);                                                                      \
     void vcl_decode_columns_##L(const struct vcl_stripe *t, struct vcl_lanes_reader *r, uint32_t first,     \
                                 uint32_t count, int16_t *j);                                                \
     void vcl_encode_stripe_##L(const struct vcl_stripe *t, struct vcl_lanes_writer *w, const int16_t *j);   \

@@ -7,13 +7,13 @@
 
 enum { HEAD_BYTES = 128 }; /* more than all fields up to the sizes take */
 
-struct reader {
+struct bit_reader {
     uint8_t bytes[HEAD_BYTES]; /* without the emulation prevention bytes */
     unsigned bits, at;
     int failed; /* sticks: reading on gives zeros */
 };
 
-static void open_reader(struct reader *r, const uint8_t *unit, size_t n)
+static void open_reader(struct bit_reader *r, const uint8_t *unit, size_t n)
 {
     unsigned zeros = 0, used = 0;
     for (size_t i = 0; i < n && used < HEAD_BYTES; i++) {
@@ -27,7 +27,7 @@ static void open_reader(struct reader *r, const uint8_t *unit, size_t n)
     r->failed = 0;
 }
 
-static unsigned read_bit(struct reader *r)
+static unsigned read_bit(struct bit_reader *r)
 {
     if (r->at >= r->bits) {
         r->failed = 1;
@@ -38,7 +38,7 @@ static unsigned read_bit(struct reader *r)
     return bit;
 }
 
-static unsigned read_bits(struct reader *r, int n)
+static unsigned read_bits(struct bit_reader *r, int n)
 {
     unsigned value = 0;
     while (n-- > 0)
@@ -46,14 +46,14 @@ static unsigned read_bits(struct reader *r, int n)
     return value;
 }
 
-static void require(struct reader *r, int condition)
+static void require(struct bit_reader *r, int condition)
 {
     if (!condition)
         r->failed = 1;
 }
 
 /* An Exp-Golomb number of at most `limit`, which is below 2^16. */
-static int read_golomb(struct reader *r, unsigned limit)
+static int read_golomb(struct bit_reader *r, unsigned limit)
 {
     int zeros = 0;
     while (zeros < 16 && !r->failed && !read_bit(r))
@@ -66,7 +66,7 @@ static int read_golomb(struct reader *r, unsigned limit)
 enum { MAX_CROP = 4096 };
 
 /* Sizes are in luma samples, cropping in chroma samples. */
-static void read_cropping(struct reader *r, int chroma_format, struct vcl_units *units)
+static void read_cropping(struct bit_reader *r, int chroma_format, struct vcl_units *units)
 {
     const int unit = chroma_format == 1 ? 2 : 1;
     units->width = units->coded_width;
@@ -82,7 +82,7 @@ static void read_cropping(struct reader *r, int chroma_format, struct vcl_units 
 /* The profiles that have the fields of 4:2:0 or other formats and of depth; the rest is 8-bit 4:2:0. */
 static int is_high(unsigned p) { return p == 100 || p == 110 || p == 122 || p == 244; }
 
-static void read_h264_format(struct reader *r, int *chroma_format, struct vcl_units *units)
+static void read_h264_format(struct bit_reader *r, int *chroma_format, struct vcl_units *units)
 {
     *chroma_format = read_golomb(r, 1);
     units->depth = 8 + read_golomb(r, 6);
@@ -92,7 +92,7 @@ static void read_h264_format(struct reader *r, int *chroma_format, struct vcl_un
 }
 
 /* 7.3.2.1.1 of ITU-T H.264 */
-static void read_h264(struct reader *r, struct vcl_units *units)
+static void read_h264(struct bit_reader *r, struct vcl_units *units)
 {
     int chroma_format = 1;
     read_bits(r, 8);
@@ -118,7 +118,7 @@ static void read_h264(struct reader *r, struct vcl_units *units)
 }
 
 /* 7.3.2.2.1 of ITU-T H.265 */
-static void read_h265(struct reader *r, struct vcl_units *units)
+static void read_h265(struct bit_reader *r, struct vcl_units *units)
 {
     read_bits(r, 16);
     read_bits(r, 4);                  /* id of the video parameter set */
@@ -137,7 +137,7 @@ static void read_h265(struct reader *r, struct vcl_units *units)
 
 int vcl_sequence_read(enum vcl_codec codec, const uint8_t *unit, size_t n, struct vcl_units *units)
 {
-    struct reader r;
+    struct bit_reader r;
     open_reader(&r, unit, n);
     if (codec == VCL_CODEC_H264)
         read_h264(&r, units);

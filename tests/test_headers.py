@@ -1,0 +1,93 @@
+#!/usr/bin/python3
+"""Tests of the public headers as a user sees them: they compile alone, in C and in C++, and the example that each opens
+with is a program."""
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import unittest
+
+import numpy as np
+
+import driver
+import refenc
+from driver import ROOT
+
+INCLUDE = ROOT / "include"
+LIBRARY = pathlib.Path(os.environ.get("VCLLM_LIBRARY", ROOT / "build" / "libvcllm.so"))
+STRICT = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-pedantic", "-Werror", "-I", str(INCLUDE)]
+COMPILERS = {"c": [os.environ.get("CC", "cc"), "-std=c11"], "cc": [os.environ.get("CXX", "c++"), "-std=c++17"]}
+
+# What stands around the examples: what they take for granted, and whether they did what they say.
+AROUND = {
+    "vcllm.h": ("""float *values = calloc(1024 * 1024, 4);
+                   for (int i = 0; i < 1024 * 1024; i++) values[i] = (float)(i % 1021) - 510;""",
+                """return !ctx || bytes == 0 || bytes > vcl_bound(&tensor);"""),
+    "vcllm_file.h": ("""struct vcl_context *ctx;
+                        if (vcl_context_create(NULL, &ctx)) return 2;""",
+                     """return puts("copied") < 0;"""),
+}
+
+
+def example_of(name):
+    """The indented lines of a header's first comment."""
+    comment = (INCLUDE / name).read_text(encoding="utf-8").split("*/")[0]
+    return "\n".join(re.findall(r"^ \*     (.*)$", comment, re.M))
+
+
+class Headers(driver.Case):
+    def compile(self, suffix, text, *options):
+        """The program of this text."""
+        source, program = self.write(f"program.{suffix}", text.encode()), self.folder / "program"
+        run = subprocess.run([*COMPILERS[suffix], *STRICT, source, "-o", program, *options], capture_output=True, text=True,
+                             check=False)
+        self.assertEqual(run.returncode, 0, f"{run.stderr}\n{text}")
+        return program
+
+    def test_alone(self):
+        """Fault: a header needs another one before it, or is no C++."""
+        for suffix, compiler in COMPILERS.items():
+            for name in AROUND:
+                if shutil.which(compiler[0]):
+                    self.compile(suffix, f'#include "{name}"\nint none;\n', "-c")
+
+    def example(self, name):
+        before, after = AROUND[name]
+        return self.compile("c", f'#include "{name}"\n#include <stdio.h>\n#include <stdlib.h>\nint main(void) {{\n{before}\n'
+                                 f'{example_of(name)}\n{after}\n}}\n',
+                            f"-L{LIBRARY.parent}", "-lvcllm", f"-Wl,-rpath,{LIBRARY.parent.resolve()}")
+
+    @unittest.skipIf(driver.is_sanitized(), "the library is sanitized, the programs are not")
+    def test_tensor_example(self):
+        """Fault: the first thing a user copies does not compile."""
+        self.assertEqual(len(re.findall("vcl_encode_buffer", example_of("vcllm.h"))), 1)
+        self.example("vcllm.h")
+
+    @unittest.skipIf(driver.is_sanitized(), "the library is sanitized, the programs are not")
+    def test_file_example(self):
+        """Fault: as above; or the example, run on a plain and a compressed file, does not copy the tensor."""
+        program = self.example("vcllm_file.h")
+        values = np.arange(5000, dtype=np.float32)
+        plain = refenc.plain([("other", "U8", (3,), b"abc"), ("weight", "F32", (50, 100), values.tobytes())])
+        self.write("in.safetensors", plain)
+        self.check_copy(program, values)
+        self.succeed("compress", "--lossless", self.folder / "in.safetensors", "-o", self.folder / "packed.safetensors")
+        os.replace(self.folder / "packed.safetensors", self.folder / "in.safetensors")
+        os.remove(self.folder / "out.safetensors")
+        self.check_copy(program, values)
+        os.remove(self.folder / "in.safetensors")
+        run = subprocess.run([program], cwd=self.folder, capture_output=True, text=True, check=False)
+        self.assertEqual(run.returncode, 1)
+        self.assertIn("in.safetensors", run.stderr)
+
+    def check_copy(self, program, values):
+        run = subprocess.run([program], cwd=self.folder, capture_output=True, text=True, check=False)
+        self.assertEqual((run.returncode, run.stdout), (0, "copied\n"), run.stderr)
+        copy = (self.folder / "out.safetensors").read_bytes()
+        self.assertTrue(copy.endswith(values.tobytes()))
+        self.assertIn(b'"weight":{"dtype":"F32","shape":[50,100]', copy)
+
+
+if __name__ == "__main__":
+    unittest.main()
