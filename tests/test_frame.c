@@ -567,7 +567,7 @@ static void floor_is_checked(void **unused)
                                               { VCL_DTYPE_F32, 2, { 128, 32 } },
                                               { VCL_DTYPE_F32, 2, { 16, 256 } } };
     const struct vcl_tensor tensor = matrix(VCL_DTYPE_F32, 64, 64);
-    struct vcl_report report;
+    struct vcl_report report = { .size = sizeof report };
     size_t bytes = sizeof frame;
     random_fill(x, 64 * 64, 8, random_normal);
     for (int i = 0; i < 9; i++) {
