@@ -264,14 +264,15 @@ static enum vcl_status read_spot(const struct vcl_encoder *e, int spot, uint64_t
 }
 
 /* Could a lossless frame take no more than so many bits a value?  Few values that differ among neighbours say
- * so, else only a sample coded losslessly, for rates at which that could be.  What is no larger than a sample is
- * tried. */
+ * so, else only a sample coded losslessly, for rates at which that could be.  A small tensor is
+ * always tried. */
 static enum vcl_status may_be_exact(const struct vcl_encoder *e, double bits, int *may)
 {
+    enum { SMALL = 1 << 16 };          /* values that are coded exactly in no time */
     enum { ORDINARY = 200, MANY = 8 }; /* of LOOK neighbours; bits below which unlike values are not exact */
     const struct vcl_tensor *const tensor = &e->frame.tensor;
     const size_t w = vcl_dtype_bits(tensor->dtype) / 8;
-    if (e->frame.values <= SPOTS * READ) {
+    if (e->frame.values <= SMALL) {
         *may = 1;
         return VCL_OK;
     }

@@ -78,7 +78,8 @@ static double fit_model(const struct vcl_tensor_counts *counts, int shapes, int 
 double vcl_fixed_bits(const struct vcl_encoder *e)
 {
     const struct vcl_frame *const f = &e->frame;
-    const uint64_t a_tile = vcl_tensor_start_bytes(f) - (uint64_t)f->lanes; /* a third of a state tells of values */
+    const uint64_t a_tile =
+        vcl_tensor_start_bytes(f) - (uint64_t)f->lanes; /* a third of a state tells of values */
     return 8 * (double)(f->header_bytes - f->side_bytes + f->plan.tiles * a_tile) / (double)f->values;
 }
 

@@ -67,15 +67,15 @@ static enum vcl_status has_own_shape(struct vcl_tensor_search *s, double x, int 
  * grid, so that targets near to each other try the same ones. */
 enum vcl_status vcl_shape_points(struct vcl_tensor_search *s, double *x, struct vcl_trial *expected)
 {
-    enum { STEPS = 9, ROUGHLY = 7, FULLY = 16, CHOSEN = 3 };
-    static const double finer[STEPS] = { 0, 0.2, 0.4, 0.6, 0.8, 1, 1.5, 2.2, 3 };
+    enum { STEPS = 12, ROUGHLY = 11, FULLY = 16, CHOSEN = 3 };
+    static const double finer[STEPS] = { 0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.5, 2.2, 3 };
     double waste[STEPS];
     int own;
     enum vcl_status status = has_own_shape(s, *x, &own);
     if (status || !own)
         return status;
     struct vcl_kept best = vcl_save_setting(s, &s->now, expected);
-    const double from = ceil(5 * *x) / 5;
+    const double from = ceil(10 * *x) / 10;
     for (int i = 0; i < STEPS && !status; i++)
         status = shape_points_at(s, fmax(from - finer[i], s->least), ROUGHLY, &waste[i], &best);
     for (int n = 0; n < CHOSEN && !status; n++) {
