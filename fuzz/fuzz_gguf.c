@@ -4,10 +4,8 @@
  * Beyond not crashing, what opens must hold together: every tensor is found by its name; what pieces of it,
  * which need not begin where a block does, give in both ways of reading is what the whole gives; every key's
  * items can be taken to the last; and the header text is that of a safetensors file with the same tensors. */
-#include "vcllm_file.h"
+#include "open_fd.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -15,27 +13,6 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { PIECE = 77 }; /* no multiple or divisor of any block's bytes */
-
-static void must(int holds)
-{
-    if (!holds)
-        abort();
-}
-
-static struct vcl_model *open_fd(int fd, enum vcl_io io)
-{
-    char path[64];
-    struct vcl_model_options options;
-    struct vcl_model *model;
-    struct vcl_error error = { 0 };
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    vcl_model_options_init(&options);
-    options.io = io;
-    const enum vcl_status status = vcl_model_open(path, &options, &model, &error);
-    must((status == VCL_OK) == (model != NULL) && status == error.status
-         && (status == VCL_OK || error.text[0] != 0));
-    return model;
-}
 
 static void walk_entry(const struct vcl_model *model, const struct vcl_model *mapped, size_t i)
 {

@@ -6,42 +6,19 @@
  * rules beyond the length.  Beyond not crashing, what opens must hold together: every tensor is found
  * by its name, its bytes can be read to the last, both ways of reading agree, and the canonical header
  * of its entries describes the same tensors again. */
-#include "vcllm_file.h"
+#include "open_fd.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void must(int holds)
-{
-    if (!holds)
-        abort();
-}
-
 static int memory_file(const void *bytes, size_t n)
 {
     const int fd = memfd_create("model", MFD_CLOEXEC);
     must(fd >= 0 && write(fd, bytes, n) == (ssize_t)n);
     return fd;
-}
-
-static struct vcl_model *open_fd(int fd, enum vcl_io io)
-{
-    char path[64];
-    struct vcl_model_options options;
-    struct vcl_model *model;
-    struct vcl_error error = { 0 };
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    vcl_model_options_init(&options);
-    options.io = io;
-    const enum vcl_status status = vcl_model_open(path, &options, &model, &error);
-    must((status == VCL_OK) == (model != NULL) && status == error.status
-         && (status == VCL_OK || error.text[0] != 0));
-    return model;
 }
 
 static void walk_entry(const struct vcl_model *model, const struct vcl_model *mapped, size_t i)
