@@ -139,10 +139,7 @@ static int has_measured_all(const struct vcl_encoder *e)
 
 static enum vcl_status measure_sample(struct vcl_encoder *e)
 {
-    e->probing = !has_measured_all(e);
-    const enum vcl_status status = vcl_encoder_measure(e);
-    e->probing = 0;
-    return status;
+    return vcl_encoder_measure(e, has_measured_all(e) ? VCL_PASS_WHOLE : VCL_PASS_SAMPLE);
 }
 
 /* The mean of all values, taken off where that saves 0.002 bit a value: a zero that is no centre would cost
@@ -264,7 +261,7 @@ static enum vcl_status choose_means(struct vcl_encoder *e)
     if (status || !pay)
         return status;
     if (!has_measured_all(e)) {
-        status = vcl_encoder_measure(e);
+        status = vcl_encoder_measure(e, VCL_PASS_WHOLE);
         pay = !status && means_pay(e) && vcl_tensor_tables_means(&e->frame, e->tables);
     }
     if (pay)
@@ -300,7 +297,7 @@ static enum vcl_status choose_classes(struct vcl_encoder *e)
     enum vcl_status status = VCL_OK;
     int pay = !(e->params->disable & VCL_STAGE_COL_CLASSES) && classes_pay(e);
     if (pay && !has_measured_all(e)) {
-        status = vcl_encoder_measure(e);
+        status = vcl_encoder_measure(e, VCL_PASS_WHOLE);
         pay = !status && classes_pay(e);
     }
     if (!pay)
@@ -376,7 +373,7 @@ enum vcl_status vcl_analyse(struct vcl_encoder *e)
     if (!status)
         status = measure_sample(e);
     if (!status && e->stats.energy == 0) /* a sample of zeros tells nothing */
-        status = vcl_encoder_measure(e);
+        status = vcl_encoder_measure(e, VCL_PASS_WHOLE);
     if (!status)
         status = choose_mean(e);
     if (!status)

@@ -87,7 +87,7 @@ static enum vcl_status code_exactly(struct vcl_encoder *e, enum vcl_codec codec,
     enum vcl_status status = prepare(e);
     e->bound = bytes ? 0 : bound;
     if (!status)
-        status = vcl_encoder_pass(e, &trial);
+        status = vcl_encoder_pass(e, VCL_PASS_WHOLE, &trial);
     e->bound = bound;
     if (!status && bytes)
         *bytes = vcl_encoder_frame_bytes(e);
@@ -144,7 +144,7 @@ static enum vcl_status create_tables(struct vcl_encoder *e)
 
 static enum vcl_status measure_video(struct vcl_encoder *e)
 {
-    const enum vcl_status status = vcl_encoder_measure(e);
+    const enum vcl_status status = vcl_encoder_measure(e, VCL_PASS_WHOLE);
     if (e->stats.non_finite == 0)
         e->frame.flags &= ~(uint32_t)VCL_FLAG_NON_FINITE;
     return status;

@@ -8,6 +8,10 @@
 #include "codec/rate.h"
 #include "codec/walk.h"
 
+/* What a pass is over: all tiles; all tiles, counting indices; or a sample, counting them (where the codec has
+ * any). */
+enum vcl_pass { VCL_PASS_WHOLE, VCL_PASS_COUNTED, VCL_PASS_SAMPLE };
+
 struct vcl_encoder {
     const struct vcl_env *env;
     const struct vcl_source *source;
@@ -24,7 +28,7 @@ struct vcl_encoder {
     struct vcl_floor floor; /* with params->row_floor */
     uint8_t *side;
 
-    int probing;                     /* the next pass is over a sample only */
+    enum vcl_pass pass;              /* what the last pass was over, and whether it counted */
     uint64_t stored, tiles, sampled; /* the last pass: bytes, tiles and values */
     uint64_t aside;                  /* values that need a list */
     double gain[VCL_TRANSFORMS];     /* bits the sample would save with each transform */
@@ -45,14 +49,14 @@ static inline int vcl_has_weights(const struct vcl_params *params)
     return params->feedback || params->col_weight || params->row_floor > 0;
 }
 
-/* Codes all tiles, or when probing a sample, as frame and coder now say, and tells what that gave. */
-enum vcl_status vcl_encoder_pass(struct vcl_encoder *e, struct vcl_trial *trial);
+/* Codes as frame and coder now say, and tells what that gave. */
+enum vcl_status vcl_encoder_pass(struct vcl_encoder *e, enum vcl_pass pass, struct vcl_trial *trial);
 
-/* Bytes of the frame that the last pass made, or when probing would have. */
+/* Bytes of the frame that the last pass made, or if it was over a sample would have. */
 uint64_t vcl_encoder_frame_bytes(const struct vcl_encoder *e);
 
-/* Statistics of all tiles, or when probing of a sample, to e->stats, and by column for the tensor codec. */
-enum vcl_status vcl_encoder_measure(struct vcl_encoder *e);
+/* Statistics to e->stats, and by column for the tensor codec. */
+enum vcl_status vcl_encoder_measure(struct vcl_encoder *e, enum vcl_pass pass);
 
 /* Tensor codec: does a sample hold everything? */
 int vcl_encoder_samples_all(const struct vcl_encoder *e);

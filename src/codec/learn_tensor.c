@@ -173,7 +173,7 @@ static int fine_of(const struct vcl_tensor_search *s, double x, const struct vcl
 }
 
 enum vcl_status vcl_run_setting(struct vcl_tensor_search *s, const struct vcl_setting *setting,
-                                struct vcl_trial *trial)
+                                enum vcl_pass pass, struct vcl_trial *trial)
 {
     struct vcl_encoder *const e = s->e;
     const double x = setting->x;
@@ -201,7 +201,7 @@ enum vcl_status vcl_run_setting(struct vcl_tensor_search *s, const struct vcl_se
         return vcl_env_fail(e->env, VCL_E_RATE, "values are too large to be coded with these column weights");
     vcl_tensor_tables_renew(e->tables);
     s->last = x;
-    return vcl_encoder_pass(e, trial);
+    return vcl_encoder_pass(e, pass, trial);
 }
 
 /* ---- models of classes ------------------------------------------------------------------------- */
@@ -400,12 +400,8 @@ enum vcl_status vcl_drop_own_models(struct vcl_tensor_search *s)
 
 enum vcl_status vcl_sample_pass(struct vcl_tensor_search *s, double x, struct vcl_trial *trial)
 {
-    struct vcl_encoder *const e = s->e;
     s->now.x = x;
-    e->probing = e->coder.counting = 1;
-    const enum vcl_status status = vcl_run_setting(s, &s->now, trial);
-    e->probing = e->coder.counting = 0;
-    return status;
+    return vcl_run_setting(s, &s->now, VCL_PASS_SAMPLE, trial);
 }
 
 /* Learns at x from the sample what holds for all classes; *expected: what a pass should give with this, and

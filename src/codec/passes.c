@@ -64,11 +64,12 @@ enum vcl_status vcl_encoder_read(const struct vcl_encoder *e, struct vcl_rect re
 
 /* ---- samples --------------------------------------------------------------------------------- */
 
-/* A tile, or when the tensor codec probes a unit. */
+/* A tile, or in a sample of the tensor codec a unit. */
 static struct vcl_rect piece(const struct vcl_encoder *e, uint64_t i)
 {
-    return e->probing && e->frame.codec == VCL_CODEC_TENSOR ? vcl_plan_unit(&e->frame.plan, i)
-                                                            : vcl_plan_tile(&e->frame.plan, i);
+    return e->pass == VCL_PASS_SAMPLE && e->frame.codec == VCL_CODEC_TENSOR
+             ? vcl_plan_unit(&e->frame.plan, i)
+             : vcl_plan_tile(&e->frame.plan, i);
 }
 
 struct sample {
@@ -84,7 +85,7 @@ static struct sample spread(uint64_t all, uint64_t wanted)
 static struct sample sample_of(const struct vcl_encoder *e)
 {
     const struct vcl_plan *const plan = &e->frame.plan;
-    if (!e->probing)
+    if (e->pass != VCL_PASS_SAMPLE)
         return (struct sample){ 0, 1, plan->tiles };
     if (e->frame.codec != VCL_CODEC_TENSOR)
         return spread(plan->tiles, VCL_PROBE_TILES);
@@ -98,12 +99,12 @@ static struct sample sample_of(const struct vcl_encoder *e)
     return sample;
 }
 
-/* What is coded of piece i: when probing, of wide ones some columns here, others there. */
+/* What is coded of piece i: of a sample's wide ones some columns here, others there. */
 static struct vcl_rect coded_piece(const struct vcl_encoder *e, uint64_t i)
 {
     struct vcl_rect rect = piece(e, i);
     const uint64_t parts = rect.cols / VCL_PROBE_COLS;
-    if (!e->probing || e->frame.codec != VCL_CODEC_TENSOR || e->params->feedback || parts < 2
+    if (e->pass != VCL_PASS_SAMPLE || e->frame.codec != VCL_CODEC_TENSOR || e->params->feedback || parts < 2
         || vcl_encoder_samples_all(e))
         return rect;
     const struct sample sample = sample_of(e);
@@ -119,12 +120,9 @@ vcl_encoder_walk_sample(struct vcl_encoder *e,
                         enum vcl_status (*work)(void *user, uint64_t unit, struct vcl_tile_work *buffers),
                         enum vcl_status (*done)(void *user, uint64_t unit, struct vcl_tile_work *buffers))
 {
-    e->probing = 1;
+    e->pass = VCL_PASS_SAMPLE;
     const struct sample sample = sample_of(e);
-    const enum vcl_status status =
-        vcl_walk_run(&e->walk, sample.first, sample.step, sample.count, work, done, e);
-    e->probing = 0;
-    return status;
+    return vcl_walk_run(&e->walk, sample.first, sample.step, sample.count, work, done, e);
 }
 
 /* ---- measuring ------------------------------------------------------------------------------- */
@@ -155,8 +153,9 @@ static enum vcl_status add_stats(void *user, uint64_t tile, struct vcl_tile_work
     return VCL_OK;
 }
 
-enum vcl_status vcl_encoder_measure(struct vcl_encoder *e)
+enum vcl_status vcl_encoder_measure(struct vcl_encoder *e, enum vcl_pass pass)
 {
+    e->pass = pass;
     const struct sample sample = sample_of(e);
     memset(&e->stats, 0, sizeof e->stats);
     e->sampled = 0;
@@ -177,7 +176,7 @@ static enum vcl_status encode_tile(void *user, uint64_t tile, struct vcl_tile_wo
     if (status)
         return status;
     const enum vcl_status coded = vcl_tile_encode(&e->frame, &e->coder, rect, work);
-    if (!coded && e->floor.size && !e->probing)
+    if (!coded && e->floor.size && e->pass != VCL_PASS_SAMPLE)
         vcl_floor_sum(e, rect, work);
     return coded;
 }
@@ -197,7 +196,7 @@ static enum vcl_status take_tile(void *user, uint64_t tile, struct vcl_tile_work
 {
     struct vcl_encoder *const e = user;
     const struct vcl_rect rect = coded_piece(e, tile);
-    const enum vcl_status status = !e->probing ? write_tile(e, tile, work) : VCL_OK;
+    const enum vcl_status status = e->pass != VCL_PASS_SAMPLE ? write_tile(e, tile, work) : VCL_OK;
     if (status)
         snprintf(work->message, sizeof work->message, "writing %zu bytes failed", work->size);
     e->stored += work->size;
@@ -207,21 +206,21 @@ static enum vcl_status take_tile(void *user, uint64_t tile, struct vcl_tile_work
     e->sums.signal += work->sums.signal;
     e->sums.error += work->sums.error;
     e->sums.max_error = fmax(e->sums.max_error, work->sums.max_error);
-    if (e->floor.size && !e->probing)
+    if (e->floor.size && e->pass != VCL_PASS_SAMPLE)
         vcl_floor_add(e, rect, work);
     if (e->coder.counting)
         vcl_tensor_counts_add(&e->counts, work->counts);
     return status;
 }
 
-/* Codes all tiles, or when probing a sample, with the frame's present settings. */
+/* Codes with the frame's present settings. */
 static enum vcl_status run_pass(struct vcl_encoder *e)
 {
     const struct sample sample = sample_of(e);
     e->stored = e->tiles = e->sampled = e->aside = 0;
     memset(&e->sums, 0, sizeof e->sums);
     memset(&e->counts, 0, sizeof e->counts);
-    if (!e->probing)
+    if (e->pass != VCL_PASS_SAMPLE)
         vcl_floor_forget(e);
     const enum vcl_status status =
         vcl_walk_run(&e->walk, sample.first, sample.step, sample.count, encode_tile, take_tile, e);
@@ -229,19 +228,21 @@ static enum vcl_status run_pass(struct vcl_encoder *e)
     return status;
 }
 
-/* When probing, the sample's bytes in proportion; what every piece starts with is there once a tile only. */
+/* Of a sample, its bytes in proportion; what every piece starts with is there once a tile only. */
 uint64_t vcl_encoder_frame_bytes(const struct vcl_encoder *e)
 {
     const double scale = e->sampled ? (double)e->frame.values / (double)e->sampled : 0;
     const uint64_t start = e->frame.codec == VCL_CODEC_TENSOR ? vcl_tensor_start_bytes(&e->frame) : 0;
     uint64_t stored = e->stored;
-    if (e->probing)
+    if (e->pass == VCL_PASS_SAMPLE)
         stored = (uint64_t)((double)(e->stored - e->tiles * start) * scale) + e->frame.plan.tiles * start;
     return vcl_round_up(e->frame.header_bytes + stored, 8);
 }
 
-enum vcl_status vcl_encoder_pass(struct vcl_encoder *e, struct vcl_trial *trial)
+enum vcl_status vcl_encoder_pass(struct vcl_encoder *e, enum vcl_pass pass, struct vcl_trial *trial)
 {
+    e->pass = pass;
+    e->coder.counting = pass != VCL_PASS_WHOLE && e->frame.codec == VCL_CODEC_TENSOR;
     enum vcl_status status = run_pass(e);
     if (!status && e->aside > 0 && !(e->frame.flags & VCL_FLAG_NON_FINITE)) {
         e->frame.flags |= VCL_FLAG_NON_FINITE; /* they need a list */

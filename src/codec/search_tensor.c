@@ -143,7 +143,7 @@ static enum vcl_status finish(struct vcl_tensor_search *s)
     if (s->in_sink)
         return VCL_OK;
     const enum vcl_status status = vcl_restore_setting(s, &s->best);
-    return status ? status : vcl_run_setting(s, &s->now, &trial);
+    return status ? status : vcl_run_setting(s, &s->now, VCL_PASS_WHOLE, &trial);
 }
 
 /* The sample foretold another rate than the whole takes: it is like the whole no more than by chance. */
@@ -158,10 +158,8 @@ static enum vcl_status learn_from_whole(struct vcl_tensor_search *s, double x, s
     enum vcl_status status = vcl_drop_own_models(s);
     struct vcl_setting setting = s->now;
     setting.x = x;
-    s->e->coder.counting = 1;
     if (!status)
-        status = vcl_run_setting(s, &setting, trial);
-    s->e->coder.counting = 0;
+        status = vcl_run_setting(s, &setting, VCL_PASS_COUNTED, trial);
     if (status)
         return status;
     keep_better(s, &setting, trial);
@@ -191,7 +189,7 @@ static enum vcl_status run_trial(struct vcl_tensor_search *s, double x, struct v
     else
         setting.x = x;
     if (!status)
-        status = vcl_run_setting(s, &setting, trial);
+        status = vcl_run_setting(s, &setting, VCL_PASS_WHOLE, trial);
     if (status)
         return status;
     s->misled |= fabs(x - s->learned) < 0.1 && misleads(&expected, trial);
@@ -380,17 +378,13 @@ static enum vcl_status search_error(struct vcl_tensor_search *s, int *found)
     struct vcl_trial trial;
     enum vcl_status status = VCL_OK;
     s->now.x = log2(target);
-    s->e->coder.counting = 1;
-    e->probing = 1;
     for (int i = 0; i < 2 && !status; i++) {
-        status = vcl_run_setting(s, &s->now, &trial);
+        status = vcl_sample_pass(s, s->now.x, &trial);
         if (!status)
             vcl_learn(s);
     }
-    e->probing = 0;
-    s->e->coder.counting = 0;
     for (int i = 0; i < TRIES && !status && !*found; i++) {
-        status = vcl_run_setting(s, &s->now, &trial);
+        status = vcl_run_setting(s, &s->now, VCL_PASS_WHOLE, &trial);
         *found = !status && e->sums.max_error <= target;
         s->now.x -= fmax(log2(e->sums.max_error / target), 0) + 0x1p-10;
     }
@@ -408,7 +402,7 @@ static enum vcl_status zero_all(struct vcl_tensor_search *s)
     s->now = (struct vcl_setting){ .x = fmin(log2(fmax((double)s->e->stats.absmax, FLT_MIN)) + 8, X_MOST),
                                    .width = -16 * 16 };
     if (!status)
-        status = vcl_run_setting(s, &s->now, &trial);
+        status = vcl_run_setting(s, &s->now, VCL_PASS_WHOLE, &trial);
     if (!status)
         keep_better(s, &s->now, &trial);
     return status;
@@ -484,7 +478,7 @@ static enum vcl_status leave_rows_out(struct vcl_tensor_search *s)
     double part = (e->params->target - fixed) / (trial.bits - fixed);
     for (int i = 0; i < TRIES && !status && part * rows >= 1; i++, part *= 0.93) {
         e->tables->kept_rows = (uint64_t)(part * rows);
-        status = vcl_run_setting(s, &s->now, &trial);
+        status = vcl_run_setting(s, &s->now, VCL_PASS_WHOLE, &trial);
         if (!status)
             keep_better(s, &s->now, &trial);
         if (status || vcl_rate_meets(VCL_GOAL_BITS, e->params->target, &trial))

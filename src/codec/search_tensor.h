@@ -26,20 +26,20 @@ struct vcl_kept {
 
 struct vcl_tensor_search {
     struct vcl_encoder *e;
-    uint64_t measured;         /* values in e->stats */
-    double deviation;          /* mean of log2 of what a class stands for */
-    double lively;             /* the part of the values in rows that are not all 0 */
-    struct vcl_setting now;    /* of the next pass */
-    struct vcl_setting plain;  /* the last without points of their own */
-    int own, own_base;         /* classes have models of their own, numbered for this row_base */
-    double saved;              /* bits a value that they promised */
-    double least;              /* x below which indices do not suffice */
-    double learned;            /* x of the pass that taught `now` */
-    double error;              /* of that pass: squared half-steps a value that is not among zeros */
-    double last;               /* x of the last pass */
-    double near, near_height;  /* x of the pass that came nearest to the target, and how near; no priced one */
-    int lists;                 /* the columns' classes, steps and means are told */
-    int8_t *class, *exponent;  /* as they were analysed, by column */
+    uint64_t measured;        /* values in e->stats */
+    double deviation;         /* mean of log2 of what a class stands for */
+    double lively;            /* the part of the values in rows that are not all 0 */
+    struct vcl_setting now;   /* of the next pass */
+    struct vcl_setting plain; /* the last without points of their own */
+    int own, own_base;        /* classes have models of their own, numbered for this row_base */
+    double saved;             /* bits a value that they promised */
+    double least;             /* x below which indices do not suffice */
+    double learned;           /* x of the pass that taught `now` */
+    double error;             /* of that pass: squared half-steps a value that is not among zeros */
+    double last;              /* x of the last pass */
+    double near, near_height; /* x of the pass that came nearest to the target, and how near; no priced one */
+    int lists;                /* the columns' classes, steps and means are told */
+    int8_t *class, *exponent; /* as they were analysed, by column */
     struct vcl_trial expected; /* of the first pass over the whole, as the sample foretells it */
     int misled;                /* it was not so */
     int unusual;               /* few values, unlike those that the models were made for */
@@ -59,9 +59,9 @@ int vcl_has_centroids(const struct vcl_params *params);
 /* Where learning starts. */
 struct vcl_setting vcl_first_setting(const struct vcl_tensor_search *s);
 
-/* A pass over the whole with these settings; or over the sample at x with those of now, counting. */
+/* A pass with these settings; or over the sample at x with those of now. */
 enum vcl_status vcl_run_setting(struct vcl_tensor_search *s, const struct vcl_setting *setting,
-                                struct vcl_trial *trial);
+                                enum vcl_pass pass, struct vcl_trial *trial);
 enum vcl_status vcl_sample_pass(struct vcl_tensor_search *s, double x, struct vcl_trial *trial);
 
 /* Settings of the next pass from the counts of the last; returns the bits a value its symbols would take. */

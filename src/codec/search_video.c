@@ -88,22 +88,24 @@ static enum vcl_status apply(struct video_search *s, struct setting setting)
     return VCL_OK;
 }
 
-static enum vcl_status run_setting(struct video_search *s, struct setting setting, struct vcl_trial *trial)
+static enum vcl_status run_setting(struct video_search *s, struct setting setting, enum vcl_pass pass,
+                                   struct vcl_trial *trial)
 {
     enum vcl_status status = apply(s, setting);
     if (!status)
-        status = vcl_encoder_pass(s->e, trial);
-    if (!status && !s->e->probing)
+        status = vcl_encoder_pass(s->e, pass, trial);
+    if (!status && pass == VCL_PASS_WHOLE)
         s->last = setting;
     return status;
 }
 
-static enum vcl_status run_rate(struct video_search *s, int lossless, struct vcl_rate *rate)
+static enum vcl_status run_rate(struct video_search *s, int lossless, enum vcl_pass pass,
+                                struct vcl_rate *rate)
 {
     enum vcl_status status = VCL_OK;
     struct vcl_trial trial;
     while (!status && !rate->done) {
-        status = run_setting(s, (struct setting){ rate->x, lossless }, &trial);
+        status = run_setting(s, (struct setting){ rate->x, lossless }, pass, &trial);
         if (!status)
             vcl_rate_tell(rate, &trial);
     }
@@ -130,12 +132,10 @@ static enum vcl_status search_setting(struct video_search *s, int lossless, doub
     enum vcl_status status = VCL_OK;
     *rate = vcl_rate_begin(p->goal, p->target, low, high, guess);
     if (s->e->frame.plan.tiles > VCL_PROBE_ABOVE) {
-        s->e->probing = 1;
-        status = run_rate(s, lossless, rate);
-        s->e->probing = 0;
+        status = run_rate(s, lossless, VCL_PASS_SAMPLE, rate);
         *rate = vcl_rate_begin(p->goal, p->target, low, high, rate->best_x);
     }
-    return status ? status : run_rate(s, lossless, rate);
+    return status ? status : run_rate(s, lossless, VCL_PASS_WHOLE, rate);
 }
 
 /* Finest step the encoder has, in x. */
@@ -155,7 +155,7 @@ static enum vcl_status search_exact(struct video_search *s, struct vcl_rate *rat
     struct vcl_trial trial;
     const struct setting finest = { 0, 1 };
     const enum vcl_goal goal = s->e->params->goal;
-    enum vcl_status status = run_setting(s, finest, &trial);
+    enum vcl_status status = run_setting(s, finest, VCL_PASS_WHOLE, &trial);
     if (status)
         return status;
     const int meets = vcl_rate_meets(goal, s->e->params->target, &trial);
@@ -197,5 +197,5 @@ enum vcl_status vcl_search_video(struct vcl_encoder *e, int *found, unsigned *fl
     if (best.x == s->last.x && best.lossless == s->last.lossless)
         return VCL_OK;
     struct vcl_trial trial;
-    return run_setting(s, best, &trial);
+    return run_setting(s, best, VCL_PASS_WHOLE, &trial);
 }
