@@ -1,6 +1,7 @@
 """Folders of shards, interruptions, real models."""
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -249,15 +250,45 @@ class Folders(Case):
         self.vcllm("compress", model, "-o", self.path("whole"), *options, "-q")
         self.assertEqual(self.contents(small), self.contents(self.path("whole")))
 
-    def test_resume_knows_the_row_floor(self):
-        """Shards of one folder with and without a floor."""
+    # Options of compress that change no byte of a folder, and for each other one a value that the folders below
+    # were not begun with.
+    NEUTRAL = {"--output", "--force", "--resume", "--dry-run", "--threads", "--io", "--header-limit", "--json",
+               "--quiet", "--verbose"}
+    OTHERWISE = {
+        "tensor": {"--bits": [2.5], "--size": ["1MB"], "--snr": [20], "--max-error": [0.1], "--lossless": [],
+                   "--rule": ["norm=copy"], "--rules": ["rules"], "--allocate": ["depth"], "--imatrix": ["rules"],
+                   "--row-floor": [6], "--codec": ["h264"], "--objective": ["mse"], "--effort": [8],
+                   "--transpose": [], "--rotate": [], "--seed": [2, "--rotate"]},
+        "h265": {"--encoder": ["libx265"], "--decoder": ["hevc"], "--row-scales": [], "--depth": [10],
+                 "--chroma": [420]}}
+    GOALS = {"--bits", "--size", "--snr", "--max-error", "--lossless"}
+
+    def check_resume_refuses(self, codec):
+        """Two settings in one folder."""
         model, small = self.make(rows=1024, cols=512), self.path("small")
-        options = ["--effort", 9, "--bits", 3, "-j", 1, "--row-floor", 5]   # slow enough to be interrupted
-        self.interrupt(["compress", model, "-o", small, *options],
-                       lambda: os.path.exists(small + ".partial/model-00001-of-00003.safetensors"))
-        self.vcllm("compress", model, "-o", small, *options[:-1], 6, "--resume", code=IO)
-        self.vcllm("compress", model, "-o", small, *options[:-2], "--resume", code=IO)
-        self.vcllm("compress", model, "-o", small, *options, "--resume", "-q")
+        options = ["-j", 1, "--codec", codec, "--effort", 9 if codec == "tensor" else 6]
+        shard = small + ".partial/model-00001-of-00003.safetensors"
+        self.interrupt(["compress", model, "-o", small, *options, "--bits", 3], lambda: os.path.exists(shard))
+        rules = self.write("rules", b"norm=lossless\n")
+        for option, values in self.OTHERWISE[codec].items():
+            goal = [] if option in self.GOALS else ["--bits", 3]
+            values = [rules if v == "rules" else v for v in values]
+            _, error = self.vcllm("compress", model, "-o", small, *options, *goal, option, *values, "--resume",
+                                  code=IO)
+            self.assertIn("other settings", error, option)
+            self.assertTrue(os.path.exists(shard), option)
+
+    def test_resume_refuses_other_settings(self):
+        self.check_resume_refuses("tensor")
+
+    def test_resume_refuses_other_settings_of_video(self):
+        self.check_resume_refuses("h265")
+
+    def test_every_option_is_one_or_the_other(self):
+        help_text, _ = self.vcllm("compress", "--help")
+        found = set(re.findall(r"(?m)^  (?:-\w, )?(--[a-z-]+)", help_text))
+        found |= set(re.findall(r"-\w, (--[a-z-]+)", help_text))
+        self.assertEqual(found, self.NEUTRAL.union(*self.OTHERWISE.values()))
 
     def test_interrupt_before_anything_is_finished(self):
         model, small = self.make(rows=1024, cols=1024), self.path("small")
