@@ -122,9 +122,11 @@ FUNCTIONS = {
 
 
 def find_library():
-    """VCLLM_LIBRARY, what the system's linker knows, the build folder of the source tree: the first there is."""
-    build = pathlib.Path(__file__).resolve().parents[2] / "build" / "libvcllm.so"
-    path = os.environ.get("VCLLM_LIBRARY") or ctypes.util.find_library("vcllm") or build
+    """VCLLM_LIBRARY, the one in a wheel, the installed one, that of the source tree: the first there is."""
+    here = pathlib.Path(__file__).resolve()
+    wheel, build = here.parent / "libvcllm.so", here.parents[2] / "build" / "libvcllm.so"
+    path = (os.environ.get("VCLLM_LIBRARY") or wheel.exists() and wheel or ctypes.util.find_library("vcllm")
+            or build)
     try:
         return ctypes.CDLL(os.fspath(path))
     except OSError as error:
