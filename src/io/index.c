@@ -11,12 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-const char *vcl_base_name(const char *path)
-{
-    const char *const slash = strrchr(path, '/');
-    return slash != NULL ? slash + 1 : path;
-}
-
 /* ---- lists of paths -------------------------------------------------------------------------- */
 
 void vcl_paths_free(struct vcl_paths *paths)

@@ -192,6 +192,10 @@ enum vcl_status vcl_index_match(const struct vcl_index *index, const struct vcl_
                                 const struct vcl_entry *const *by_name, size_t count,
                                 struct vcl_error *error);
 /* "a/b" -> "b" */
-const char *vcl_base_name(const char *path);
+static inline const char *vcl_base_name(const char *path)
+{
+    const char *const slash = strrchr(path, '/');
+    return slash != NULL ? slash + 1 : path;
+}
 
 #endif
