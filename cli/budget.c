@@ -91,15 +91,15 @@ static double common_share(const struct vcl_model *model, const struct vcl_choic
     return share;
 }
 
-int vcl_choose_bits(const struct vcl_model *model, const struct vcl_policy *policy,
-                    struct vcl_choice *choices)
+/* Small tensors get what their frames take, and the others pay; `target`: what was asked for, for the message. */
+static int let_others_pay(const struct vcl_model *model, struct vcl_choice *choices, double bits,
+                          const char *target)
 {
-    const double bits = policy->params.target;
     double generous = 1.5, share = common_share(model, choices, bits, generous);
     if (share < LEAST_BITS)
         share = common_share(model, choices, bits, generous = 1);
     if (share < 0)
-        return vcl_tell(VCL_E_RATE, "--bits %g: the frames' headers alone take more", bits);
+        return vcl_tell(VCL_E_RATE, "%s: the frames' headers alone take more", target);
     for (size_t i = 0; i < vcl_model_count(model); i++) {
         const double its = generous * least_share(model, i, &choices[i]);
         if (vcl_choice_is_free(&choices[i]) && (its > share || share < bits))
@@ -109,25 +109,37 @@ int vcl_choose_bits(const struct vcl_model *model, const struct vcl_policy *poli
     return VCL_EXIT_OK;
 }
 
+int vcl_choose_bits(const struct vcl_model *model, const struct vcl_policy *policy,
+                    struct vcl_choice *choices)
+{
+    char target[64];
+    snprintf(target, sizeof target, "--bits %g", policy->params.target);
+    return let_others_pay(model, choices, policy->params.target, target);
+}
+
 int vcl_choose_size(const struct vcl_model *model, const struct vcl_policy *policy,
                     struct vcl_choice *choices, size_t late_bytes)
 {
     uint64_t headers = 0;
     const int code = add_headers(model, choices, late_bytes, &headers);
+    double bits = 0;
     if (code)
         return code;
     for (size_t exact = 1; exact;) {
         uint64_t fixed = headers, values;
         sum_up(model, choices, &fixed, &values);
         const double left = (double)policy->size - (double)fixed;
-        const double bits = values ? 8 * left / (double)values : 0;
+        bits = values ? 8 * left / (double)values : 0;
         if (left < 0 || (values && bits < LEAST_BITS))
             return vcl_tell(VCL_E_RATE,
                             "--size %s: headers and exact tensors alone take %s, for the other %llu values"
                             " %s is left; keep fewer tensors exact or allow more",
                             vcl_words_size(policy->size).text, vcl_words_size(fixed).text,
                             (unsigned long long)values, left < 0 ? "nothing" : "too little");
-        exact = aim_all(model, choices, bits < MOST_BITS ? bits : MOST_BITS);
+        bits = bits < MOST_BITS ? bits : MOST_BITS;
+        exact = aim_all(model, choices, bits);
     }
-    return VCL_EXIT_OK;
+    char target[64];
+    snprintf(target, sizeof target, "--size %s", vcl_words_size(policy->size).text);
+    return bits > 0 ? let_others_pay(model, choices, bits, target) : VCL_EXIT_OK;
 }

@@ -153,6 +153,16 @@ static void report_text(const struct vcl_compress *job, const struct vcl_totals 
            seconds > 0 ? (double)totals->raw_bytes / seconds / 1e6 : 0);
 }
 
+/* What no codec can code at its share is kept exactly, however large that is. */
+static int check_size(const struct vcl_compress *job, const struct vcl_totals *totals)
+{
+    if (!job->policy.size || totals->file_bytes <= job->policy.size)
+        return VCL_EXIT_OK;
+    return vcl_tell(VCL_E_RATE, "--size %s: %s was written and takes %s",
+                    vcl_words_size(job->policy.size).text, job->output,
+                    vcl_words_size(totals->file_bytes).text);
+}
+
 int vcl_compress_report(const struct vcl_compress *job)
 {
     const double seconds = vcl_seconds() - job->started;
@@ -173,5 +183,5 @@ int vcl_compress_report(const struct vcl_compress *job)
     else if (!code && !job->quiet)
         report_text(job, &totals, &tally, seconds);
     vcl_model_close(written);
-    return code;
+    return code ? code : check_size(job, &totals);
 }

@@ -78,11 +78,13 @@ static int write_strip(const struct strip *s, uint64_t first, uint64_t count, st
 
 static int write_values(struct strip *s, struct vcl_writer *writer)
 {
-    const uint64_t row = s->cols * s->size, most = row >= ROOM ? 1 : row ? ROOM / row : 1;
+    const uint64_t row = s->cols * s->size, most = row >= ROOM || row == 0 ? 1 : ROOM / row;
     int code = VCL_EXIT_OK;
+    if (s->rows == 0 || row == 0)
+        return VCL_EXIT_OK;
     s->values = vcl_zeros(most, row);
     s->column = vcl_zeros(most, s->size);
-    for (uint64_t first = 0; first < s->rows && row && !code; first += most) {
+    for (uint64_t first = 0; first < s->rows && !code; first += most) {
         const uint64_t count = s->rows - first < most ? s->rows - first : most;
         code = vcl_interrupted() ? VCL_EXIT_INTERRUPTED : read_strip(s, first, count);
         if (!code)

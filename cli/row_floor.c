@@ -26,6 +26,7 @@ static int is_embedding(const char *name)
         begin--;
     char *module = vcl_text("%.*s", (int)(end - begin), name + begin);
     const int found = strcmp(module, "wte") == 0 || strcmp(module, "wpe") == 0
+                   || strcmp(module, "shared") == 0 /* T5's */ || strstr(module, "embd") /* GGUF's */
                    || (strstr(module, "embed") && strcmp(module, "embed_out") != 0);
     free(module);
     return found;
@@ -94,17 +95,14 @@ static int by_size(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Do norms differ by more than a factor of 4, those of the least and of the largest hundredth left out, and
- * rows of zeros? */
+/* Do norms differ by more than a factor of 4, those of the least and of the largest hundredth left out?  Not
+ * where rows are all 0: with a floor they would come back as something small, and a norm makes it large. */
 static int is_spread(double *sums, uint64_t rows)
 {
     const double most = 4.0 * 4.0;
-    uint64_t first = 0;
+    const uint64_t aside = rows / 100;
     qsort(sums, (size_t)rows, sizeof *sums, by_size);
-    while (first < rows && sums[first] == 0)
-        first++;
-    const uint64_t live = rows - first, aside = live / 100;
-    return live > 0 && sums[rows - 1 - aside] > most * sums[first + aside];
+    return sums[0] > 0 && sums[rows - 1 - aside] > most * sums[aside];
 }
 
 /* Errors of a tied head are shaped for its inputs already, which a floor would undo. */

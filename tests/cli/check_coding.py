@@ -140,14 +140,17 @@ class RowFloor(Case):
             self.assertLess(max(map(abs, struct.unpack_from("<96f", raw, 384 * row))), 0.02)
 
     def test_default(self):
-        """10 dB for embeddings whose rows are unlike in size; nothing for others, for other matrices and other goals."""
-        for name, spread, options, floor in [("wte.weight", 1, [], 10), ("wte.weight", 0.2, [], None),
+        """10 dB for embeddings whose rows are unlike in size; nothing for others, for other matrices and other goals,
+        or where rows are all zero, which would come back as something else."""
+        for name, spread, options, floor in [("wte.weight", 1, [], 10), ("token_embd.weight", 1, [], 10),
+                                             ("zero.wte.weight", 1, [], None), ("wte.weight", 0.2, [], None),
                                              ("layer.weight", 1, [], None), ("wte.weight", 1, ["--row-floor", 0], None),
                                              ("wte.weight", 1, ["--snr", 20], None), ("wte.weight", 1, ["--rotate"], None)]:
             generator, values = random.Random(10), []
             for _ in range(200):
                 deviation = math.exp(generator.gauss(0, spread))
                 values += [generator.gauss(0, deviation) for _ in range(64)]
+            values[640:704] = [0] * 64 if name.startswith("zero") else values[640:704]
             model = stfile.write(self.path("m"), [(name, "F32", [200, 64], struct.pack("<12800f", *values))])
             document, error = self.run_json("compress", model, "-o", self.path("s"), "-f", *options, *FAST)
             self.assertEqual((document["tensors"][0].get("row_floor"), error), (floor, ""), (name, spread, options))

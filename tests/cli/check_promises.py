@@ -1,9 +1,10 @@
 """No loss without a word: what compress says of tensors that a codec has trouble with."""
+import os
 import random
 import struct
 
 import stfile
-from case import BOUND, Case
+from case import BOUND, FAST, Case
 
 
 def drawn(name, shape, draw, letter="f", dtype="F32"):
@@ -40,6 +41,19 @@ class Promises(Case):
         self.assertEqual(by_name["t0"]["codec"], "lossless")
         self.assertGreater(totals["file_bytes"], 98500)
         self.assertLessEqual(totals["file_bytes"], 100000)
+
+    def test_a_size_is_kept_or_refused(self):
+        """Many small tensors, whose frames take more than their share, and values that no share can code."""
+        model = stfile.write(self.path("s"), [stfile.normal(f"l{i}", [64, 64 + i], i) for i in range(12)])
+        self.vcllm("compress", model, "-o", self.path("o"), "--size", 2500, *FAST, code=BOUND)
+        self.assertEqual(self.files(), ["s"])
+        for size in (4000, 5000, 6500):
+            self.vcllm("compress", model, "-o", self.path("o"), "-f", "--size", size, "-q", *FAST)
+            self.assertLessEqual(os.path.getsize(self.path("o")), size)
+        generator = random.Random(3)
+        huge = stfile.write(self.path("h"), [drawn("w", [256, 257], lambda: generator.gauss(0, 1e37))])
+        _, error = self.vcllm("compress", huge, "-o", self.path("p"), "--size", 25000, code=BOUND)
+        self.assertIn("was written and takes", error)
 
     def test_a_mean_far_from_zero(self):
         generator = random.Random(2)
