@@ -1,8 +1,9 @@
 /* budget.c - the targets that keep the whole to --bits, or the output to --size.
  *
  * From the size go headers, exact tensors and those a rule gives their own bits; what remains is spread
- * evenly over the values left.  Where that is more than a tensor's exact form takes (exact_size.c), the tensor is
- * kept exactly and the rest shared out again: each round only raises the others' share, so it ends. */
+ * evenly over the values left.  Where that is more than a tensor's exact form takes (exact_size.c), the
+ * tensor is kept exactly and the rest shared out again: each round only raises the others' share, so it
+ * ends. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -91,7 +92,8 @@ static double common_share(const struct vcl_model *model, const struct vcl_choic
     return share;
 }
 
-/* Small tensors get what their frames take, and the others pay; `target`: what was asked for, for the message. */
+/* Small tensors get what their frames take, and the others pay; `target`: what was asked for, for the
+ * message. */
 static int let_others_pay(const struct vcl_model *model, struct vcl_choice *choices, double bits,
                           const char *target)
 {

@@ -14,9 +14,8 @@ static int try_codec(const struct vcl_model *model, const struct vcl_entry *entr
     const enum vcl_status status = vcl_decode(ctx, &source, entry->bytes, 0, 1, decoder, NULL);
     if (status != VCL_E_CODEC)
         return VCL_EXIT_OK; /* a fault is found again, and said, below */
-    const char *message = vcl_context_message(ctx);
     return vcl_tell(status, "%s: cannot be decoded here: %s", vcl_model_shard_path(model, entry->shard),
-                    *message ? message : vcl_status_text(status));
+                    vcl_why(status, ctx));
 }
 
 static int try_codecs(const struct vcl_model *model, struct vcl_work *work, const char *decoder)

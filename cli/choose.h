@@ -23,7 +23,7 @@ struct vcl_choice {
     const struct vcl_inputs *inputs; /* of --imatrix: what errors in its columns cost, or NULL */
     /* Of --allocate: what the tensor is in the network, or NULL. */
     const struct vcl_network_matrix *matrix;
-    double row_floor;                /* of --row-floor: dB for each of its rows, 0 for none */
+    double row_floor; /* of --row-floor: dB for each of its rows, 0 for none */
 };
 
 struct vcl_policy {
@@ -48,16 +48,16 @@ int vcl_choose_ties(const struct vcl_model *model, struct vcl_choice *choices);
  * Returns an exit code. */
 int vcl_choose_inputs(const struct vcl_model *model, const struct vcl_policy *policy,
                       struct vcl_choice *choices, struct vcl_importance **importance);
-/* row_floor.c: gives lossy choices that are looked up by row their floor, and says which cannot have one where
- * it was asked for.  Reads them where it was not.  Returns an exit code. */
+/* row_floor.c: gives lossy choices that are looked up by row their floor, and says which cannot have one
+ * where it was asked for.  Reads them where it was not.  Returns an exit code. */
 int vcl_choose_floors(const struct vcl_model *model, const struct vcl_policy *policy,
                       struct vcl_choice *choices);
 /* budget.c: where some tensors are so small that a frame takes more than their share of --bits, the others
  * pay.  VCL_EXIT_BOUND with a message where they cannot. */
 int vcl_choose_bits(const struct vcl_model *model, const struct vcl_policy *policy,
                     struct vcl_choice *choices);
-/* exact_size.c: measures exact_bytes of tensors that are exact, and of those whose exact frame may fit into their
- * share of --size.  Reads the model; returns an exit code. */
+/* exact_size.c: measures exact_bytes of tensors that are exact, and of those whose exact frame may fit into
+ * their share of --size.  Reads the model; returns an exit code. */
 struct vcl_work;
 int vcl_choose_exact_sizes(const struct vcl_model *model, const struct vcl_policy *policy,
                            struct vcl_choice *choices, struct vcl_work *work);

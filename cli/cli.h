@@ -54,6 +54,9 @@ struct vcl_option {
     int (*each)(void *to, const char *text);
 };
 
+/* What a choice among "f16|bf16|f32|f64", or among the first of them, names; VCL_DTYPE_COUNT where none was
+ * made. */
+enum vcl_dtype vcl_float_choice(int choice);
 /* Reads options and moves the operands to the end; *operands points at them.  --help prints and exits. 
  * Returns 0 or VCL_EXIT_USAGE with a message; so too where there are fewer operands than `least` or more
  * than `most`. */
@@ -106,6 +109,8 @@ void vcl_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Says it and returns the exit code, so that `return vcl_tell(...)` reads well.  Silent where the status is a
  * cancellation: the verb says once that it was interrupted. */
 int vcl_tell(enum vcl_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Why a call with this context failed: its message, or what the status says. */
+const char *vcl_why(enum vcl_status status, const struct vcl_context *ctx);
 
 /* Never NULL: where memory is out, says so, removes the temporary file and exits. */
 void *vcl_zeros(size_t count, size_t size);
@@ -167,6 +172,9 @@ int vcl_interrupt_poll(void *unused); /* the library's cancel hook; also keeps t
 /* The file to remove when a second signal or a lack of memory ends the program at once; NULL = none. */
 void vcl_interrupt_guard(const char *temporary);
 void vcl_remove_guarded(void);
+/* A guarded file takes its place, or is given up where filling it ended with another code than 0; it is guarded no
+ * more.  Returns an exit code. */
+int vcl_file_finish(struct vcl_writer *writer, int code);
 
 /* ---- progress.c ------------------------------------------------------------------------------ */
 

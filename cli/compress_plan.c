@@ -6,7 +6,6 @@
 #include <stdlib.h>
 
 #include "compress.h"
-#include "values.h"
 
 enum { SAMPLE_VALUES = 1 << 19, SAMPLE_COLS = 1024, NAMES_SHOWN = 4 };
 static const double COPY_SPEED = 5e8; /* bytes a second that exact tensors are assumed to pass at */
@@ -59,22 +58,14 @@ static int time_sample(struct vcl_compress *job, size_t index, uint64_t *values,
     const struct vcl_entry *entry = vcl_model_entry(job->model, index);
     const struct vcl_tensor sample = sample_shape(&entry->tensor, job->choices[index].values);
     struct vcl_params params = job->policy.params;
-    struct vcl_entry_handle handle = { .model = job->model, .entry = entry };
-    const struct vcl_source source = vcl_model_source(&handle);
-    struct vcl_window nowhere = { 0 };
-    const struct vcl_sink sink = vcl_window_sink(&nowhere);
-    struct vcl_context *ctx = job->work.narrow[0];
 
     params.goal = job->choices[index].goal;
     params.target = job->choices[index].target;
     const double started = vcl_seconds();
-    const enum vcl_status status = vcl_encode(ctx, &sample, &source, &params, &sink, NULL);
+    const int code = vcl_encode_nowhere(job->model, entry, &sample, &params, job->work.narrow[0], NULL);
     *seconds = vcl_seconds() - started;
     *values = sample.dims[0] * sample.dims[1];
-    if (status == VCL_OK || status == VCL_E_RATE)
-        return VCL_EXIT_OK;
-    const char *message = vcl_context_message(ctx);
-    return vcl_tell(status, "%s: %s", entry->name, *message ? message : vcl_status_text(status));
+    return code;
 }
 
 static int make_estimate(struct vcl_compress *job, struct estimate *estimate)

@@ -100,8 +100,8 @@ static struct vcl_params params_of(const struct vcl_encoding *encoding, size_t i
     return params;
 }
 
-static int encode_failed(const struct encode_job *job, size_t i, enum vcl_status status, const char *message,
-                         const struct vcl_error *reading)
+static int encode_failed(const struct encode_job *job, size_t i, enum vcl_status status,
+                         const struct vcl_context *ctx, const struct vcl_error *reading)
 {
     const struct vcl_entry *entry = vcl_model_entry(job->encoding->model, i);
     if (reading->status != VCL_OK)
@@ -109,7 +109,7 @@ static int encode_failed(const struct encode_job *job, size_t i, enum vcl_status
     if (*vcl_writer_failure(job->writer))
         return vcl_tell(VCL_E_IO, "%s", vcl_writer_failure(job->writer));
     char *where = vcl_where(job->encoding->model, entry);
-    const int code = vcl_tell(status, "%s: %s", where, *message ? message : vcl_status_text(status));
+    const int code = vcl_tell(status, "%s: %s", where, vcl_why(status, ctx));
     free(where);
     return code;
 }
@@ -162,8 +162,7 @@ static int encode_one(struct encode_job *job, size_t i, struct vcl_context *ctx)
     struct vcl_report *const report = &encoding->results[i].report;
     report->size = sizeof *report;
     const enum vcl_status status = vcl_encode(ctx, &handle.entry->tensor, &source, &params, &sink, report);
-    return status == VCL_OK ? VCL_EXIT_OK
-                            : encode_failed(job, i, status, vcl_context_message(ctx), &handle.error);
+    return status == VCL_OK ? VCL_EXIT_OK : encode_failed(job, i, status, ctx, &handle.error);
 }
 
 static int encode_run(void *user, size_t i, struct vcl_context *ctx)
@@ -269,14 +268,25 @@ int vcl_encode_shard(const struct vcl_encoding *encoding, size_t number, const c
         job.frames = vcl_zeros(shard.layout.count, sizeof *job.frames);
         code = encode_tensors(&job, late);
         free(job.frames);
-        if (code)
-            vcl_writer_abandon(job.writer);
-        else
-            status = vcl_writer_commit(job.writer, &error);
-        vcl_interrupt_guard(NULL);
+        code = vcl_file_finish(job.writer, code);
     }
     vcl_shard_free(&shard);
     return status == VCL_OK ? code : vcl_tell(status, "%s", error.text);
+}
+
+int vcl_encode_nowhere(const struct vcl_model *model, const struct vcl_entry *entry,
+                       const struct vcl_tensor *tensor, const struct vcl_params *params,
+                       struct vcl_context *ctx, struct vcl_report *report)
+{
+    struct vcl_entry_handle handle = { .model = model, .entry = entry };
+    const struct vcl_source source = vcl_model_source(&handle);
+    struct vcl_window nowhere = { 0 };
+    const struct vcl_sink sink = vcl_window_sink(&nowhere);
+    const enum vcl_status status = vcl_encode(ctx, tensor, &source, params, &sink, report);
+    if (status == VCL_OK || status == VCL_E_RATE)
+        return VCL_EXIT_OK;
+    return handle.error.status != VCL_OK ? vcl_tell(handle.error.status, "%s", handle.error.text)
+                                         : vcl_tell(status, "%s: %s", entry->name, vcl_why(status, ctx));
 }
 
 int vcl_encode_try(const struct vcl_params *params, struct vcl_work *work)
@@ -297,7 +307,5 @@ int vcl_encode_try(const struct vcl_params *params, struct vcl_work *work)
     free(frame);
     if (status != VCL_E_CODEC && status != VCL_E_BACKEND && status != VCL_E_ARGUMENT)
         return VCL_EXIT_OK; /* whether a target can be met is each tensor's question */
-    const char *message = vcl_context_message(work->wide);
-    return vcl_tell(status, "%s: %s", vcl_codec_name(params->codec),
-                    *message ? message : vcl_status_text(status));
+    return vcl_tell(status, "%s: %s", vcl_codec_name(params->codec), vcl_why(status, work->wide));
 }

@@ -78,10 +78,11 @@ static int write_strip(const struct strip *s, uint64_t first, uint64_t count, st
 
 static int write_values(struct strip *s, struct vcl_writer *writer)
 {
-    const uint64_t row = s->cols * s->size, most = row >= ROOM || row == 0 ? 1 : ROOM / row;
+    const uint64_t row = s->cols * s->size;
     int code = VCL_EXIT_OK;
     if (s->rows == 0 || row == 0)
         return VCL_EXIT_OK;
+    const uint64_t most = row < ROOM ? ROOM / row : 1;
     s->values = vcl_zeros(most, row);
     s->column = vcl_zeros(most, s->size);
     for (uint64_t first = 0; first < s->rows && !code; first += most) {
@@ -115,18 +116,11 @@ static int write_tensor(const struct vcl_convert *job, const struct vcl_converte
 
 static int write_tensors(const struct vcl_convert *job, struct vcl_writer *writer)
 {
-    struct vcl_error error = { 0 };
-    enum vcl_status status = VCL_OK;
     int code = VCL_EXIT_OK;
     vcl_interrupt_guard(vcl_writer_temporary(writer));
     for (size_t i = 0; i < job->count && !code; i++)
         code = write_tensor(job, &job->tensors[i], writer);
-    if (code)
-        vcl_writer_abandon(writer);
-    else
-        status = vcl_writer_commit(writer, &error);
-    vcl_interrupt_guard(NULL);
-    return status == VCL_OK ? code : vcl_tell(status, "%s", error.text);
+    return vcl_file_finish(writer, code);
 }
 
 int vcl_convert_weights(struct vcl_convert *job, const char *path)

@@ -46,7 +46,6 @@ static int usage(const char *message)
 
 static int read_options(struct vcl_decompress *job, int argc, char **argv)
 {
-    static const enum vcl_dtype dtypes[] = { VCL_DTYPE_F16, VCL_DTYPE_BF16, VCL_DTYPE_F32, VCL_DTYPE_F64 };
     int dtype = -1, count;
     char **operands;
     const struct vcl_option options[] = {
@@ -66,7 +65,7 @@ static int read_options(struct vcl_decompress *job, int argc, char **argv)
     if (code)
         return code;
     job->input = operands[0];
-    job->dtype = dtype < 0 ? VCL_DTYPE_COUNT : dtypes[dtype];
+    job->dtype = vcl_float_choice(dtype);
     vcl_set_quiet(job->quiet);
     if (!job->output || !*job->output)
         return usage("-o OUTPUT is missing");

@@ -100,11 +100,7 @@ int vcl_decompress_shard(struct vcl_decompress *job, size_t number, const char *
     if (status == VCL_OK) {
         vcl_interrupt_guard(vcl_writer_temporary(work.writer));
         code = decode_tensors(&work);
-        if (code)
-            vcl_writer_abandon(work.writer);
-        else
-            status = vcl_writer_commit(work.writer, &error);
-        vcl_interrupt_guard(NULL);
+        code = vcl_file_finish(work.writer, code);
     }
     vcl_shard_free(&work.shard);
     return status == VCL_OK ? code : vcl_tell(status, "%s", error.text);

@@ -83,18 +83,12 @@ static int write_file(struct extract *extract, struct vcl_layout *layout)
 {
     struct vcl_error error = { 0 };
     struct vcl_writer *writer;
-    enum vcl_status status =
+    const enum vcl_status status =
         vcl_writer_create(extract->job->output, layout, extract->entry.bytes, &writer, &error);
     if (status != VCL_OK)
         return vcl_tell(status, "%s", error.text);
     vcl_interrupt_guard(vcl_writer_temporary(writer));
-    const int code = decode_into(extract, writer);
-    if (code)
-        vcl_writer_abandon(writer);
-    else
-        status = vcl_writer_commit(writer, &error);
-    vcl_interrupt_guard(NULL);
-    return status == VCL_OK ? code : vcl_tell(status, "%s", error.text);
+    return vcl_file_finish(writer, decode_into(extract, writer));
 }
 
 static int extract_file(struct extract *extract)

@@ -1,7 +1,7 @@
 /* exact_size.c - how many bytes exact frames take, for --size: what they save goes to the others.
  *
- * Tensors that are kept exactly are coded once, to nowhere.  So are those that would be coded lossily but whose
- * first values say that their exact frame may fit into their share: values on few levels. */
+ * Tensors that are kept exactly are coded once, to nowhere.  So are those that would be coded lossily but
+ * whose first values say that their exact frame may fit into their share: values on few levels. */
 #include "shard.h"
 #include "values.h"
 
@@ -19,33 +19,28 @@ static int measure_frame(const struct measure *measure, size_t i, uint64_t value
 {
     const struct vcl_entry *const entry = vcl_model_entry(measure->model, i);
     const struct vcl_tensor first = { entry->tensor.dtype, 1, { values } };
-    struct vcl_entry_handle handle = { .model = measure->model, .entry = entry };
-    const struct vcl_source source = vcl_model_source(&handle);
-    struct vcl_window nowhere = { 0 };
-    const struct vcl_sink sink = vcl_window_sink(&nowhere);
+    const int all = values == measure->choices[i].values;
     struct vcl_report report = { .size = sizeof report };
     struct vcl_params params;
 
     vcl_params_init(&params);
     params.codec = measure->choices[i].exact;
-    const struct vcl_tensor *const tensor = values == measure->choices[i].values ? &entry->tensor : &first;
-    const enum vcl_status status = vcl_encode(ctx, tensor, &source, &params, &sink, &report);
-    *bytes = status == VCL_OK ? report.frame_bytes : 0;
-    if (status == VCL_OK)
-        return VCL_EXIT_OK;
-    const char *message = vcl_context_message(ctx);
-    return handle.error.status != VCL_OK
-             ? vcl_tell(handle.error.status, "%s", handle.error.text)
-             : vcl_tell(status, "%s: %s", entry->name, *message ? message : vcl_status_text(status));
+    const int code =
+        vcl_encode_nowhere(measure->model, entry, all ? &entry->tensor : &first, &params, ctx, &report);
+    *bytes = report.frame_bytes;
+    return code;
 }
 
-/* The codec's own rule for what may be exact (src/codec/encode.c), on the first values. */
-static int may_be_exact(const struct measure *measure, size_t i, struct vcl_context *ctx, int *may)
+/* Of a tensor that would be coded lossily, where its first values say that it may be exact within its share (the
+ * codec's own rule, src/codec/encode.c). */
+static int measure_free(const struct measure *measure, size_t i, struct vcl_context *ctx, uint64_t *bytes)
 {
     const uint64_t all = measure->choices[i].values, n = all < SAMPLE_VALUES ? all : SAMPLE_VALUES;
-    uint64_t bytes;
-    const int code = measure_frame(measure, i, n, ctx, &bytes);
-    *may = !code && 8 * (double)bytes / (double)n <= 1.3 * measure->bits + 0.2;
+    const int code = measure_frame(measure, i, n, ctx, bytes);
+    const int may = !code && 8 * (double)*bytes / (double)n <= 1.3 * measure->bits + 0.2;
+    if (may && n < all)
+        return measure_frame(measure, i, all, ctx, bytes);
+    *bytes = may ? *bytes : 0;
     return code;
 }
 
@@ -59,12 +54,12 @@ static int measure_run(void *user, size_t i, struct vcl_context *ctx)
 {
     const struct measure *const measure = user;
     struct vcl_choice *const choice = &measure->choices[i];
-    int measured = choice->action == VCL_ACTION_EXACT, code = VCL_EXIT_OK;
+    int code = VCL_EXIT_OK;
     if (vcl_choice_is_free(choice))
-        code = may_be_exact(measure, i, ctx, &measured);
-    if (!code && measured)
+        code = measure_free(measure, i, ctx, &choice->exact_bytes);
+    else if (choice->action == VCL_ACTION_EXACT)
         code = measure_frame(measure, i, choice->values, ctx, &choice->exact_bytes);
-    if (!code && measured && choice->action == VCL_ACTION_EXACT)
+    if (!code && choice->action == VCL_ACTION_EXACT)
         choice->bound = choice->exact_bytes;
     vcl_progress_add(1, vcl_model_entry(measure->model, i)->bytes);
     return code;

@@ -59,3 +59,15 @@ void vcl_interrupt_guard(const char *temporary)
         guarding = 1;
     }
 }
+
+int vcl_file_finish(struct vcl_writer *writer, int code)
+{
+    struct vcl_error error = { 0 };
+    enum vcl_status status = VCL_OK;
+    if (code)
+        vcl_writer_abandon(writer);
+    else
+        status = vcl_writer_commit(writer, &error);
+    vcl_interrupt_guard(NULL);
+    return status == VCL_OK ? code : vcl_tell(status, "%s", error.text);
+}

@@ -22,7 +22,8 @@ int vcl_cli_open_any(const char *path, const struct vcl_reading *reading, struct
                                        status == VCL_E_LIMIT ? "; --header-limit sets another" : "");
 }
 
-/* Marked as compressed, or with frames nevertheless: a flipped bit in the key of the hash makes it look so. */
+/* Marked as compressed, or with frames nevertheless: a flipped bit in the key of the hash makes it look
+ * so. */
 static int holds_frames(const struct vcl_model *model, size_t shard)
 {
     struct vcl_info info = { .size = sizeof info };

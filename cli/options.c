@@ -166,6 +166,12 @@ static int refuse_option(const struct vcl_verb *verb, int code, char **argv)
     return VCL_EXIT_USAGE;
 }
 
+enum vcl_dtype vcl_float_choice(int choice)
+{
+    static const enum vcl_dtype dtypes[] = { VCL_DTYPE_F16, VCL_DTYPE_BF16, VCL_DTYPE_F32, VCL_DTYPE_F64 };
+    return choice < 0 ? VCL_DTYPE_COUNT : dtypes[choice];
+}
+
 int vcl_cli_parse(const struct vcl_verb *verb, const struct vcl_option *options, int argc, char **argv,
                   int least, int most, char ***operands, int *count)
 {

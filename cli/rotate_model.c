@@ -38,7 +38,6 @@ const struct vcl_verb vcl_verb_rotate = { "rotate", "make a model's weights alik
 
 static int read_options(struct vcl_rotate *job, int argc, char **argv)
 {
-    static const enum vcl_dtype dtypes[] = { VCL_DTYPE_F16, VCL_DTYPE_BF16, VCL_DTYPE_F32 };
     int dtype = -1, count;
     char **operands;
     const struct vcl_option options[] = {
@@ -56,7 +55,7 @@ static int read_options(struct vcl_rotate *job, int argc, char **argv)
     if (code)
         return code;
     job->input = operands[0];
-    job->dtype = dtype < 0 ? VCL_DTYPE_COUNT : dtypes[dtype];
+    job->dtype = vcl_float_choice(dtype);
     vcl_set_quiet(job->quiet);
     if (job->output && *job->output)
         return VCL_EXIT_OK;

@@ -118,17 +118,13 @@ static int write_shard(struct rotated_shard *work, const char *path)
     struct vcl_error error = { 0 };
     int code = VCL_EXIT_OK;
     work->shard.layout.overwrite = 1;
-    enum vcl_status status =
+    const enum vcl_status status =
         vcl_writer_create(path, &work->shard.layout, vcl_shard_bytes(&work->shard), &work->writer, &error);
     if (status == VCL_OK) {
         vcl_interrupt_guard(vcl_writer_temporary(work->writer));
         for (size_t i = 0; i < work->shard.layout.count && !code; i++)
             code = write_tensor(work, i);
-        if (code)
-            vcl_writer_abandon(work->writer);
-        else
-            status = vcl_writer_commit(work->writer, &error);
-        vcl_interrupt_guard(NULL);
+        code = vcl_file_finish(work->writer, code);
     }
     return status == VCL_OK ? code : vcl_tell(status, "%s", error.text);
 }

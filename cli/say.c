@@ -82,6 +82,12 @@ int vcl_tell(enum vcl_status status, const char *format, ...)
     return vcl_exit_of(status);
 }
 
+const char *vcl_why(enum vcl_status status, const struct vcl_context *ctx)
+{
+    const char *message = vcl_context_message(ctx);
+    return *message ? message : vcl_status_text(status);
+}
+
 static _Noreturn void die_of_memory(void)
 {
     vcl_say("out of memory");

@@ -58,6 +58,11 @@ uint64_t vcl_encode_disk_most(const struct vcl_choice *choices, size_t first, si
 uint64_t vcl_encode_disk_certain(const struct vcl_choice *choices, size_t first, size_t last);
 /* How much of the progress a tensor is: lossy coding takes far longer than copying. */
 uint64_t vcl_encode_effort(const struct vcl_choice *choice, const struct vcl_entry *entry);
+/* Codes the entry's first values, as a tensor of that shape, to see what that takes; nothing is kept.  A target
+ * that cannot be met is no failure.  report may be NULL.  Returns an exit code. */
+int vcl_encode_nowhere(const struct vcl_model *model, const struct vcl_entry *entry,
+                       const struct vcl_tensor *tensor, const struct vcl_params *params,
+                       struct vcl_context *ctx, struct vcl_report *report);
 /* Codes 64 x 64 values as the parameters say, so that a missing encoder shows before the work.  Returns an
  * exit code. */
 int vcl_encode_try(const struct vcl_params *params, struct vcl_work *work);

@@ -95,8 +95,7 @@ int vcl_values_decode(const struct vcl_values *values, struct vcl_context *ctx, 
     if (writer && *vcl_writer_failure(writer))
         return vcl_tell(VCL_E_IO, "%s", vcl_writer_failure(writer));
     char *where = vcl_where(values->model, values->entry);
-    const char *message = vcl_context_message(ctx);
-    const int code = vcl_tell(status, "%s: %s", where, *message ? message : vcl_status_text(status));
+    const int code = vcl_tell(status, "%s: %s", where, vcl_why(status, ctx));
     free(where);
     return code;
 }

@@ -305,6 +305,8 @@ double vcl_choose_class_models(struct vcl_tensor_search *s)
     return saved + tables;
 }
 
+double vcl_telling_x(const struct vcl_tensor_search *s) { return fmax(s->deviation - 1.5, s->least); }
+
 /* Bits a value that tables of the classes' own would save over the model just fitted, by the counts of the last
  * pass: what their symbols take beyond their entropy, less a table's bytes and what chance may have promised. */
 double vcl_promise_of(const struct vcl_tensor_search *s)

@@ -518,15 +518,13 @@ static enum vcl_status search_further(struct vcl_tensor_search *s, uint32_t flag
     return status;
 }
 
-#define MUCH 0.03 /* bits a value that tables save */
-
-/* Are values unlike those that the models were made for?  A step at which they take about three bits shows it. */
+/* Are values unlike those that the models were made for? */
 static enum vcl_status look_at_values(struct vcl_tensor_search *s)
 {
     enum { HEAVY = 4, FAR = 2 }; /* shape; sixteenths of an octave that rows and columns do not account for */
     struct vcl_trial trial;
-    const enum vcl_status status = vcl_survey(s, fmax(s->deviation - 1.5, s->least), &trial);
-    s->unusual = vcl_promise_of(s) > MUCH || s->now.shape > HEAVY || fabs(s->now.width) > FAR;
+    const enum vcl_status status = vcl_survey(s, vcl_telling_x(s), &trial);
+    s->unusual = vcl_promise_of(s) > VCL_OWN_SHAPE || s->now.shape > HEAVY || fabs(s->now.width) > FAR;
     s->now = vcl_first_setting(s);
     s->learned = NAN;
     return status;

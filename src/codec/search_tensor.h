@@ -68,6 +68,10 @@ enum vcl_status vcl_sample_pass(struct vcl_tensor_search *s, double x, struct vc
 double vcl_learn(struct vcl_tensor_search *s);
 /* Models of their own for the classes where the counts say that they pay; returns the bits saved. */
 double vcl_choose_class_models(struct vcl_tensor_search *s);
+/* Bits a value that tables save only where values have a shape of their own. */
+#define VCL_OWN_SHAPE 0.03
+/* A step at which values take about three bits: a coarser one does not show their shape. */
+double vcl_telling_x(const struct vcl_tensor_search *s);
 /* Bits a value that tables would save over the model just fitted. */
 double vcl_promise_of(const struct vcl_tensor_search *s);
 enum vcl_status vcl_drop_own_models(struct vcl_tensor_search *s);

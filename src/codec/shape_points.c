@@ -8,8 +8,6 @@
 
 #include "codec/search_tensor.h"
 
-#define MUCH 0.03 /* bits a value that they save only where values have a shape of their own */
-
 /* `rounds` of them with one step; *waste: what the last one gave, INFINITY where tables do not pay; *best: of those
  * that are near the target the one that wastes least. */
 static enum vcl_status shape_points_at(struct vcl_tensor_search *s, double x, int rounds, double *waste,
@@ -52,14 +50,14 @@ static enum vcl_status shape_points_at(struct vcl_tensor_search *s, double x, in
  * finer one is asked. */
 static enum vcl_status has_own_shape(struct vcl_tensor_search *s, double x, int *own)
 {
-    const double fine = fmax(s->deviation - 1.5, s->least);
+    const double fine = vcl_telling_x(s);
     struct vcl_trial trial = { 0 };
-    *own = s->own && s->saved > MUCH;
+    *own = s->own && s->saved > VCL_OWN_SHAPE;
     if (*own || x < fine + 0.75 || s->e->params->disable & VCL_STAGE_MODEL)
         return VCL_OK;
     const struct vcl_kept now = vcl_save_setting(s, &s->now, &trial);
     enum vcl_status status = vcl_survey(s, fine, &trial);
-    *own = !status && vcl_promise_of(s) > MUCH;
+    *own = !status && vcl_promise_of(s) > VCL_OWN_SHAPE;
     return status ? status : vcl_restore_setting(s, &now);
 }
 
