@@ -12,7 +12,7 @@
 #include "allocate.h"
 #include "curve.h"
 #include "folder.h"
-#include "importance.h"
+#include "allot/importance.h"
 #include "language.h"
 
 enum { SEED = 1, SLOPES = 9 };

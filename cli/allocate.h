@@ -3,7 +3,7 @@
 #define VCL_CLI_ALLOCATE_H
 
 #include "choose.h"
-#include "sensitivity.h"
+#include "allot/sensitivity.h"
 #include "work.h"
 
 enum vcl_allocate { VCL_ALLOCATE_AUTO, VCL_ALLOCATE_FIXED, VCL_ALLOCATE_DEPTH, VCL_ALLOCATE_SELF };

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "bench.h"
-#include "mix.h"
+#include "common/mix.h"
 #include "values.h"
 
 enum { COLS = 1024, SEED = 1 };

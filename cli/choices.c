@@ -2,7 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "choice.h"
+#include "eval/choice.h"
 #include "choices.h"
 
 static const char *const KINDS[2] = { "accuracy", "accuracy_normalised" };

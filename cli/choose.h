@@ -2,7 +2,7 @@
 #ifndef VCL_CHOOSE_H
 #define VCL_CHOOSE_H
 
-#include "importance.h"
+#include "allot/importance.h"
 #include "rules.h"
 
 enum vcl_action { VCL_ACTION_EXACT, VCL_ACTION_LOSSY, VCL_ACTION_ALIAS };

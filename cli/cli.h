@@ -1,7 +1,7 @@
 /* cli.h - what every verb of the command line shares: exit codes, messages, options, numbers as text.
  *
  * The command line is a user of the library like any other: it sees include/,
- * jansson and the headers of run/, nothing of src/.
+ * jansson and the headers of lm/, nothing of src/.
  * Messages go to stderr and start with "vcllm: "; results go to stdout. */
 #ifndef VCL_CLI_H
 #define VCL_CLI_H

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sensitivity.h"
+#include "allot/sensitivity.h"
 #include "shard.h"
 #include "values.h"
 

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "curve.h"
-#include "sensitivity.h"
+#include "allot/sensitivity.h"
 #include "values.h"
 
 enum { SAMPLE = 1 << 18, VIDEO_SAMPLE = 1 << 16 }; /* values */

@@ -3,7 +3,7 @@
 #define VCL_CURVE_H
 
 #include "choose.h"
-#include "shares.h"
+#include "allot/shares.h"
 #include "work.h"
 
 /* Codes a sample of each of the `count` entries listed at VCL_CURVE_POINTS - 1 rates and fills in their

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "choices.h"
-#include "eval.h"
+#include "eval/eval.h"
 #include "language.h"
 
 static const char HELP[] =

@@ -3,10 +3,10 @@
 #define VCL_CLI_LANGUAGE_H
 
 #include "cli.h"
-#include "eval.h"
-#include "network.h"
-#include "team.h"
-#include "tokenizer.h"
+#include "eval/eval.h"
+#include "net/network.h"
+#include "common/team.h"
+#include "text/tokenizer.h"
 
 /* Each prints why it fails and returns an exit code. */
 int vcl_cli_team(int jobs, struct vcl_team **team);

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fields.h"
+#include "common/fields.h"
 #include "folder.h"
 #include "quantised.h"
 

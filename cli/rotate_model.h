@@ -3,7 +3,7 @@
 #define VCL_ROTATE_MODEL_H
 
 #include "folder.h"
-#include "merge.h"
+#include "merge/merge.h"
 
 struct vcl_rotate {
     const char *input, *output;

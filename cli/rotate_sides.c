@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fields.h"
+#include "common/fields.h"
 #include "rotate_model.h"
 
 enum { SIDE_LIMIT = 100000000 };

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "choose.h"
-#include "sensitivity.h"
+#include "allot/sensitivity.h"
 
 #define VCL_ROW_FLOOR 10.0 /* where none is asked for; docs/experiments.md */
 

@@ -2,9 +2,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "forward.h"
+#include "net/forward.h"
 #include "language.h"
-#include "sample.h"
+#include "net/sample.h"
 
 static const char HELP[] =
     "usage: vcllm run MODEL -p TEXT [options]\n"

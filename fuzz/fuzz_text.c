@@ -12,9 +12,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "config.h"
-#include "importance.h"
-#include "question.h"
+#include "net/config.h"
+#include "allot/importance.h"
+#include "eval/question.h"
 
 enum { VOCAB = 600 };
 

@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "forward.h"
-#include "tokenizer.h"
+#include "net/forward.h"
+#include "text/tokenizer.h"
 
 static int fail(const char *text)
 {

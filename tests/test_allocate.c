@@ -1,7 +1,7 @@
 /* What --allocate computes with: moments and their factors, and bits shared out. */
-#include "moments.h"
+#include "allot/moments.h"
 #include "random.h"
-#include "shares.h"
+#include "allot/shares.h"
 
 #include <math.h>
 #include <setjmp.h>

@@ -32,9 +32,9 @@ class Arrows(unittest.TestCase):
         """Fault: two types of one tag, which compile in silence where a file sees the wrong one."""
         here = "struct twin {\n    int a;\n};\n"
         for kind in ("struct", "union", "enum"):
-            self.refused("defines twin, as include/one.h", {"include/one.h": here, "run/two.c": f"{kind} twin {{ A }};\n"})
-        self.refused("defines twin", {"run/one.c": here + here})
-        self.accepted({"include/one.h": here, "run/two.c": "struct twin;\nstruct twin *make(struct twin *of);\n"
+            self.refused("defines twin, as include/one.h", {"include/one.h": here, "lm/net/two.c": f"{kind} twin {{ A }};\n"})
+        self.refused("defines twin", {"lm/net/one.c": here + here})
+        self.accepted({"include/one.h": here, "lm/net/two.c": "struct twin;\nstruct twin *make(struct twin *of);\n"
                                                            "/* struct twin { was here } */\n"})
 
     def test_tags_of_levels(self):
@@ -60,6 +60,13 @@ class Arrows(unittest.TestCase):
         self.refused("newcomer is in no room", dict(headers, **{"src/codec/newcomer.c": '#include "plan.h"\n'}))
         self.accepted(dict(headers, **{"src/codec/tile.c": '#include "tile.h"\n#include "tensor.h"\n#include "scale.h"\n',
                                        "src/codec/trellis.c": '#include "model.h"\n', "src/codec/scale.c": '#include "scale.h"\n'}))
+
+    def test_rooms_of_lm(self):
+        """Fault: the network learns to know what measures it, or a new folder of the runtime is in no room."""
+        headers = {"lm/net/forward.h": "", "lm/eval/eval.h": ""}
+        self.refused("lm/net may not include lm/eval/eval.h", dict(headers, **{"lm/net/a.c": '#include "eval/eval.h"\n'}))
+        self.refused("attic is no room of lm", dict(headers, **{"lm/attic/a.c": '#include "net/forward.h"\n'}))
+        self.accepted(dict(headers, **{"lm/allot/a.c": '#include "eval/eval.h"\n#include "net/forward.h"\n'}))
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include "bpe.h"
+#include "text/bpe.h"
 #include "random.h"
-#include "tokenizer.h"
+#include "text/tokenizer.h"
 
 enum { LETTERS = 6, MERGES = 40, LONGEST = 60 };
 

@@ -2,7 +2,7 @@
  *
  * The ladder is defined here alone.  The functions of every level are declared by VCL_*_LEVEL in
  * kernels/tensor_loops.h, product_loops.h, lossless_levels.h and values_levels.h, and kernels/kernels.c has a
- * table of them for each level.  The runtime, which sees include/ alone, asks for itself (run/loops16.c). */
+ * table of them for each level.  The runtime, which sees include/ alone, asks for itself (lm/net/loops16.c). */
 #ifndef VCL_CPU_H
 #define VCL_CPU_H
 

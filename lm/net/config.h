@@ -2,7 +2,7 @@
 #ifndef VCL_RUN_CONFIG_H
 #define VCL_RUN_CONFIG_H
 
-#include "fault.h"
+#include "common/fault.h"
 
 enum { VCL_MAX_EOS = 8 };
 

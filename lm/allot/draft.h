@@ -2,7 +2,7 @@
 #ifndef VCL_RUN_DRAFT_H
 #define VCL_RUN_DRAFT_H
 
-#include "forward.h"
+#include "net/forward.h"
 
 struct vcl_draft {
     size_t sequences, length; /* of tokens; length at most the model's context */

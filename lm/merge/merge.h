@@ -3,7 +3,7 @@
 #ifndef VCL_RUN_MERGE_H
 #define VCL_RUN_MERGE_H
 
-#include "network.h"
+#include "net/network.h"
 
 struct vcl_merge;
 

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "mix.h"
+#include "common/mix.h"
 #include "rotation.h"
 
 enum { LANES = VCL_ROTATION_LANES, MOST_FACTORS = 64 };

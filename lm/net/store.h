@@ -2,9 +2,9 @@
 #ifndef VCL_RUN_STORE_H
 #define VCL_RUN_STORE_H
 
-#include "fault.h"
+#include "common/fault.h"
 #include "loops16.h"
-#include "team.h"
+#include "common/team.h"
 
 struct vcl_store;
 struct vcl_weight; /* one matrix (rows, cols); belongs to the store */

@@ -2,7 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "mix.h"
+#include "common/mix.h"
 #include "sample.h"
 
 struct vcl_candidate {

@@ -2,7 +2,7 @@
 #ifndef VCL_RUN_SPLIT_H
 #define VCL_RUN_SPLIT_H
 
-#include "fault.h"
+#include "common/fault.h"
 
 struct vcl_split; /* a list of expressions; each cuts the pieces of the one before */
 

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "coded.h"
-#include "mix.h"
+#include "common/mix.h"
 #include "store.h"
 
 enum { ROWS_PER_PART = 4 * VCL_GROUP, CHUNK = 1 << 20 };

@@ -2,7 +2,7 @@
 #ifndef VCL_RUN_EVAL_H
 #define VCL_RUN_EVAL_H
 
-#include "forward.h"
+#include "net/forward.h"
 
 /* What one prediction gives, in nats. */
 struct vcl_score {

@@ -2,7 +2,7 @@
 #ifndef VCL_RUN_CODED_H
 #define VCL_RUN_CODED_H
 
-#include "fault.h"
+#include "common/fault.h"
 
 struct vcl_coded;
 

@@ -2,7 +2,7 @@
 #ifndef VCL_RUN_IMPORTANCE_H
 #define VCL_RUN_IMPORTANCE_H
 
-#include "fault.h"
+#include "common/fault.h"
 
 struct vcl_importance;
 

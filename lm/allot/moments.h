@@ -3,8 +3,8 @@
 #ifndef VCL_RUN_MOMENTS_H
 #define VCL_RUN_MOMENTS_H
 
-#include "loops16.h"
-#include "team.h"
+#include "net/loops16.h"
+#include "common/team.h"
 #include "vcllm.h"
 
 /* Sums over `count` vectors x of x x^T.  Weights that read the same vectors share one. */

@@ -3,7 +3,7 @@
 #define VCL_RUN_VOCABULARY_H
 
 #include "bpe.h"
-#include "fields.h"
+#include "common/fields.h"
 #include "rewrite.h"
 #include "split.h"
 

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "eval.h"
+#include "eval/eval.h"
 #include "sensitivity.h"
 
 enum { POSITIONS = 64 }; /* whose logits are made at a time */

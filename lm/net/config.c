@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "config.h"
-#include "fields.h"
+#include "common/fields.h"
 
 enum {
     CONFIG_LIMIT = 1 << 20,

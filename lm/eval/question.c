@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fields.h"
+#include "common/fields.h"
 #include "question.h"
 
 #define FILE_LIMIT ((uint64_t)1 << 32)

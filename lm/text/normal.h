@@ -2,7 +2,7 @@
 #ifndef VCL_RUN_NORMAL_H
 #define VCL_RUN_NORMAL_H
 
-#include "fault.h"
+#include "common/fault.h"
 
 enum vcl_form { VCL_NFC, VCL_NFD, VCL_NFKC, VCL_NFKD, VCL_FORMS };
 

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 
 #include "draft.h"
-#include "sample.h"
+#include "net/sample.h"
 
 struct writer {
     struct vcl_forward *forward;

@@ -2,7 +2,7 @@
 #ifndef VCL_RUN_QUESTION_H
 #define VCL_RUN_QUESTION_H
 
-#include "tokenizer.h"
+#include "text/tokenizer.h"
 
 enum { VCL_MOST_CHOICES = 256 };
 
