@@ -33,22 +33,29 @@ static void walk_entry(const struct vcl_model *model, const struct vcl_model *ma
 }
 
 /* Every byte of every item, so that sanitizers see each. */
-static void walk_values(const struct vcl_model *model)
+static void walk_items(struct vcl_value value)
 {
-    const char *key, *text;
-    struct vcl_value value;
     struct vcl_item item;
     unsigned sum = 0;
-    for (size_t i = 0; vcl_model_metadata_at(model, 0, i, &key, &text); i++) {
-        must(vcl_model_metadata(model, 0, key) == text && vcl_model_value(model, 0, key, &value));
-        must(!value.is_list && value.left == 1);
-    }
-    if (!vcl_model_value(model, 0, "list", &value))
-        return;
     while (vcl_value_next(&value, &item))
         for (size_t i = 0; i < item.length; i++)
             sum += (unsigned char)item.text[i];
     must(value.left == 0 && sum + 1 != 0);
+}
+
+static void walk_values(const struct vcl_model *model)
+{
+    const char *key, *text, *last = "";
+    struct vcl_value value, found;
+    for (size_t i = 0; vcl_model_metadata_at(model, 0, i, &key, &text); i++) {
+        must(vcl_model_metadata(model, 0, key) == text && vcl_model_value(model, 0, key, &value));
+        must(!value.is_list && value.left == 1);
+    }
+    for (size_t i = 0; vcl_model_value_at(model, 0, i, &key, &value); i++) {
+        must(strcmp(last, key) < 0 && vcl_model_value(model, 0, key, &found) && found.at == value.at);
+        last = key;
+        walk_items(value);
+    }
 }
 
 static void check_header(const struct vcl_model *model)

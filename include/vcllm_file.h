@@ -190,6 +190,10 @@ struct vcl_value {
 /* 0: the shard has no such key, or is no GGUF file. */
 VCL_API int vcl_model_value(const struct vcl_model *model, size_t shard, const char *key,
                             struct vcl_value *value);
+/* Key number i, in order of the keys' bytes, and what it says; 0 beyond the last.  *key: as long as the model
+ * is open. */
+VCL_API int vcl_model_value_at(const struct vcl_model *model, size_t shard, size_t i, const char **key,
+                               struct vcl_value *value);
 /* The next one; 0: there is none. */
 VCL_API int vcl_value_next(struct vcl_value *value, struct vcl_item *item);
 

@@ -10,9 +10,11 @@ own reader; where that is installed, all is compared with what it says.
 import ctypes
 import hashlib
 import json
+import os
 import random
 import struct
 import sys
+import tempfile
 import unittest
 
 import numpy as np
@@ -202,55 +204,56 @@ def placed(*places, size=32, **more):
 HUGE = 1 << 62
 KEY_END = 4 + 4 + 16 + 8 + 1 + 4 + 4  # of the file that is tampered with: where its tensor's name begins
 HOSTILE = {
-    "nothing but a magic": (b"GGUF", "4 bytes are announced; the file has 0 more"),
-    "version 1": (tampered(4, 1), "GGUF of version 1; 2 and 3 are read"),
-    "version 4": (tampered(4, 4), "GGUF of version 4; 2 and 3 are read"),
-    "big-endian": (tampered(4, 3 << 24), "big-endian"),
-    "more tensors than bytes": (tampered(8, HUGE, 8), "tensors are announced"),
-    "more keys than bytes": (tampered(16, HUGE, 8), "keys are announced"),
-    "a negative count": (tampered(16, (1 << 64) - 1, 8), "keys are announced"),
-    "a key longer than the file": (tampered(24, HUGE, 8), "a key name of 4611686018427387904 bytes"),
-    "a key of no bytes": (gguf_file.write([("", "u8", 1)]), "a key name of 0 bytes"),
+    "nothing but a magic": (b"GGUF", "the file is cut off or damaged: 4 bytes should follow, 0 do (byte 4)"),
+    "version 1": (tampered(4, 1), "is GGUF of version 1; 2 and 3 are read"),
+    "version 4": (tampered(4, 4), "is GGUF of version 4; 2 and 3 are read"),
+    "version 0": (tampered(4, 0), "is GGUF of version 0"),
+    "big-endian": (tampered(4, 3 << 24), "the file is big-endian"),
+    "more tensors than bytes": (tampered(8, HUGE, 8), "4611686018427387904 tensors of 25 or more bytes should follow"),
+    "more keys than bytes": (tampered(16, HUGE, 8), "4611686018427387904 keys of 14 or more bytes should follow"),
+    "a negative count": (tampered(16, (1 << 64) - 1, 8), "18446744073709551615 keys of"),
+    "a key longer than the file": (tampered(24, HUGE, 8), "a key's name of 4611686018427387904 bytes"),
+    "a key of no bytes": (gguf_file.write([("", "u8", 1)]), "a key's name of 0 bytes"),
     "a key that is no text": (gguf_file.write([(b"a\xff", "u8", 1)]), "the name is not UTF-8"),
     "a key with a NUL": (gguf_file.write([(b"a\0b", "u8", 1)]), "a NUL inside"),
     "a key twice": (gguf_file.write([("b", "u8", 1), ("a", "u8", 1), ("b", "[u8]", [1])]), "key 'b' is there twice"),
-    "a type of value unknown": (tampered(KEY_END - 8, 13), "key 'k': a value of the unknown type 13"),
+    "a type of value unknown": (tampered(KEY_END - 8, 13), "key 'k': is of the unknown type 13"),
     "a text longer than the file": (gguf_file.write(counts=(0, 1), places=[gguf_file.text("k") + struct.pack("<IQ", 8, HUGE)]),
-                                    "key 'k': 4611686018427387904 bytes are announced"),
+                                    "key 'k': the file is cut off or damaged: 4611686018427387904 bytes should follow"),
     "a list longer than the file": (gguf_file.write(counts=(0, 1), places=[gguf_file.text("k") + struct.pack("<IIQ", 9, 12, HUGE)]),
-                                    "items are announced"),
+                                    "4611686018427387904 items of 8 bytes should follow"),
     "a list whose bytes wrap around": (gguf_file.write(counts=(0, 1), places=[gguf_file.text("k") + struct.pack("<IIQ", 9, 12, 1 << 61)]),
-                                       "items are announced"),
+                                       "2305843009213693952 items of 8 bytes should follow"),
     "a list of texts longer than the file": (gguf_file.write(counts=(0, 1), places=[
-        gguf_file.text("k") + struct.pack("<IIQ", 9, 8, HUGE)]), "are announced"),
-    "a list of lists": (gguf_file.write(counts=(0, 1), places=[gguf_file.text("k") + struct.pack("<IIQ", 9, 9, 1)]), "a list of lists"),
+        gguf_file.text("k") + struct.pack("<IIQ", 9, 8, HUGE)]), "should follow"),
+    "a list of lists": (gguf_file.write(counts=(0, 1), places=[gguf_file.text("k") + struct.pack("<IIQ", 9, 9, 1)]), "key 'k': is a list of lists"),
     "a list of an unknown type": (gguf_file.write(counts=(0, 1), places=[gguf_file.text("k") + struct.pack("<IIQ", 9, 77, 1)]),
                                   "unknown type 77"),
     **{f"an alignment of {value} as {kind}": (gguf_file.write([("general.alignment", kind, value)], [F32]), "no power of two")
        for kind, value in (("u32", 0), ("u32", 3), ("u32", 1 << 21), ("u32", (1 << 32) - 1), ("u64", 32), ("i32", 32), ("text", "32"),
                            ("[u32]", [32]))},
     "a part of a model": (gguf_file.write([("split.count", "u16", 3)], [F32]), "the file is one of 3 parts"),
-    "a tensor's name of no bytes": (placed(("", (4,), 0, 0)), "a tensor name of 0 bytes"),
+    "a tensor's name of no bytes": (placed(("", (4,), 0, 0)), "a tensor's name of 0 bytes"),
     "a tensor's name that is no text": (placed((b"\xc0\x80", (4,), 0, 0)), "not UTF-8"),
     "a tensor twice": (placed(("a", (4,), 0, 0), ("a", (4,), 0, 32), size=64), "tensor 'a' is there twice"),
     "a tensor called as metadata are": (placed(("__metadata__", (4,), 0, 0)), "a tensor with the name '__metadata__'"),
-    "five dimensions": (placed(("a", (1,) * 5, 0, 0)), "tensor 'a': has 5 dimensions; there are at most 4"),
+    "five dimensions": (placed(("a", (1,) * 5, 0, 0)), "tensor 'a': has 5 dimensions; 4 is the most"),
     "2^32 - 1 dimensions": (gguf_file.write(counts=(1, 0), places=[gguf_file.text("a") + struct.pack("<I", 0xFFFFFFFF)],
                                             data=bytes(64)), "has 4294967295 dimensions"),
     "dimensions whose product wraps around": (placed(("a", (1 << 32, 1 << 32), 0, 0)), "its size is beyond 63 bits"),
     "a dimension below 0": (placed(("a", ((1 << 64) - 4,), 0, 0)), "its size is beyond 63 bits"),
-    "a tensor larger than the file": (placed(("a", (1 << 40,), 0, 0)), "tensor 'a': begins at byte 64 and has 4398046511104; the file has 96"),
+    "a tensor larger than the file": (placed(("a", (1 << 40,), 0, 0)), "tensor 'a': its 4398046511104 bytes at offset 0 of the data end behind the file, which has 32 bytes of data"),
     "a type that is not read": (placed(("a", (256,), 16, 0)), "tensor 'a': is of type IQ2_XXS, which is not read"),
     "a type that was removed": (placed(("a", (32,), 4, 0)), "is of type Q4_2"),
     "a type unknown": (placed(("a", (32,), 999, 0)), "is of the unknown type 999"),
-    "half a block": (placed(("a", (48, 2), 2, 0)), "has rows of 48 values, which blocks of 32 do not fill"),
-    "blocks along another dimension": (placed(("a", (16, 32), 2, 0)), "has rows of 16 values"),
-    "an offset that is not aligned": (placed(("a", (4,), 0, 16)), "begins at byte 16 of the data, no multiple of 32"),
-    "an offset that wraps around": (placed(("a", (4,), 0, (1 << 64) - 32)), "belong to no tensor"),
-    "a hole": (placed(("a", (4,), 0, 64), size=96), "tensor 'a': 64 bytes before it belong to no tensor"),
+    "half a block": (placed(("a", (48, 2), 2, 0)), "its rows' length 48 is no multiple of 32, the values of a block of Q4_0"),
+    "blocks along another dimension": (placed(("a", (16, 32), 2, 0)), "its rows' length 16 is no multiple"),
+    "an offset that is not aligned": (placed(("a", (4,), 0, 16)), "begins at byte 16 of the data, no multiple of the alignment 32"),
+    "an offset that wraps around": (placed(("a", (4,), 0, (1 << 64) - 32)), "at offset 18446744073709551584 of the data end behind the file"),
+    "a hole": (placed(("a", (4,), 0, 64), size=96), "tensor 'a': bytes 64 to 127 of the file, before it, belong to no tensor"),
     "tensors one inside the other": (placed(("a", (64,), 0, 0), ("b", (4,), 0, 32), size=256),
-                                     "tensor 'b': begins at byte 32 of the data, inside another tensor"),
-    "bytes that belong to none": (placed(("a", (4,), 0, 0), size=96), "80 bytes behind the last tensor belong to none"),
+                                     "tensor 'b': its data begin at byte 128 of the file, inside another tensor's"),
+    "bytes that belong to none": (placed(("a", (4,), 0, 0), size=96), "bytes 80 to 159, behind the last tensor, belong to none"),
 }
 
 
@@ -270,6 +273,19 @@ class Hostile(Case):
             with self.assertRaises((vcllm.Error, OSError), msg=str(n)):
                 vcllm.Model(self.write("cut.gguf", data[:n]))
         vcllm.Model(self.write("cut.gguf", data[:end])).close()
+
+    @unittest.skipUnless(os.path.isdir("/dev/shm"), "no file system in memory")
+    def test_vast(self):
+        """In a file of 2^62 bytes, all but its head a hole, a list whose bytes are 2^64 and a little: no memory for them,
+        none read."""
+        data = gguf_file.write(counts=(0, 1), places=[gguf_file.text("k") + struct.pack("<IIQ", 9, 12, (1 << 61) + 1)])
+        with tempfile.NamedTemporaryFile(dir="/dev/shm", suffix=".gguf") as file:
+            file.write(data)
+            file.flush()
+            os.truncate(file.name, 1 << 62)
+            run = run_vcllm("info", file.name)
+        self.assertEqual(run.returncode, 1)
+        self.assertIn("key 'k': the file is cut off or damaged: 2305843009213693953 items of 8 bytes should follow", run.stderr)
 
     def test_places_in_any_order(self):
         data = placed(("b", (4,), 0, 32), ("a", (4,), 0, 0), size=48)

@@ -56,14 +56,17 @@ struct vcl_gguf {
 
 /* ---- bytes ----------------------------------------------------------------------------------- */
 
+#define CUT_OFF "the file is cut off or damaged: "
+
 /* After the first fault nothing more is taken. */
 struct gguf_reader {
     struct vcl_file *file;
     struct vcl_gguf *gguf;
     size_t room, at;
     uint64_t limit;
-    const char *what; /* is being read: "key " or "tensor "; NULL: neither */
+    const char *what; /* is being read: "key" or "tensor"; NULL: neither */
     size_t name_at, name_length;
+    int behind; /* the header is read: faults are of what is behind it, and say where */
     enum vcl_status status;
     struct vcl_error *error;
 };
@@ -72,7 +75,7 @@ static void fault(struct gguf_reader *r, enum vcl_status status, const char *for
     __attribute__((format(printf, 3, 4)));
 static void fault(struct gguf_reader *r, enum vcl_status status, const char *format, ...)
 {
-    char text[256];
+    char text[256], at[32] = "";
     va_list list;
     if (r->status != VCL_OK)
         return;
@@ -81,13 +84,15 @@ static void fault(struct gguf_reader *r, enum vcl_status status, const char *for
     va_end(list);
     const int n = (int)vcl_min(r->name_length, 160);
     r->status = status;
+    if (!r->behind)
+        snprintf(at, sizeof at, " (byte %zu)", r->at);
     if (status == VCL_E_MEMORY)
         vcl_fail_memory(r->error, r->file->path);
     else if (r->what == NULL)
-        vcl_fail(r->error, status, r->file->path, "%s (byte %zu)", text, r->at);
+        vcl_fail(r->error, status, r->file->path, "%s%s", text, at);
     else
-        vcl_fail(r->error, status, r->file->path, "%s'%.*s': %s (byte %zu)", r->what, n,
-                 (const char *)r->gguf->bytes + r->name_at, text, r->at);
+        vcl_fail(r->error, status, r->file->path, "%s '%.*s': %s%s", r->what, n,
+                 (const char *)r->gguf->bytes + r->name_at, text, at);
 }
 
 /* Reads on, so that at least `end` bytes are there. */
@@ -112,8 +117,8 @@ static void read_on(struct gguf_reader *r, uint64_t end)
 static const uint8_t *take(struct gguf_reader *r, uint64_t n)
 {
     if (r->status == VCL_OK && n > r->file->bytes - r->at)
-        fault(r, VCL_E_TRUNCATED, "%" PRIu64 " bytes are announced; the file has %" PRIu64 " more", n,
-              r->file->bytes - r->at);
+        fault(r, VCL_E_TRUNCATED, CUT_OFF "%" PRIu64 " byte%s should follow, %" PRIu64 " do", n,
+              n == 1 ? "" : "s", r->file->bytes - r->at);
     else if (r->status == VCL_OK && r->at + n > r->limit)
         fault(r, VCL_E_LIMIT, "the header has more than %" PRIu64 " bytes, which is the limit", r->limit);
     else if (r->status == VCL_OK && r->at + n > r->gguf->length)
@@ -154,7 +159,7 @@ static void take_name(struct gguf_reader *r, const char *what, size_t *at, size_
 {
     const uint64_t n = take64(r);
     if (n == 0 || n > LONGEST_NAME)
-        fault(r, VCL_E_FORMAT, "a %sname of %" PRIu64 " bytes", what, n);
+        fault(r, VCL_E_FORMAT, "a %s's name of %" PRIu64 " bytes; it has 1 to %d", what, n, LONGEST_NAME);
     const uint8_t *const name = take(r, n);
     if (name == NULL)
         return;
@@ -169,9 +174,11 @@ static void take_name(struct gguf_reader *r, const char *what, size_t *at, size_
 
 static void skip_items(struct gguf_reader *r, uint32_t type, uint64_t count)
 {
-    if (type != TEXT && count > r->file->bytes)
-        fault(r, VCL_E_TRUNCATED, "%" PRIu64 " items are announced; the file has %" PRIu64 " bytes", count,
-              r->file->bytes);
+    const uint64_t left = r->file->bytes - r->at;
+    if (type != TEXT && count > left / sizes[type])
+        fault(r, VCL_E_TRUNCATED,
+              CUT_OFF "%" PRIu64 " item%s of %u byte%s should follow, %" PRIu64 " bytes do", count,
+              count == 1 ? "" : "s", sizes[type], sizes[type] == 1 ? "" : "s", left);
     else if (type != TEXT)
         take(r, count * sizes[type]);
     for (uint64_t i = 0; type == TEXT && i < count && r->status == VCL_OK; i++)
@@ -187,17 +194,17 @@ static void read_type(struct gguf_reader *r, struct key *key)
         key->type = take32(r);
         key->count = take64(r);
         if (key->type == LIST)
-            fault(r, VCL_E_FORMAT, "a list of lists");
+            fault(r, VCL_E_FORMAT, "is a list of lists, which is not read");
     }
     if (key->type >= TYPES)
-        fault(r, VCL_E_FORMAT, "a value of the unknown type %" PRIu32, key->type);
+        fault(r, VCL_E_FORMAT, "is of the unknown type %" PRIu32, key->type);
 }
 
 static void read_alignment(struct gguf_reader *r, const struct key *key)
 {
     const uint32_t value = key->type == U32 && !key->is_list ? vcl_load32(r->gguf->bytes + key->at) : 0;
     if (value == 0 || value > MOST_ALIGNMENT || (value & (value - 1)) != 0)
-        fault(r, VCL_E_FORMAT, "is no power of two from 1 to %d, as a 32-bit number", MOST_ALIGNMENT);
+        fault(r, VCL_E_FORMAT, "is no power of two from 1 to %d, or not stored as u32", MOST_ALIGNMENT);
     r->gguf->alignment = value;
 }
 
@@ -211,7 +218,9 @@ static void refuse_parts(struct gguf_reader *r, const struct key *key)
     struct vcl_value value = { key->is_list, key->count, key->type, r->gguf->bytes + key->at };
     struct vcl_item item;
     if (vcl_value_next(&value, &item) && item.kind == VCL_ITEM_INTEGER && item.integer > 1)
-        fault(r, VCL_E_VERSION, "the file is one of %" PRId64 " parts, which llama-gguf-split --merge joins",
+        fault(r, VCL_E_VERSION,
+              "the file is one of %" PRId64
+              " parts; 'llama-gguf-split --merge FIRST-PART OUTPUT' makes one of them",
               item.integer);
 }
 
@@ -219,7 +228,7 @@ static void read_key(struct gguf_reader *r, struct key *key)
 {
     memset(key, 0, sizeof *key);
     r->what = NULL;
-    take_name(r, "key ", &key->name_at, &key->length);
+    take_name(r, "key", &key->name_at, &key->length);
     read_type(r, key);
     key->at = r->at;
     if (r->status == VCL_OK)
@@ -236,7 +245,7 @@ static void read_shape(struct gguf_reader *r, struct gguf_place *place)
 {
     place->rank = take32(r);
     if (place->rank > MOST_DIMS)
-        fault(r, VCL_E_FORMAT, "has %u dimensions; there are at most %d", place->rank, MOST_DIMS);
+        fault(r, VCL_E_FORMAT, "has %u dimensions; %d is the most", place->rank, MOST_DIMS);
     for (unsigned i = 0; i < place->rank && r->status == VCL_OK; i++)
         place->dims[place->rank - 1 - i] = take64(r);
 }
@@ -247,7 +256,8 @@ static void read_tensor_type(struct gguf_reader *r, struct gguf_place *place)
     const char *const name = vcl_blocks_name(number);
     place->type = vcl_blocks_find(number);
     if (place->type == NULL && name != NULL)
-        fault(r, VCL_E_VERSION, "is of type %s, which is not read", name);
+        fault(r, VCL_E_VERSION,
+              "is of type %s, which is not read; Q2_K to Q8_0, MXFP4, F16, BF16 and F32 are", name);
     else if (place->type == NULL)
         fault(r, VCL_E_FORMAT, "is of the unknown type %" PRIu32, number);
 }
@@ -268,8 +278,9 @@ static void measure(struct gguf_reader *r, struct gguf_place *place)
     if (vcl_tensor_size(&tensor, &values, &place->bytes) != VCL_OK)
         fault(r, VCL_E_LIMIT, "its size is beyond 63 bits");
     else if (row % type->values != 0)
-        fault(r, VCL_E_FORMAT, "has rows of %" PRIu64 " values, which blocks of %u do not fill", row,
-              type->values);
+        fault(r, VCL_E_FORMAT,
+              "its rows' length %" PRIu64 " is no multiple of %u, the values of a block of %s", row,
+              type->values, type->name);
     else
         place->stored = values / type->values * type->bytes; /* no more than what is presented */
 }
@@ -278,7 +289,7 @@ static void read_place(struct gguf_reader *r, struct gguf_place *place)
 {
     memset(place, 0, sizeof *place);
     r->what = NULL;
-    take_name(r, "tensor ", &place->name_at, &place->length);
+    take_name(r, "tensor", &place->name_at, &place->length);
     read_shape(r, place);
     if (r->status == VCL_OK)
         read_tensor_type(r, place);
@@ -286,8 +297,9 @@ static void read_place(struct gguf_reader *r, struct gguf_place *place)
         measure(r, place);
     place->offset = take64(r);
     if (place->offset % r->gguf->alignment != 0)
-        fault(r, VCL_E_FORMAT, "begins at byte %" PRIu64 " of the data, no multiple of %" PRIu32,
-              place->offset, r->gguf->alignment);
+        fault(r, VCL_E_FORMAT,
+              "begins at byte %" PRIu64 " of the data, no multiple of the alignment %" PRIu32, place->offset,
+              r->gguf->alignment);
 }
 
 /* ---- the header ------------------------------------------------------------------------------ */
@@ -298,8 +310,9 @@ static void *make_room(struct gguf_reader *r, const char *what, uint64_t count, 
     const uint64_t left = vcl_min(r->file->bytes, r->limit) - r->at;
     if (count > left / least) {
         fault(r, count > (r->file->bytes - r->at) / least ? VCL_E_TRUNCATED : VCL_E_LIMIT,
-              "%" PRIu64 " %s are announced; %" PRIu64 " bytes of %s are left", count, what, left,
-              r->file->bytes > r->limit ? "the header's limit" : "the file");
+              "%" PRIu64 " %s%s of %zu or more bytes should follow; %" PRIu64 " bytes of %s are left", count,
+              what, count == 1 ? "" : "s", least, left,
+              r->file->bytes > r->limit ? "the header's limit" : "the file, which is cut off or damaged");
         return NULL;
     }
     void *const room = malloc((size_t)count * size + 1);
@@ -311,10 +324,10 @@ static void *make_room(struct gguf_reader *r, const char *what, uint64_t count, 
 static void check_version(struct gguf_reader *r)
 {
     const uint32_t version = take32(r);
-    if (r->status == VCL_OK && (version & 0xFFFF) == 0)
-        fault(r, VCL_E_VERSION, "the file is big-endian, or of no version");
+    if (r->status == VCL_OK && version != 0 && (version & 0xFFFF) == 0)
+        fault(r, VCL_E_VERSION, "the file is big-endian, which is not read");
     else if (version != 2 && version != 3)
-        fault(r, VCL_E_VERSION, "GGUF of version %" PRIu32 "; 2 and 3 are read", version);
+        fault(r, VCL_E_VERSION, "is GGUF of version %" PRIu32 "; 2 and 3 are read", version);
 }
 
 static void read_header(struct gguf_reader *r)
@@ -324,12 +337,12 @@ static void read_header(struct gguf_reader *r)
     check_version(r);
     const uint64_t tensors = take64(r), keys = take64(r);
     if (r->status == VCL_OK)
-        gguf->keys = make_room(r, "keys", keys, LEAST_KEY, sizeof *gguf->keys);
+        gguf->keys = make_room(r, "key", keys, LEAST_KEY, sizeof *gguf->keys);
     for (; r->status == VCL_OK && gguf->key_count < keys; gguf->key_count++)
         read_key(r, &gguf->keys[gguf->key_count]);
     r->what = NULL;
     if (r->status == VCL_OK)
-        gguf->places = make_room(r, "tensors", tensors, LEAST_TENSOR, sizeof *gguf->places);
+        gguf->places = make_room(r, "tensor", tensors, LEAST_TENSOR, sizeof *gguf->places);
     for (; r->status == VCL_OK && gguf->place_count < tensors; gguf->place_count++)
         read_place(r, &gguf->places[gguf->place_count]);
     r->what = NULL;
@@ -349,7 +362,7 @@ static int compare_places(const void *a, const void *b)
 
 static void blame(struct gguf_reader *r, const struct gguf_place *place)
 {
-    r->what = "tensor ";
+    r->what = "tensor";
     r->name_at = place->name_at;
     r->name_length = place->length;
 }
@@ -357,15 +370,20 @@ static void blame(struct gguf_reader *r, const struct gguf_place *place)
 /* Tensors follow each other, each at the first multiple of the alignment; the file may be padded to one. */
 static void check_place(struct gguf_reader *r, const struct gguf_place *place, uint64_t *end)
 {
-    const uint64_t begin = place->offset, unit = r->gguf->alignment, start = r->gguf->start;
+    const uint64_t begin = place->offset, start = r->gguf->start, bytes = r->file->bytes;
     blame(r, place);
-    if (begin < *end)
-        fault(r, VCL_E_FORMAT, "begins at byte %" PRIu64 " of the data, inside another tensor", begin);
-    else if (begin - *end >= unit)
-        fault(r, VCL_E_FORMAT, "%" PRIu64 " bytes before it belong to no tensor", begin - *end);
-    else if (begin > r->file->bytes - start || place->stored > r->file->bytes - start - begin)
-        fault(r, VCL_E_TRUNCATED, "begins at byte %" PRIu64 " and has %" PRIu64 "; the file has %" PRIu64,
-              start + begin, place->stored, r->file->bytes);
+    if (begin > bytes - start || place->stored > bytes - start - begin)
+        fault(r, VCL_E_TRUNCATED,
+              "its %" PRIu64 " bytes at offset %" PRIu64
+              " of the data end behind the file, which has %" PRIu64
+              " bytes of data: it is cut off or damaged",
+              place->stored, begin, bytes - start);
+    else if (begin < *end)
+        fault(r, VCL_E_FORMAT, "its data begin at byte %" PRIu64 " of the file, inside another tensor's",
+              start + begin);
+    else if (begin - *end >= r->gguf->alignment)
+        fault(r, VCL_E_FORMAT, "bytes %" PRIu64 " to %" PRIu64 " of the file, before it, belong to no tensor",
+              start + *end, start + begin - 1);
     *end = begin + place->stored;
 }
 
@@ -375,15 +393,17 @@ static void check_data(struct gguf_reader *r)
     const uint64_t bytes = r->file->bytes, start = vcl_round_up(r->at, gguf->alignment);
     uint64_t end = 0;
     gguf->start = start;
+    r->behind = 1;
     qsort(gguf->places, gguf->place_count, sizeof *gguf->places, compare_places);
     if (start > bytes && gguf->place_count > 0)
-        fault(r, VCL_E_TRUNCATED, "the data begin at byte %" PRIu64 "; the file has %" PRIu64, start, bytes);
+        fault(r, VCL_E_TRUNCATED, CUT_OFF "the tensors' data begin at byte %" PRIu64 ", it has %" PRIu64,
+              start, bytes);
     for (size_t i = 0; i < gguf->place_count && r->status == VCL_OK; i++)
         check_place(r, &gguf->places[i], &end);
     r->what = NULL;
     if (r->status == VCL_OK && bytes > start && bytes - start - end >= gguf->alignment)
-        fault(r, VCL_E_FORMAT, "%" PRIu64 " bytes behind the last tensor belong to none",
-              bytes - start - end);
+        fault(r, VCL_E_FORMAT, "bytes %" PRIu64 " to %" PRIu64 ", behind the last tensor, belong to none",
+              start + end, bytes - 1);
 }
 
 /* ---- what the rest of the library sees ------------------------------------------------------- */
@@ -597,6 +617,14 @@ const char *vcl_gguf_stored(const struct vcl_header *header, const struct vcl_en
     return place->type->name;
 }
 
+static void set_value(const struct vcl_gguf *gguf, const struct key *key, struct vcl_value *value)
+{
+    value->is_list = key->is_list;
+    value->left = key->count;
+    value->type = key->type;
+    value->at = gguf->bytes + key->at;
+}
+
 int vcl_gguf_value(const struct vcl_gguf *gguf, const char *name, struct vcl_value *value)
 {
     const struct key wanted = { .name = name };
@@ -605,10 +633,16 @@ int vcl_gguf_value(const struct vcl_gguf *gguf, const char *name, struct vcl_val
                             : NULL;
     if (key == NULL)
         return 0;
-    value->is_list = key->is_list;
-    value->left = key->count;
-    value->type = key->type;
-    value->at = gguf->bytes + key->at;
+    set_value(gguf, key, value);
+    return 1;
+}
+
+int vcl_gguf_value_at(const struct vcl_gguf *gguf, size_t i, const char **name, struct vcl_value *value)
+{
+    if (i >= gguf->key_count)
+        return 0;
+    *name = gguf->keys[i].name;
+    set_value(gguf, &gguf->keys[i], value);
     return 1;
 }
 

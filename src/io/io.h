@@ -165,6 +165,7 @@ void vcl_gguf_free(struct vcl_gguf *gguf); /* NULL is fine */
 /* The name of the type that an entry of this header is stored in, and its bytes there. */
 const char *vcl_gguf_stored(const struct vcl_header *header, const struct vcl_entry *entry, uint64_t *bytes);
 int vcl_gguf_value(const struct vcl_gguf *gguf, const char *name, struct vcl_value *value);
+int vcl_gguf_value_at(const struct vcl_gguf *gguf, size_t i, const char **name, struct vcl_value *value);
 
 /* ---- index.c: which files make up a model ---------------------------------------------------- */
 

@@ -305,10 +305,10 @@ static enum vcl_status check_length(const struct vcl_file *file, const uint8_t *
     const int brace = file->bytes == 8 || start[8] == '{';
     const char *const look = what_it_looks_like(start, 8);
     if (n > VCL_HEADER_MAX || n == 0 || !brace)
-        return vcl_fail(error, VCL_E_FORMAT, file->path, "is not a safetensors file: %s %" PRIu64 "%s%s",
-                        brace ? "a header length of"
-                              : "the header does not begin with '{' but has a length of",
-                        n, look != NULL ? "; it looks like " : "", look != NULL ? look : "");
+        return vcl_fail(
+            error, VCL_E_FORMAT, file->path, "is not a safetensors file, nor GGUF: %s %" PRIu64 "%s%s",
+            brace ? "a header length of" : "the header does not begin with '{' but has a length of", n,
+            look != NULL ? "; it looks like " : "", look != NULL ? look : "");
     if (n > file->bytes - 8)
         return vcl_fail(error, VCL_E_TRUNCATED, file->path,
                         "the header ends at byte %" PRIu64 "; the file has %" PRIu64, 8 + n, file->bytes);

@@ -302,6 +302,13 @@ int vcl_model_value(const struct vcl_model *model, size_t shard, const char *key
     return gguf != NULL && vcl_gguf_value(gguf, key, value);
 }
 
+int vcl_model_value_at(const struct vcl_model *model, size_t shard, size_t i, const char **key,
+                       struct vcl_value *value)
+{
+    const struct vcl_gguf *const gguf = shard < model->opened ? model->shards[shard].header.gguf : NULL;
+    return gguf != NULL && vcl_gguf_value_at(gguf, i, key, value);
+}
+
 int vcl_model_is_compressed(const struct vcl_model *model, size_t shard)
 {
     return vcl_model_metadata(model, shard, VCL_HASH_KEY) != NULL;
