@@ -4,6 +4,7 @@
  * refused before anything is written; then the weights follow. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "convert.h"
 
@@ -14,8 +15,8 @@ static const char HELP[] =
     "tokenizer.json, tokenizer_config.json.  Quantised tensors have the values that ggml gives them; names\n"
     "and the order of rows are those of the checkpoint that the file was made from.  Architectures: llama\n"
     "(with what calls itself so, Mistral and SmolLM for instance), qwen2, gpt2; tokenizers: gpt2 with the\n"
-    "splittings gpt-2, smollm, llama-bpe, qwen2, and llama (SentencePiece).  What has no place in the\n"
-    "folder is refused by name.\n"
+    "splittings gpt-2, smollm, llama-bpe, qwen2, and llama (SentencePiece).  First every tensor is held\n"
+    "against the shape that the keys give it; what has no place in the folder is refused by name.\n"
     "\n"
     "  vcllm convert smollm2.Q4_1.gguf -o smollm2/\n"
     "  vcllm run smollm2/ --prompt 'Once upon a time'\n"
@@ -119,17 +120,37 @@ static void report(const struct vcl_convert *job, double seconds)
                job->count, vcl_words_size(bytes).text, vcl_words_time(seconds).text);
 }
 
+static int check_input(const struct vcl_convert *job)
+{
+    struct stat status;
+    if (stat(job->input, &status) || !S_ISDIR(status.st_mode))
+        return VCL_EXIT_OK;
+    vcl_say("%s: is a folder; convert takes one GGUF file", job->input);
+    return VCL_EXIT_USAGE;
+}
+
+static void check_type(struct vcl_metadata *m)
+{
+    const char *type = vcl_metadata_text(m, "general.type");
+    if (type && strcmp(type, "model") != 0)
+        vcl_metadata_fault(m, "the key 'general.type' is '%.60s': the file holds no model", type);
+}
+
 static int open_model(struct vcl_convert *job)
 {
+    const char *key;
     struct vcl_value value;
-    const int code = vcl_cli_open(job->input, &job->reading, &job->model);
+    int code = check_input(job);
+    if (!code)
+        code = vcl_cli_open(job->input, &job->reading, &job->model);
     if (code)
         return code;
-    if (!vcl_model_value(job->model, 0, "general.architecture", &value)) {
-        vcl_say("%s: is no GGUF file of a model; convert makes folders of those", job->input);
+    if (!vcl_model_value_at(job->model, 0, 0, &key, &value)) {
+        vcl_say("%s: is no GGUF file with metadata; convert takes nothing else", job->input);
         return VCL_EXIT_USAGE;
     }
     vcl_metadata_open(&job->metadata, job->model);
+    check_type(&job->metadata);
     return job->metadata.code;
 }
 

@@ -26,10 +26,25 @@ const char *vcl_metadata_text(struct vcl_metadata *metadata, const char *key);
 /* A list of `kind`; its length. */
 size_t vcl_metadata_list(struct vcl_metadata *metadata, const char *key, enum vcl_item_kind kind, int needed,
                          struct vcl_value *value);
+/* What a key that is there says, for a message. */
+const char *vcl_metadata_words(const struct vcl_metadata *metadata, const char *key);
 void vcl_metadata_fault(struct vcl_metadata *metadata, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
 /* ---- convert_names.c: what tensors become ---------------------------------------------------- */
+
+/* What shapes of tensors are made of, as the keys say it (convert_config.c). */
+enum vcl_size {
+    VCL_SIZE_NONE,
+    VCL_SIZE_VOCAB,
+    VCL_SIZE_WIDTH,
+    VCL_SIZE_QUERIES, /* heads times the dimensions of one */
+    VCL_SIZE_KEYS,
+    VCL_SIZE_FUSED, /* queries, keys and values, one below the other */
+    VCL_SIZE_FFN,
+    VCL_SIZE_CONTEXT,
+    VCL_SIZES
+};
 
 struct vcl_converted {
     const struct vcl_entry *from;
@@ -47,7 +62,7 @@ struct vcl_convert {
     int force, quiet, json;
     struct vcl_model *model;
     struct vcl_metadata metadata;
-    uint64_t layers, heads, kv_heads, vocab;
+    uint64_t layers, heads, kv_heads, head_dim, sizes[VCL_SIZES];
     int tied; /* the head is the embedding */
     struct vcl_converted *tensors;
     size_t count;
@@ -55,7 +70,10 @@ struct vcl_convert {
 };
 
 /* All return exit codes, with what is wrong said. */
+/* Every tensor there must be is, in its shape, and none besides. */
 int vcl_convert_names(struct vcl_convert *job);
+/* ---- convert_keys.c: no key is left out that changes the model */
+int vcl_convert_keys(struct vcl_convert *job);
 /* ---- convert_config.c: config.json and generation_config.json */
 int vcl_convert_config(struct vcl_convert *job);
 /* ---- convert_tokenizer.c: tokenizer.json and tokenizer_config.json */

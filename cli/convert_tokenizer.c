@@ -5,13 +5,14 @@
  * expressions behind the names are those of the tokenizer.json files that convert_hf_to_gguf.py of llama.cpp
  * gives these names to.  A SentencePiece model says only how good a token is: as transformers does, every two
  * tokens that make a third become a merge, those of better tokens first. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "convert.h"
 
-/* Kinds of tokens, as in sentencepiece_model.proto. */
-enum { NORMAL = 1, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE };
+/* Kinds of tokens, as in sentencepiece_model.proto; llama.cpp adds the first. */
+enum { UNDEFINED, NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE };
 
 enum { LONGEST_PIECE = 1024 }; /* of SentencePiece, where every place to cut it is tried */
 
@@ -44,43 +45,57 @@ static void read_texts(struct tokens *t)
     struct vcl_value value;
     struct vcl_item item;
     t->count = vcl_metadata_list(t->m, "tokenizer.ggml.tokens", VCL_ITEM_TEXT, 1, &value);
-    if (t->count == 0 || t->count > t->job->vocab) {
-        vcl_metadata_fault(t->m, "there are %zu tokens for an embedding of %llu", t->count,
-                           (unsigned long long)t->job->vocab);
-        t->count = 0;
-    }
     t->texts = vcl_zeros(t->count + 1, sizeof *t->texts);
     for (size_t i = 0; i < t->count && vcl_value_next(&value, &item); i++) {
         json_t *text = memchr(item.text, 0, item.length) ? NULL : json_stringn(item.text, item.length);
         if (!text)
-            vcl_metadata_fault(t->m, "token %zu is no UTF-8 text", i);
+            vcl_metadata_fault(
+                t->m, "the key 'tokenizer.ggml.tokens': token %zu is not UTF-8, or has a NUL inside", i);
         t->texts[i] = vcl_text("%s", text ? json_string_value(text) : "");
         json_decref(text);
     }
 }
 
-static void read_kinds(struct tokens *t)
+/* A list with an item for each token; 0: it is not there. */
+static int read_beside(struct tokens *t, const char *key, enum vcl_item_kind kind, int needed,
+                       struct vcl_value *value)
 {
-    struct vcl_value value;
-    struct vcl_item item;
-    const size_t n = vcl_metadata_list(t->m, "tokenizer.ggml.token_type", VCL_ITEM_INTEGER, 0, &value);
+    const size_t n = vcl_metadata_list(t->m, key, kind, needed, value);
     if (n != 0 && n != t->count)
-        vcl_metadata_fault(t->m, "there are %zu kinds of %zu tokens", n, t->count);
-    t->kinds = vcl_zeros(t->count + 1, sizeof *t->kinds);
-    for (size_t i = 0; i < t->count; i++)
-        t->kinds[i] = n == t->count && vcl_value_next(&value, &item) ? item.integer : NORMAL;
+        vcl_metadata_fault(t->m, "the key '%s' has the length %zu; 'tokenizer.ggml.tokens' has %zu", key, n,
+                           t->count);
+    return !t->m->code && n == t->count;
 }
 
-static void read_scores(struct tokens *t)
+static void read_kinds(struct tokens *t)
 {
+    static const char key[] = "tokenizer.ggml.token_type";
     struct vcl_value value;
     struct vcl_item item;
-    const size_t n = vcl_metadata_list(t->m, "tokenizer.ggml.scores", VCL_ITEM_REAL, 1, &value);
-    if (n != t->count)
-        vcl_metadata_fault(t->m, "there are %zu scores of %zu tokens", n, t->count);
+    const int there = read_beside(t, key, VCL_ITEM_INTEGER, 0, &value);
+    t->kinds = vcl_zeros(t->count + 1, sizeof *t->kinds);
+    for (size_t i = 0; i < t->count; i++) {
+        t->kinds[i] = there && vcl_value_next(&value, &item) ? item.integer : NORMAL;
+        if (t->kinds[i] < UNDEFINED || t->kinds[i] > BYTE)
+            vcl_metadata_fault(t->m, "the key '%s' is %lld for token %zu, '%.100s'; it is from %d to %d", key,
+                               (long long)t->kinds[i], i, t->texts[i], UNDEFINED, BYTE);
+    }
+}
+
+/* All of them finite: merges are sorted by them. */
+static void read_scores(struct tokens *t)
+{
+    static const char key[] = "tokenizer.ggml.scores";
+    struct vcl_value value;
+    struct vcl_item item;
+    const int there = read_beside(t, key, VCL_ITEM_REAL, 1, &value);
     t->scores = vcl_zeros(t->count + 1, sizeof *t->scores);
-    for (size_t i = 0; i < t->count && vcl_value_next(&value, &item); i++)
+    for (size_t i = 0; there && i < t->count && vcl_value_next(&value, &item); i++) {
         t->scores[i] = item.real;
+        if (!isfinite(item.real))
+            vcl_metadata_fault(t->m, "the key '%s' is %g for token %zu, '%.100s'; it is a finite number", key,
+                               item.real, i, t->texts[i]);
+    }
 }
 
 /* Places in the vocabulary that nothing uses are left out. */
@@ -90,8 +105,10 @@ static void make_words(struct tokens *t)
     for (size_t i = 0; i < t->count && !t->m->code; i++) {
         if (t->kinds[i] == UNUSED)
             continue;
-        if (json_object_get(t->words, t->texts[i]))
-            vcl_metadata_fault(t->m, "token %zu, '%.100s', is there twice", i, t->texts[i]);
+        const json_t *first = json_object_get(t->words, t->texts[i]);
+        if (first)
+            vcl_metadata_fault(t->m, "the key 'tokenizer.ggml.tokens' has '%.100s' twice, as %lld and %zu",
+                               t->texts[i], (long long)json_integer_value(first), i);
         vcl_json_set(t->words, t->texts[i], json_integer((json_int_t)i));
     }
 }
@@ -121,7 +138,11 @@ static const char *token_of(const struct tokens *t, const char *key)
 {
     const int64_t none = (int64_t)t->count;
     const int64_t number = vcl_metadata_integer(t->m, key, 0, none - 1, none);
-    return number < none ? t->texts[number] : NULL;
+    if (number < none && t->kinds[number] == UNUSED)
+        vcl_metadata_fault(t->m,
+                           "the key '%s' is %lld, which is an unused token by 'tokenizer.ggml.token_type'",
+                           key, (long long)number);
+    return number < none && !t->m->code ? t->texts[number] : NULL;
 }
 
 /* ---- parts ----------------------------------------------------------------------------------- */
@@ -261,10 +282,9 @@ static const struct splitting *find_splitting(struct tokens *t)
     for (size_t i = 0; name && i < sizeof all / sizeof *all; i++)
         if (strcmp(all[i].name, name) == 0)
             return &all[i];
-    vcl_metadata_fault(t->m,
-                       "the key 'tokenizer.ggml.pre' is '%.60s'; gpt-2, smollm, llama-bpe and qwen2 are "
-                       "supported",
-                       name ? name : "missing");
+    vcl_metadata_fault(
+        t->m, "the key 'tokenizer.ggml.pre' is %.60s; gpt-2, smollm, llama-bpe and qwen2 are supported",
+        name ? vcl_metadata_words(t->m, "tokenizer.ggml.pre") : "missing");
     return NULL;
 }
 
@@ -289,19 +309,38 @@ static json_t *pre_tokenizer(const struct splitting *splitting)
     return sequence("pretokenizers", steps);
 }
 
-/* "left right", as GGUF and older tokenizer.json files have them. */
+/* "left right", of two tokens that are one together. */
+static int is_merge(const struct tokens *t, const char *merge)
+{
+    const char *space = strchr(merge, ' ');
+    if (!space || strchr(space + 1, ' '))
+        return 0;
+    char *left = vcl_text("%.*s", (int)(space - merge), merge), *both = vcl_text("%s%s", left, space + 1);
+    const int known = json_object_get(t->words, left) && json_object_get(t->words, space + 1)
+                   && json_object_get(t->words, both);
+    free(left);
+    free(both);
+    return known;
+}
+
+/* As GGUF and older tokenizer.json files have them. */
 static json_t *read_merges(struct tokens *t)
 {
     struct vcl_value value;
     struct vcl_item item;
     json_t *merges = json_array();
     vcl_metadata_list(t->m, "tokenizer.ggml.merges", VCL_ITEM_TEXT, 1, &value);
-    while (!t->m->code && vcl_value_next(&value, &item)) {
-        json_t *merge = json_stringn(item.text, item.length);
-        if (!merge)
-            vcl_metadata_fault(t->m, "merge %zu is no UTF-8 text", json_array_size(merges));
+    for (size_t i = 0; !t->m->code && vcl_value_next(&value, &item); i++) {
+        json_t *merge = memchr(item.text, 0, item.length) ? NULL : json_stringn(item.text, item.length);
+        if (merge && is_merge(t, json_string_value(merge)))
+            vcl_json_append(merges, json_incref(merge));
         else
-            vcl_json_append(merges, merge);
+            vcl_metadata_fault(
+                t->m,
+                "the key 'tokenizer.ggml.merges': number %zu, '%.100s', is not two tokens with a "
+                "space between them that are one together",
+                i, merge ? json_string_value(merge) : "not UTF-8");
+        json_decref(merge);
     }
     return merges;
 }
@@ -366,7 +405,8 @@ static void cut_token(struct tokens *t, size_t token, struct scored_merges *list
     const size_t n = strlen(text);
     char left[LONGEST_PIECE + 1];
     if (n > LONGEST_PIECE) {
-        vcl_metadata_fault(t->m, "token %zu has %zu bytes; the most is %d", token, n, LONGEST_PIECE);
+        vcl_metadata_fault(t->m, "the key 'tokenizer.ggml.tokens': token %zu has %zu bytes; the most is %d",
+                           token, n, LONGEST_PIECE);
         return;
     }
     for (size_t i = 1; i < n; i++) {
@@ -477,7 +517,7 @@ static json_t *make_tokenizer(struct tokens *t)
         return make_bytes(t);
     if (model && strcmp(model, "llama") == 0)
         return make_pieces(t);
-    vcl_metadata_fault(t->m, "the key 'tokenizer.ggml.model' is '%.60s'; gpt2 and llama are supported",
+    vcl_metadata_fault(t->m, "the key 'tokenizer.ggml.model' is %.60s; gpt2 and llama are supported",
                        model ? model : "missing");
     return json_object();
 }

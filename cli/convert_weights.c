@@ -60,20 +60,49 @@ static int read_strip(const struct strip *s, uint64_t first, uint64_t count)
                                  : read_slice(s, first * row, s->values, count * row);
 }
 
+/* Its exponent's bits are set, and no other but the sign. */
+static int is_infinite(enum vcl_dtype dtype, const unsigned char *value)
+{
+    const size_t size = vcl_dtype_bits(dtype) / 8;
+    const int top = (value[size - 1] << 8 | value[size - 2]) & 0x7FFF;
+    int low = 0;
+    if (top != (dtype == VCL_DTYPE_F16 ? 0x7C00 : dtype == VCL_DTYPE_F64 ? 0x7FF0 : 0x7F80))
+        return 0;
+    for (size_t i = 0; i + 2 < size; i++)
+        low |= value[i];
+    return low == 0;
+}
+
+/* A finite value that is too large for the dtype asked for would become infinite. */
+static int check_range(const struct strip *s, const unsigned char *converted, size_t values)
+{
+    const enum vcl_dtype from = s->tensor->from->tensor.dtype, to = s->tensor->tensor.dtype;
+    const size_t size = vcl_dtype_bits(to) / 8;
+    for (size_t i = 0; i < values; i++)
+        if (is_infinite(to, converted + i * size) && !is_infinite(from, s->values + i * s->size))
+            return vcl_tell(VCL_E_FORMAT,
+                            "%s: tensor '%s' has values beyond the range of %s; another --dtype holds them",
+                            s->job->input, s->tensor->from->name, vcl_dtype_name(to));
+    return VCL_EXIT_OK;
+}
+
 static int write_strip(const struct strip *s, uint64_t first, uint64_t count, struct vcl_writer *writer)
 {
     const struct vcl_tensor *from = &s->tensor->from->tensor, *to = &s->tensor->tensor;
     const struct vcl_sink sink = vcl_writer_sink(writer);
     const size_t values = count * s->cols, size = vcl_dtype_bits(to->dtype) / 8;
     unsigned char *converted = s->values;
+    int code = VCL_EXIT_OK;
     if (from->dtype != to->dtype) {
         converted = vcl_zeros(values, size);
         vcl_convert(from->dtype, s->values, to->dtype, converted, values);
+        code = check_range(s, converted, values);
     }
-    const int failed = sink.write(sink.user, first * s->cols * size, converted, values * size);
+    if (!code && sink.write(sink.user, first * s->cols * size, converted, values * size))
+        code = vcl_tell(VCL_E_IO, "%s", vcl_writer_failure(writer));
     if (converted != s->values)
         free(converted);
-    return failed ? vcl_tell(VCL_E_IO, "%s", vcl_writer_failure(writer)) : VCL_EXIT_OK;
+    return code;
 }
 
 static int write_values(struct strip *s, struct vcl_writer *writer)

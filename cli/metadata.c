@@ -24,13 +24,28 @@ void vcl_metadata_open(struct vcl_metadata *metadata, const struct vcl_model *mo
     *metadata = (struct vcl_metadata){ .model = model, .path = vcl_model_shard_path(model, 0) };
     metadata->architecture = vcl_metadata_text(metadata, "general.architecture");
     if (!metadata->architecture)
-        vcl_metadata_fault(metadata, "the key 'general.architecture' is missing: it is no model");
+        vcl_metadata_fault(metadata, "the key 'general.architecture' is missing: the file holds no model");
 }
 
 static const char *whole_key(const struct vcl_metadata *metadata, const char *key, char whole[LONGEST_KEY])
 {
     snprintf(whole, LONGEST_KEY, "%.60s%s", *key == '.' ? metadata->architecture : "", key);
     return whole;
+}
+
+const char *vcl_metadata_words(const struct vcl_metadata *metadata, const char *key)
+{
+    struct vcl_value value;
+    const char *text = vcl_model_metadata(metadata->model, 0, key);
+    if (!text)
+        return vcl_model_value(metadata->model, 0, key, &value) && value.is_list ? "a list" : "not UTF-8";
+    return *text ? text : "empty";
+}
+
+static void fault_of(struct vcl_metadata *metadata, const char *whole, const char *belongs)
+{
+    vcl_metadata_fault(metadata, "the key '%s' is %.60s; %s belongs there", whole,
+                       vcl_metadata_words(metadata, whole), belongs);
 }
 
 /* The one item of a key; 0: it is not there. */
@@ -46,7 +61,7 @@ static int find_item(struct vcl_metadata *metadata, const char *key, int needed,
         return 0;
     }
     if (value.is_list) {
-        vcl_metadata_fault(metadata, "the key '%s' is a list, which is not supported", whole);
+        fault_of(metadata, whole, "one value");
         return 0;
     }
     return vcl_value_next(&value, item);
@@ -55,14 +70,14 @@ static int find_item(struct vcl_metadata *metadata, const char *key, int needed,
 int64_t vcl_metadata_integer(struct vcl_metadata *metadata, const char *key, int64_t low, int64_t high,
                              int64_t absent)
 {
-    char whole[LONGEST_KEY];
+    char whole[LONGEST_KEY], belongs[80];
     struct vcl_item item;
     if (!find_item(metadata, key, absent < 0, &item))
         return absent < 0 ? low : absent;
     if (item.kind == VCL_ITEM_INTEGER && item.integer >= low && item.integer <= high)
         return item.integer;
-    vcl_metadata_fault(metadata, "the key '%s' is no whole number from %lld to %lld",
-                       whole_key(metadata, key, whole), (long long)low, (long long)high);
+    snprintf(belongs, sizeof belongs, "a whole number from %lld to %lld", (long long)low, (long long)high);
+    fault_of(metadata, whole_key(metadata, key, whole), belongs);
     return low;
 }
 
@@ -81,14 +96,14 @@ static double shortest(double value)
 double vcl_metadata_real(struct vcl_metadata *metadata, const char *key, double low, double high,
                          double absent)
 {
-    char whole[LONGEST_KEY];
+    char whole[LONGEST_KEY], belongs[80];
     struct vcl_item item;
     if (!find_item(metadata, key, absent < 0, &item))
         return absent;
     if (item.kind == VCL_ITEM_REAL && item.real >= low && item.real <= high)
         return shortest(item.real);
-    vcl_metadata_fault(metadata, "the key '%s' is no number from %g to %g", whole_key(metadata, key, whole),
-                       low, high);
+    snprintf(belongs, sizeof belongs, "a floating-point number from %g to %g", low, high);
+    fault_of(metadata, whole_key(metadata, key, whole), belongs);
     return low;
 }
 
@@ -98,7 +113,7 @@ int vcl_metadata_flag(struct vcl_metadata *metadata, const char *key, int absent
     if (!find_item(metadata, key, 0, &item))
         return absent;
     if (item.kind != VCL_ITEM_FLAG)
-        vcl_metadata_fault(metadata, "the key '%s' is neither true nor false", key);
+        fault_of(metadata, key, "true or false");
     return item.integer != 0;
 }
 
@@ -110,13 +125,17 @@ const char *vcl_metadata_text(struct vcl_metadata *metadata, const char *key)
         return NULL;
     const char *text = vcl_model_metadata(metadata->model, 0, whole_key(metadata, key, whole));
     if (item.kind != VCL_ITEM_TEXT || !text)
-        vcl_metadata_fault(metadata, "the key '%s' is no UTF-8 text", whole);
+        fault_of(metadata, whole, "text");
     return metadata->code ? NULL : text;
 }
 
 size_t vcl_metadata_list(struct vcl_metadata *metadata, const char *key, enum vcl_item_kind kind, int needed,
                          struct vcl_value *value)
 {
+    static const char *const kinds[] = { [VCL_ITEM_INTEGER] = "whole numbers",
+                                         [VCL_ITEM_REAL] = "floating-point numbers",
+                                         [VCL_ITEM_FLAG] = "true or false",
+                                         [VCL_ITEM_TEXT] = "texts" };
     struct vcl_item item;
     *value = (struct vcl_value){ 0 };
     if (metadata->code)
@@ -128,7 +147,7 @@ size_t vcl_metadata_list(struct vcl_metadata *metadata, const char *key, enum vc
     }
     struct vcl_value first = *value;
     if (!value->is_list || (vcl_value_next(&first, &item) && item.kind != kind)) {
-        vcl_metadata_fault(metadata, "the key '%s' is no list of the kind that belongs there", key);
+        vcl_metadata_fault(metadata, "the key '%s' is no list of %s", key, kinds[kind]);
         value->left = 0;
     }
     return (size_t)value->left;

@@ -120,6 +120,20 @@ class Weights(Case):
         run = self.succeed("eval", self.folder / "out", "--tokens", text.rename(text.with_suffix(".u16")), "--json")
         self.assertGreater(json.loads(run.stdout)["perplexity"]["mean"], 1)
 
+    def test_scaling(self):
+        """As llama.cpp reads the keys: linear where the type is absent, the older key where the newer is, 0 and 1 nothing."""
+        kind, factor, older = "llama.rope.scaling.type", "llama.rope.scaling.factor", "llama.rope.scale_linear"
+        for pairs, expected in (([(factor, "f32", 4)], 4), ([(older, "f32", 2.5)], 2.5), ([(older, "f32", 2), (factor, "f32", 4)], 4),
+                                ([(kind, "text", "linear"), (factor, "f32", 8)], 8), ([(kind, "text", "linear")], None), ([(factor, "f32", 0)], None),
+                                ([(factor, "f32", 1), (older, "f32", 3)], None), ([(kind, "text", "none"), (factor, "f32", 4)], None)):
+            scaling = self.convert(llama(pairs=pairs)[2]).get("rope_scaling")
+            self.assertEqual(scaling, expected and {"type": "linear", "factor": expected}, pairs)
+
+    def test_harmless(self):
+        config, weights, data = llama(pairs=HARMLESS)
+        self.assertEqual(self.convert(data), self.convert(llama()[2]))
+        self.check(weights)
+
     def test_repeated_head(self):
         """A head that repeats the embedding is no tensor of its own; another one is."""
         config, weights, data = llama(SHAPES[0], tensors=[tensor("output.weight", make_weights(make_config(SHAPES[0]), 3)["model.embed_tokens.weight"])])
@@ -159,8 +173,14 @@ class Weights(Case):
             for part, n in (("q", 24), ("k", 8), ("v", 8)):
                 weights[f"model.layers.{i}.self_attn.{part}_proj.bias"] = np.arange(n, dtype="f4") + i
         written = self.convert(gguf_file.write(llama_pairs(config, "qwen2") + byte_words(70), [tensor(renamed(n, LLAMA), w) for n, w in weights.items()]))
-        self.assertEqual(written["architectures"], ["Qwen2ForCausalLM"])
+        self.assertEqual((written["architectures"], written["model_type"]), (["Qwen2ForCausalLM"], "qwen2"))
         self.check(weights)
+        run = run_vcllm("run", self.folder / "out", "-p", "a")
+        self.assertEqual(run.returncode, 1)
+        self.assertIn("config.json: field 'model_type' is \"qwen2\", which is not supported", run.stderr)
+        cut = gguf_file.write(llama_pairs(config, "qwen2") + byte_words(70), [tensor(renamed(n, LLAMA), w) for n, w in weights.items() if "1.self_attn.v_proj.bias" not in n])
+        run = run_vcllm("convert", self.write("m.gguf", cut), "-o", self.folder / "other")
+        self.assertIn("tensor 'blk.1.attn_v.bias' is missing; a qwen2 with layers 0 to 1 has it", run.stderr)
 
     def test_dtype(self):
         """Rounded to nearest; and strips of a few rows each, as a matrix of more than 8 MiB has."""
@@ -181,17 +201,20 @@ class Weights(Case):
         self.assertEqual((out / "m.gguf").read_bytes(), b"mine")
 
 
+VOCAB = 400  # of the tokenizers' models
+
+
 class Tokenizers(Case):
-    def check(self, original, pairs, texts=TEXTS, vocab=400):
+    def check(self, original, pairs, texts=TEXTS):
         """The tokens of what is converted are those of the tokenizer that the keys came from."""
-        config = (1, 8, 1, 1, 8, 8, vocab, True)
+        config = (1, 8, 1, 1, 8, 8, VOCAB, True)
         self.succeed("convert", self.write("m.gguf", llama(config, pairs)[2]), "-o", self.folder / "out", "-f")
         written = (self.folder / "out" / "tokenizer.json").read_bytes()
         (self.folder / "first").mkdir(exist_ok=True)
         (self.folder / "first" / "tokenizer.json").write_text(json.dumps(original))
         found = []
         for folder in ("first", "out"):
-            run = subprocess.run([PROBE, "tokens", self.folder / folder, str(vocab)], capture_output=True,
+            run = subprocess.run([PROBE, "tokens", self.folder / folder, str(VOCAB)], capture_output=True,
                                  input=b"".join(t.encode() + b"\0" for t in texts))
             self.assertEqual(run.returncode, 0, run.stderr)
             found.append(run.stdout.decode().splitlines())
@@ -205,8 +228,7 @@ class Tokenizers(Case):
     def words(self, tokenizer):
         words = {i: w for w, i in tokenizer["model"]["vocab"].items()} | {t["id"]: t["content"] for t in tokenizer["added_tokens"]}
         kinds = {t["id"]: 3 if t["special"] else 4 for t in tokenizer["added_tokens"]}
-        count = max(words) + 1
-        return [words.get(i, f"[unused{i}]") for i in range(count)], [kinds.get(i, 1 if i in words else 5) for i in range(count)]
+        return [words.get(i, f"[unused{i}]") for i in range(VOCAB)], [kinds.get(i, 1 if i in words else 5) for i in range(VOCAB)]
 
     def test_bytes(self):
         merges = ["t h", "th e", "\u0120 the", "i n", "s in", "1 2", "12 3", "\u0120 l", "o w", "\u0120l ow", "E x", "' s", "T H"]
@@ -254,53 +276,159 @@ class Tokenizers(Case):
 
 
 BLOCK = "blk.0.attn_q.weight"
+BOS = "tokenizer.ggml.bos_token_id"
+
+
+def pieces(scores=None, kinds=None, tokens=None):
+    """A SentencePiece tokenizer of 70 tokens."""
+    tokens = tokens or [f"x{i}" for i in range(70)]
+    return [("tokenizer.ggml.model", "text", "llama"), ("tokenizer.ggml.tokens", "[text]", tokens),
+            ("tokenizer.ggml.token_type", "[i32]", kinds or [1] * 70), ("tokenizer.ggml.scores", "[f32]", scores or [0.0] * 70)]
+
+
+def replaced(name, *shape, kind="F32"):
+    """A file in which a tensor has another shape, or is of another type."""
+    return dict(without=[name], tensors=[(name, shape, kind, bytes(int(np.prod(shape)) * gguf_file.STORED[kind][2]))])
+
+
+def key(name, kind, value):
+    return dict(pairs=[(name, kind, value)])
+
+
 REFUSED = [
-    (dict(without=["general.architecture"]), 2, "is no GGUF file of a model"),
-    (dict(pairs=[("general.architecture", "text", "mamba")]), 1, "the architecture 'mamba' is not supported; llama, qwen2 and gpt2 are"),
-    (dict(pairs=[("general.architecture", "u32", 1)]), 1, "the key 'general.architecture' is no UTF-8 text"),
-    (dict(without=["llama.block_count"]), 1, "the key 'llama.block_count' is missing"),
-    (dict(pairs=[("llama.block_count", "u32", 1)]), 1, "is of no layer below 1"),
-    (dict(pairs=[("llama.block_count", "i32", -1)]), 1, "'llama.block_count' is no whole number from 1 to 4096"),
-    (dict(pairs=[("llama.attention.head_count_kv", "[u32]", [1, 1])]), 1, "'llama.attention.head_count_kv' is a list"),
-    (dict(pairs=[("llama.attention.head_count", "u32", 7)]), 1, f"tensor '{BLOCK}' has no 7 heads of even numbers of rows"),
-    (dict(pairs=[("llama.attention.layer_norm_rms_epsilon", "f32", float("nan"))]), 1, "is no number from 0 to 1"),
-    (dict(pairs=[("llama.rope.scaling.type", "text", "yarn")]), 1, "'llama.rope.scaling.type' is 'yarn', which is not supported"),
-    (dict(pairs=[("llama.rope.dimension_count", "u32", 4)]), 1, "positions turn 4 of a head's 8 dimensions"),
-    (dict(pairs=[("llama.expert_count", "u32", 8)]), 1, "models of several experts"),
-    (dict(without=["token_embd.weight"]), 1, "tensor 'token_embd.weight' is missing"),
-    (dict(tensors=[("blk.0.odd.weight", (1,), "F32", bytes(4))]), 1, "tensor 'blk.0.odd.weight' is none of a llama that can be converted"),
-    (dict(tensors=[("blk.00000000000000000000.attn_norm.weight", (1,), "F32", bytes(4))]), 1, "is of no layer below 2"),
-    (dict(pairs=[("tokenizer.ggml.model", "text", "bert")]), 1, "'tokenizer.ggml.model' is 'bert'; gpt2 and llama are supported"),
-    (dict(pairs=[("tokenizer.ggml.pre", "text", "tekken")]), 1, "'tokenizer.ggml.pre' is 'tekken'"),
-    (dict(without=["tokenizer.ggml.tokens"]), 1, "the key 'tokenizer.ggml.tokens' is missing"),
-    (dict(pairs=[("tokenizer.ggml.tokens", "[text]", ["a"] * 71)]), 1, "there are 71 tokens for an embedding of 70"),
-    (dict(pairs=[("tokenizer.ggml.tokens", "[text]", ["a", "a"]), ("tokenizer.ggml.token_type", "[i32]", [1, 1])]), 1, "token 1, 'a', is there twice"),
-    (dict(pairs=[("tokenizer.ggml.tokens", "[text]", [b"\xff"])]), 1, "token 0 is no UTF-8 text"),
-    (dict(pairs=[("tokenizer.ggml.tokens", "[u8]", [1])]), 1, "'tokenizer.ggml.tokens' is no list of the kind"),
-    (dict(pairs=[("tokenizer.ggml.token_type", "[i32]", [1])]), 1, "there are 1 kinds of 70 tokens"),
-    (dict(pairs=[("tokenizer.ggml.model", "text", "llama")]), 1, "the key 'tokenizer.ggml.scores' is missing"),
-    (dict(pairs=[("tokenizer.ggml.model", "text", "llama"), ("tokenizer.ggml.tokens", "[text]", ["x" * 1025]),
-                 ("tokenizer.ggml.token_type", "[i32]", [1]), ("tokenizer.ggml.scores", "[f32]", [0])]), 1, "token 0 has 1025 bytes; the most is 1024"),
-    (dict(pairs=[("tokenizer.ggml.bos_token_id", "u32", 70), ("tokenizer.ggml.add_bos_token", "bool", 1)]), 1, "'tokenizer.ggml.bos_token_id' is no whole number from 0 to 69"),
+    (dict(without=["general.architecture"]), "the key 'general.architecture' is missing: the file holds no model"),
+    (key("general.architecture", "text", "mamba"), "the key 'general.architecture' is 'mamba'; llama, qwen2 and gpt2 are supported"),
+    (key("general.architecture", "u32", 1), "the key 'general.architecture' is 1; text belongs there"),
+    (key("general.architecture", "text", b"\xff"), "the key 'general.architecture' is not UTF-8; text belongs there"),
+    (key("general.type", "text", "adapter"), "the key 'general.type' is 'adapter': the file holds no model"),
+    # Sizes.
+    (dict(without=["llama.block_count"]), "the key 'llama.block_count' is missing"),
+    (key("llama.block_count", "i32", -1), "the key 'llama.block_count' is -1; a whole number from 1 to 4096 belongs there"),
+    (key("llama.block_count", "text", ""), "the key 'llama.block_count' is empty; a whole number"),
+    (key("llama.attention.head_count_kv", "[u32]", [1, 1]), "the key 'llama.attention.head_count_kv' is a list; one value belongs there"),
+    (key("llama.attention.head_count_kv", "u32", 2), "the key 'llama.attention.head_count_kv' is 2, which does not divide the 3 of head_count"),
+    (key("llama.attention.value_length", "u32", 16), "the key 'llama.attention.value_length' is 16, but a head's queries and keys have 8 dimensions"),
+    (key("llama.attention.layer_norm_rms_epsilon", "f32", float("nan")), "is nan; a floating-point number from 0 to 1 belongs there"),
+    (key("llama.vocab_size", "u32", 71), "the key 'llama.vocab_size' is 71; 'tokenizer.ggml.tokens' lists 70 tokens"),
+    # Tensors.
+    (key("llama.block_count", "u32", 1), "of layer 1; by the key 'llama.block_count' the last is 0"),
+    (key("llama.block_count", "u32", 3), "tensor 'blk.2.attn_norm.weight' is missing; a llama with layers 0 to 2 has it"),
+    (key("llama.attention.head_count", "u32", 7), f"tensor '{BLOCK}' has the shape [24, 24]; by the keys it should have [56, 24] (head_count x key_length"),
+    (key("llama.feed_forward_length", "u32", 41), "[40, 24]; by the keys it should have [41, 24] (feed_forward_length, embedding_length)"),
+    (key("llama.embedding_length", "u32", 25), "by the keys it should have [70, 25] (tokens, embedding_length)"),
+    (dict(without=["token_embd.weight"]), "tensor 'token_embd.weight' is missing"),
+    (dict(without=["blk.1.ffn_down.weight"]), "tensor 'blk.1.ffn_down.weight' is missing; a llama with layers 0 to 1 has it"),
+    (replaced("token_embd.weight", 69, 24), "tensor 'token_embd.weight' has the shape [69, 24]; by the keys it should have [70, 24] (tokens, "),
+    (replaced("blk.1.attn_k.weight", 16, 24), "tensor 'blk.1.attn_k.weight' has the shape [16, 24]; by the keys it should have [8, 24]"),
+    (replaced("blk.1.attn_norm.weight", 24, 1), "has the shape [24, 1]; by the keys it should have [24]"),
+    (replaced("blk.1.attn_norm.weight", 24, kind="I8"), "tensor 'blk.1.attn_norm.weight' is of type I8, which weights are not"),
+    (dict(tensors=[("output.weight", (24, 70), "F32", bytes(24 * 70 * 4))]), "tensor 'output.weight' has the shape [24, 70]; by the keys"),
+    (dict(tensors=[("blk.0.odd.weight", (1,), "F32", bytes(4))]), "tensor 'blk.0.odd.weight' is none that convert knows in a llama"),
+    (dict(tensors=[("blk.00.attn_norm.weight", (24,), "F32", bytes(96))]), "tensor 'blk.00.attn_norm.weight' is none that convert knows"),
+    (dict(tensors=[("blk.99999999999999999999.attn_norm.weight", (24,), "F32", bytes(96))]), "is of layer 99999999999999999999; by"),
+    # Keys that config.json would lose.
+    *[(key("llama." + name, kind, value), f"the key 'llama.{name}' is {words}, which no field of a llama's folder says") for name, kind, value, words in (
+        ("expert_count", "u32", 8, "8"), ("logit_scale", "f32", 0.5, "0.5"), ("attention.scale", "f32", 0.25, "0.25"),
+        ("attn_logit_softcapping", "f32", 50, "50"), ("final_logit_softcapping", "f32", 30, "30"), ("attention.causal", "bool", 0, "false"),
+        ("attention.clamp_kqv", "f32", 8, "8"), ("rope.scaling.attn_factor", "f32", 2, "2"), ("use_parallel_residual", "bool", 1, "true"),
+        ("logit_scale", "f32", float("nan"), "nan"), ("expert_count", "text", "0", "0"), ("expert_count", "[u32]", [0], "a list"))],
+    (key("llama.odd", "[u8]", [1]), "the key 'llama.odd' is not known here; without it the folder may be another model"),
+    (key("tokenizer.ggml.precompiled_charsmap", "[u8]", [1]), "the key 'tokenizer.ggml.precompiled_charsmap' is not known here"),
+    (key("llama.rope.scaling.type", "text", "yarn"), "the key 'llama.rope.scaling.type' is 'yarn'; none and linear are supported"),
+    (key("llama.rope.scale_linear", "f32", 0.5), "positions are scaled by 1 / 0.5; only factors from 1 on"),
+    (key("llama.rope.dimension_count", "u32", 4), "the key 'llama.rope.dimension_count' is 4; only all 8 dimensions of a head"),
+    (key("llama.attention.sliding_window", "u32", 5), "the key 'llama.attention.sliding_window' is 5, below the context_length"),
+    # Tokenizers.
+    (key("tokenizer.ggml.model", "text", "bert"), "the key 'tokenizer.ggml.model' is bert; gpt2 and llama are supported"),
+    (dict(without=["tokenizer.ggml.model"]), "the key 'tokenizer.ggml.model' is missing; gpt2 and llama are supported"),
+    (key("tokenizer.ggml.pre", "text", "tekken"), "the key 'tokenizer.ggml.pre' is tekken; gpt-2, smollm, llama-bpe and qwen2 are supported"),
+    (dict(without=["tokenizer.ggml.pre"]), "the key 'tokenizer.ggml.pre' is missing; "),
+    (dict(without=["tokenizer.ggml.tokens"]), "the key 'tokenizer.ggml.tokens' is missing"),
+    (key("tokenizer.ggml.tokens", "[text]", ["a"] * 71), "[70, 24]; by the keys it should have [71, 24] (tokens, embedding_length)"),
+    (key("tokenizer.ggml.tokens", "[text]", ["a"] * 70), "the key 'tokenizer.ggml.tokens' has 'a' twice, as 0 and 1"),
+    (key("tokenizer.ggml.tokens", "[text]", [b"\xff"] * 70), "the key 'tokenizer.ggml.tokens': token 0 is not UTF-8"),
+    (key("tokenizer.ggml.tokens", "[u8]", [1]), "the key 'tokenizer.ggml.tokens' is no list of texts"),
+    (key("tokenizer.ggml.tokens", "[text]", []), "the key 'tokenizer.ggml.tokens' lists 0 tokens"),
+    (key("tokenizer.ggml.token_type", "[i32]", [1]), "the key 'tokenizer.ggml.token_type' has the length 1; 'tokenizer.ggml.tokens' has 70"),
+    (key("tokenizer.ggml.token_type", "[i32]", [1] * 69 + [7]), "the key 'tokenizer.ggml.token_type' is 7 for token 69, '</s>'; it is from 0 to 6"),
+    (key("tokenizer.ggml.model", "text", "llama"), "the key 'tokenizer.ggml.scores' is missing"),
+    *[(dict(pairs=pieces(scores=[0.0] * 5 + [value] + [0.0] * 64)), f"the key 'tokenizer.ggml.scores' is {value} for token 5, 'x5'")
+      for value in (float("nan"), float("inf"), float("-inf"))],
+    (dict(pairs=pieces(tokens=["x" * 1025] + [f"x{i}" for i in range(69)])), "token 0 has 1025 bytes; the most is 1024"),
+    *[(key("tokenizer.ggml.merges", "[text]", [merge]), "the key 'tokenizer.ggml.merges': number 0, '") for merge in ("!", "! \"", "! nowhere", "a b c", b"\xff a")],
+    (key(BOS, "u32", 70), f"the key '{BOS}' is 70; a whole number from 0 to 69 belongs there"),
+    (key("tokenizer.ggml.eot_token_id", "u32", 70), "the key 'tokenizer.ggml.eot_token_id' is 70; a whole number from 0 to 69"),
+    (key(BOS, "text", "a"), f"the key '{BOS}' is a; a whole number"),
+    (key("tokenizer.ggml.add_bos_token", "u8", 1), "the key 'tokenizer.ggml.add_bos_token' is 1; true or false belongs there"),
+    (dict(pairs=[("tokenizer.ggml.token_type", "[i32]", [1] * 69 + [5]), (BOS, "u32", 69), ("tokenizer.ggml.add_bos_token", "bool", 1)]),
+     f"the key '{BOS}' is 69, which is an unused token"),
 ]
+# Keys that change nothing: of software, of what the file is, and at the value that has no effect.
+HARMLESS = [("general.name", "text", "x"), ("general.file_type", "u32", 3), ("general.quantization_version", "u32", 2), ("general.tags", "[text]", ["a"]),
+            ("general.type", "text", "model"), ("quantize.imatrix.file", "text", "y"), ("tokenizer.chat_template.tool", "text", "z"), ("other.key", "f32", 2),
+            ("llama.vocab_size", "u32", 70), ("llama.tensor_data_layout", "text", "Meta AI original pth"), ("llama.attention.value_length", "u32", 8),
+            ("llama.expert_count", "u32", 0), ("llama.expert_used_count", "u32", 0), ("llama.logit_scale", "f32", 1), ("llama.attention.scale", "f32", 0),
+            ("llama.final_logit_softcapping", "f32", 0), ("llama.attention.causal", "bool", 1), ("llama.rope.scaling.finetuned", "bool", 0),
+            ("llama.rope.scaling.original_context_length", "u32", 512), ("llama.attention.sliding_window", "u32", 1 << 20),
+            ("tokenizer.ggml.fim_pre_token_id", "u32", 3), ("tokenizer.ggml.add_sep_token", "bool", 0)]
 
 
 class Refused(Case):
+    def refuse(self, path, *says, code=1, options=()):
+        run = run_vcllm("convert", path, "-o", self.folder / "out", *options)
+        self.assertEqual(run.returncode, code, (says, run.stderr))
+        for text in says:
+            self.assertIn(text, run.stderr)
+        self.assertEqual(len(run.stderr.splitlines()), 1, run.stderr)
+        self.assertFalse((self.folder / "out").exists() or (self.folder / "out.partial").exists())
+
     def test_refused(self):
-        for more, code, says in REFUSED:
-            run = run_vcllm("convert", self.write("m.gguf", llama(**more)[2]), "-o", self.folder / "out")
-            self.assertEqual(run.returncode, code, (more, run.stderr))
-            self.assertIn(says, run.stderr)
-            self.assertFalse((self.folder / "out").exists() or (self.folder / "out.partial").exists())
+        for more, says in REFUSED:
+            self.refuse(self.write("m.gguf", llama(**more)[2]), "m.gguf: ", says)
+
+    def test_range(self):
+        """A value that --dtype f16 would make infinite; an infinite one stays what it is."""
+        for value, dtypes in ((7e4, ("bf16", "f32")), (-7e4, ("bf16",)), (np.inf, ("f16",)), (np.nan, ("f16",))):
+            data = llama(without=["output_norm.weight"], tensors=[tensor("output_norm.weight", np.array([1] * 23 + [value], "f4"))])[2]
+            path = self.write("m.gguf", data)
+            if np.isfinite(value):
+                self.refuse(path, "tensor 'output_norm.weight' has values beyond the range of F16; another --dtype", options=["--dtype", "f16"])
+            for dtype in dtypes:
+                self.succeed("convert", path, "-o", self.folder / "good", "-f", "--dtype", dtype)
+
+    def test_cut(self):
+        """Wherever the file ends."""
+        data = llama()[2]
+        for part in (0, 3e-6, 1e-4, 0.01, 0.1, 0.3, 0.6, 0.9, 0.999):
+            self.refuse(self.write("m.gguf", data[:int(len(data) * part)]), "m.gguf: ")
+        self.refuse(self.write("m.gguf", data[:-100]), "the data end behind the file", "it is cut off or damaged")
+
+    def test_damaged(self):
+        """A bit of the header flipped: another model, or refused; nothing half-written, no crash."""
+        data, rng = bytearray(llama()[2]), np.random.default_rng(4)
+        for at in rng.integers(0, data.index(b"blk.1.") + 600, 200):
+            data[at] ^= 1 << at % 8
+            run = run_vcllm("convert", self.write("m.gguf", data), "-o", self.folder / "out", "-f")
+            data[at] ^= 1 << at % 8
+            self.assertIn(run.returncode, (0, 1, 2), (at, run.stderr))
+            self.assertFalse((self.folder / "out.partial").exists())
+
+    def test_odd_inputs(self):
+        self.refuse(self.folder, "is a folder; convert takes one GGUF file", code=2)
+        self.refuse(self.folder / "none.gguf", "none.gguf: cannot open: No such file", code=3)
+        self.refuse(self.write("text", b"no model at all"), "text: is not a safetensors file, nor GGUF", code=1)
+        self.refuse(self.write("m.gguf", gguf_file.write()), "m.gguf: is no GGUF file with metadata", code=2)
+        self.refuse(self.write("m.gguf", llama(pairs=[("split.count", "u16", 2), ("split.no", "u16", 0)])[2]),
+                    "the file is one of 2 parts; 'llama-gguf-split --merge FIRST-PART OUTPUT' makes one of them")
+        no_tensors = gguf_file.write([p for p in llama_pairs(make_config(SHAPES[0])) + byte_words(70)])
+        self.refuse(self.write("m.gguf", no_tensors), "tensor 'token_embd.weight' is missing; a llama with layers 0 to 1 has it")
 
     def test_usage(self):
         data = self.write("m.gguf", llama()[2])
         for args in ((), (data,), (data, data, "-o", "x"), (data, "-o", "x", "--dtype", "i8")):
             self.assertEqual(run_vcllm("convert", *args).returncode, 2, args)
         self.succeed("compress", data, "-o", self.folder / "small.safetensors", "--lossless")
-        run = run_vcllm("convert", self.folder / "small.safetensors", "-o", self.folder / "x")
-        self.assertEqual(run.returncode, 2)
-        self.assertIn("is no GGUF file of a model", run.stderr)
+        self.refuse(self.folder / "small.safetensors", "is no GGUF file with metadata; convert takes nothing else", code=2)
 
 
 @unittest.skipUnless(SMOLLM2, "SmolLM2 is not there (make fetch-smollm2)")
@@ -321,6 +449,22 @@ class SmolLM2(Case):
         texts = TEXTS + ["<|im_start|>user\nWhy is the sky blue?<|im_end|>\n", "def f(x):\n\treturn x ** 2  # 1000"]
         run = subprocess.run([PROBE, "tokens", self.folder / "out", "49152"], capture_output=True, input=b"".join(t.encode() + b"\0" for t in texts))
         self.assertEqual([list(map(int, line.split())) for line in run.stdout.decode().splitlines()], [theirs.encode(t).ids for t in texts])
+
+    def test_values(self):
+        """Every value is, to the bit, the one that ggml's own reader gives."""
+        try:
+            import gguf
+        except ImportError:
+            self.skipTest("the package gguf is missing")
+        with vcllm.Model(self.folder / "out") as model:
+            stored = {t.name: t for t in gguf.GGUFReader(SMOLLM2).tensors}
+            self.assertEqual(len(list(model)), len(stored))
+            for name in model:
+                t = stored[renamed(name, LLAMA)]
+                expected = gguf.quants.dequantize(t.data, t.tensor_type).astype("<f4")
+                heads = 9 if "q_proj" in name else 3 if "k_proj" in name else 0
+                ours = interleave(model[name], heads) if heads else model[name]
+                self.assertEqual(ours.tobytes(), expected.tobytes(), name)
 
     def test_logits(self):
         try:

@@ -309,10 +309,15 @@ static void *make_room(struct gguf_reader *r, const char *what, uint64_t count, 
 {
     const uint64_t left = vcl_min(r->file->bytes, r->limit) - r->at;
     if (count > left / least) {
-        fault(r, count > (r->file->bytes - r->at) / least ? VCL_E_TRUNCATED : VCL_E_LIMIT,
-              "%" PRIu64 " %s%s of %zu or more bytes should follow; %" PRIu64 " bytes of %s are left", count,
-              what, count == 1 ? "" : "s", least, left,
-              r->file->bytes > r->limit ? "the header's limit" : "the file, which is cut off or damaged");
+        if (count > (r->file->bytes - r->at) / least)
+            fault(r, VCL_E_TRUNCATED,
+                  CUT_OFF "%" PRIu64 " %s%s of %zu or more bytes should follow, %" PRIu64 " bytes do", count,
+                  what, count == 1 ? "" : "s", least, r->file->bytes - r->at);
+        else
+            fault(r, VCL_E_LIMIT,
+                  "%" PRIu64 " %s%s of %zu or more bytes follow; %" PRIu64
+                  " bytes of the header's limit are left",
+                  count, what, count == 1 ? "" : "s", least, left);
         return NULL;
     }
     void *const room = malloc((size_t)count * size + 1);

@@ -326,7 +326,8 @@ static enum vcl_status open_header(struct vcl_file *file, size_t shard, uint64_t
         return vcl_fail(error, VCL_E_TRUNCATED, file->path, "is empty");
     if (file->bytes < 8)
         return vcl_fail(error, VCL_E_TRUNCATED, file->path,
-                        "has %" PRIu64 " bytes; a safetensors file begins with 8", file->bytes);
+                        "has %" PRIu64 " bytes; a safetensors file begins with 8, a GGUF file with 'GGUF'",
+                        file->bytes);
     enum vcl_status status = vcl_file_read(file, 0, start, (size_t)vcl_min(file->bytes, sizeof start), error);
     if (status == VCL_OK)
         status = check_length(file, start, limit, error);
