@@ -215,15 +215,22 @@ static json_t *special_tokens(const struct tokens *t, const char *const names[2]
     return object;
 }
 
+/* The token that is put before or behind every text, NULL where none is.  It is special, whatever its kind
+ * says: files older than the kinds have all tokens normal. */
+static const char *token_around(struct tokens *t, const char *flag, int absent, const char *key)
+{
+    const char *text = vcl_metadata_flag(t->m, flag, absent) ? token_of(t, key) : NULL;
+    if (text)
+        t->kinds[json_integer_value(json_object_get(t->words, text))] = CONTROL;
+    return text;
+}
+
 /* What is put around every text: the token that begins one, that which ends one, or neither. */
 static json_t *post_processor(struct tokens *t, int begins)
 {
-    const char *before = vcl_metadata_flag(t->m, "tokenizer.ggml.add_bos_token", begins)
-                           ? token_of(t, "tokenizer.ggml.bos_token_id")
-                           : NULL;
-    const char *after = vcl_metadata_flag(t->m, "tokenizer.ggml.add_eos_token", 0)
-                          ? token_of(t, "tokenizer.ggml.eos_token_id")
-                          : NULL;
+    const char *before =
+        token_around(t, "tokenizer.ggml.add_bos_token", begins, "tokenizer.ggml.bos_token_id");
+    const char *after = token_around(t, "tokenizer.ggml.add_eos_token", 0, "tokenizer.ggml.eos_token_id");
     if (!before && !after)
         return NULL;
     json_t *object = part("TemplateProcessing"), *single = json_array(), *pair = json_array();

@@ -274,6 +274,13 @@ class Tokenizers(Case):
         run = subprocess.run([PROBE, "tokens", self.folder / "out", "70"], capture_output=True, input=b"\0")
         self.assertEqual(run.stdout, b"68 69\n")
 
+    def test_without_kinds(self):
+        """A token put before every text is special, though no kind says so: the runtime refused such a tokenizer.json."""
+        data = llama(pairs=pieces() + [("tokenizer.ggml.bos_token_id", "u32", 3)], without=["tokenizer.ggml.token_type"])[2]
+        self.succeed("convert", self.write("m.gguf", data), "-o", self.folder / "out")
+        run = subprocess.run([PROBE, "tokens", self.folder / "out", "70"], capture_output=True, input=b"x3\0")
+        self.assertEqual((run.returncode, run.stdout), (0, b"3 3\n"), run.stderr)
+
 
 BLOCK = "blk.0.attn_q.weight"
 BOS = "tokenizer.ggml.bos_token_id"
