@@ -207,9 +207,8 @@ static void set_gpt2(struct vcl_convert *job, json_t *config)
     const uint64_t width = job->sizes[VCL_SIZE_WIDTH];
     if (job->sizes[VCL_SIZE_QUERIES] != width || job->sizes[VCL_SIZE_KEYS] != width)
         vcl_metadata_fault(m,
-                           "the keys 'gpt2.attention.*' give %llu heads, %llu of them of keys, of %llu "
-                           "dimensions; in a GPT-2 all "
-                           "heads together have the %llu of embedding_length",
+                           "the keys 'gpt2.attention.*' give head_count %llu, head_count_kv %llu, key_length "
+                           "%llu; a GPT-2's counts times the length are embedding_length, %llu",
                            (unsigned long long)job->heads, (unsigned long long)job->kv_heads,
                            (unsigned long long)job->head_dim, (unsigned long long)width);
     set_integer(config, "n_embd", (int64_t)width);

@@ -162,7 +162,14 @@ class Weights(Case):
                  ("gpt2.context_length", "u32", config["n_positions"]), ("gpt2.embedding_length", "u32", config["n_embd"]),
                  ("gpt2.feed_forward_length", "u32", 4 * config["n_embd"]), ("gpt2.attention.head_count", "u32", config["n_head"]),
                  ("gpt2.attention.layer_norm_epsilon", "f32", 1e-5)]
-        written = self.convert(gguf_file.write(pairs + [p for p in byte_words(config["vocab_size"]) if p[0] != "tokenizer.ggml.pre"], stored))
+        pairs += [p for p in byte_words(config["vocab_size"]) if p[0] != "tokenizer.ggml.pre"]
+        for more, says in ((("gpt2.attention.head_count_kv", "u32", 1), "head_count_kv 1, key_length 8; a GPT-2's counts times the length"),
+                           (("gpt2.context_length", "u32", 99), "tensor 'position_embd.weight' has the shape [40, 24]; by the keys it should have [99, 24]")):
+            data = gguf_file.write([p for p in pairs if p[0] != more[0]] + [more], stored)
+            run = run_vcllm("convert", self.write("m.gguf", data), "-o", self.folder / "out")
+            self.assertEqual(run.returncode, 1)
+            self.assertIn(says, run.stderr)
+        written = self.convert(gguf_file.write(pairs, stored))
         self.assertEqual((written["model_type"], written["n_layer"], written["layer_norm_epsilon"]), ("gpt2", config["n_layer"], 1e-5))
         self.check(weights)
 
