@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/work.h"
 #include "language.h"
 
 /* Texts are read whole: they are small beside a model. */
@@ -9,7 +10,7 @@
 
 int vcl_cli_team(int jobs, struct vcl_team **team)
 {
-    *team = vcl_team_create(vcl_cli_threads(jobs));
+    *team = vcl_team_create(vcl_work_threads((unsigned)jobs));
     return *team ? VCL_EXIT_OK : vcl_tell(VCL_E_MEMORY, "out of memory");
 }
 
