@@ -9,6 +9,10 @@
     frame = vcllm.encode(array, bits=2.9)
     again = vcllm.decode(frame)
 
+    totals = vcllm.compress("model", "small", bits=2.9)         # whole models: a file, or a folder of shards
+    vcllm.verify("small")
+    vcllm.decompress("small", "back")
+
 numpy is used where it can be imported; without it, tensors come as vcllm.Tensor, a memoryview with dtype and shape.
 The work is done by libvcllm, outside the interpreter's lock.
 
@@ -17,7 +21,9 @@ an Error and a ValueError.
 """
 from .errors import ArgumentError, Error
 from .frames import decode, encode
+from .pack import Compressed, Decompressed, Verified, compress, decompress, verify
 from .reader import Model, open
 from .values import Tensor
 
-__all__ = ["ArgumentError", "Error", "Model", "Tensor", "decode", "encode", "open"]
+__all__ = ["ArgumentError", "Compressed", "Decompressed", "Error", "Model", "Tensor", "Verified", "compress", "decode",
+           "decompress", "encode", "open", "verify"]
