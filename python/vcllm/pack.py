@@ -145,7 +145,7 @@ class Errand:
             try:
                 if thread.ident is None:
                     thread.start()
-                ended.wait()
+                ended.wait(0.1)     # a signal that another thread has got does not wake this one
             except BaseException as error:     # KeyboardInterrupt above all: the next poll of the hook ends the call
                 self.raised = self.raised or error
                 if thread.ident is None:
