@@ -87,9 +87,6 @@ struct vcl_errand *vcl_cli_errand(void);
 /* Opens a model or says why not; a compressed one only where its headers' hashes are right, and that of its
  * index.  Returns an exit code, like all that follow; *model is NULL then. */
 int vcl_cli_open(const char *path, const struct vcl_reading *reading, struct vcl_model **model);
-/* Before a file beside a model's shards is read, if it is there: opens the model, as above, and checks the
- * hash that it lists for the file, if any. */
-int vcl_cli_check_side(const char *path, const char *name);
 /* A guarded file takes its place, or is given up where filling it ended with another code than 0; it is guarded no
  * more. */
 int vcl_file_finish(struct vcl_writer *writer, int code);

@@ -47,11 +47,6 @@ int vcl_cli_open(const char *path, const struct vcl_reading *reading, struct vcl
     return vcl_exit_of(vcl_open_checked(vcl_cli_errand(), path, reading, model));
 }
 
-int vcl_cli_check_side(const char *path, const char *name)
-{
-    return vcl_exit_of(vcl_check_side(vcl_cli_errand(), path, name));
-}
-
 int vcl_file_finish(struct vcl_writer *writer, int code)
 {
     if (code == VCL_EXIT_OK)

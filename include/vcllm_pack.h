@@ -141,6 +141,52 @@ VCL_API enum vcl_status vcl_verify_model(const char *input, const struct vcl_ver
                                          const struct vcl_hooks *hooks, struct vcl_verified *result,
                                          struct vcl_error *error);
 
+/* ---- evaluating ------------------------------------------------------------------------------ */
+
+struct vcl_evaluate_options {
+    size_t size;      /* of this struct; vcl_evaluate_options_init sets it */
+    const char *text; /* UTF-8, encoded by the model's tokenizer.json; or NULL, and tokens */
+    size_t text_bytes;
+    const uint32_t *tokens;
+    size_t token_count;
+    const char *baseline; /* the folder of a model of the same vocabulary; NULL (default): none */
+    size_t context;       /* tokens a window reads; 0 (default) = the model's context */
+    size_t stride;        /* from window to window; 0 (default) = context.  A later window counts its last
+                           * `stride` predictions */
+    size_t windows;       /* only so many, spread evenly over the text; 0 (default) = all */
+    uint64_t memory;      /* bytes of a compressed model's matrices that may be kept decoded; UINT64_MAX
+                           * (default): what products read as it is coded stays so, all else is decoded */
+    unsigned threads;     /* as above */
+};
+VCL_API void vcl_evaluate_options_init_sized(struct vcl_evaluate_options *options, size_t size);
+#define vcl_evaluate_options_init(options) vcl_evaluate_options_init_sized(options, sizeof *(options))
+
+/* Over the predictions, with its standard error, of which the windows are the sample: NAN for one window. */
+struct vcl_mean {
+    double mean, error;
+};
+
+struct vcl_evaluation {
+    size_t size; /* of this struct, set by the caller */
+    uint64_t context, stride, windows;
+    uint64_t tokens;            /* predictions counted */
+    struct vcl_mean perplexity; /* exp(nll) */
+    struct vcl_mean nll;        /* nats a token */
+    /* Against the baseline, NAN without one. */
+    struct vcl_mean baseline_perplexity;
+    struct vcl_mean difference; /* of the two nll, window by window */
+    struct vcl_mean kl;         /* KL(baseline || model), nats a token */
+    struct vcl_mean same_top;   /* share of the predictions whose likeliest token is the baseline's */
+    double kl_median, kl_99;
+};
+
+/* model: a folder with config.json (LLaMA, Mistral, GPT-2 or GPT-NeoX), compressed or not.  The same figures
+ * for any number of threads.  hooks->cancel is asked after each window.  VCL_E_CODEC where this build has no
+ * PCRE2 or utf8proc and the tokenizer needs it. */
+VCL_API enum vcl_status vcl_evaluate_model(const char *model, const struct vcl_evaluate_options *options,
+                                           const struct vcl_hooks *hooks, struct vcl_evaluation *result,
+                                           struct vcl_error *error);
+
 #ifdef __cplusplus
 }
 #endif

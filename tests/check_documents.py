@@ -36,7 +36,7 @@ FOLDERS = (
     ("lm/eval", "Perplexity and multiple choice."),
     ("lm/allot", "Where a model's bits go."),
     ("lm/merge", "Other weights of the same model: norms and rotations merged in."),
-    ("pack", "Whole models: libvcllm_pack's own front."),
+    ("pack/front", "Whole models: what libvcllm_pack offers, on pack's rooms and the runtime."),
     ("pack/common", "What the rooms of pack share: one long call with its hooks and faults, texts, the loop over tensors."),
     ("pack/layout", "What a compressed or restored file holds, and the values of any tensor."),
     ("pack/folder", "Folders of shards: opened, checked, written whole or not at all."),

@@ -6,6 +6,7 @@
 #include "vcllm_pack.h"
 
 #include <limits.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -390,6 +391,40 @@ static void test_sizes(void **state)
     assert_non_null(strstr(error.text, "hooks"));
 }
 
+/* Fault: figures that depend on threads, a call that is not cancelled, or options that contradict each other. */
+static void test_evaluate(void **state)
+{
+    enum { COUNT = 200, CONTEXT = 32 };
+    uint32_t tokens[COUNT];
+    struct vcl_evaluate_options options;
+    struct vcl_evaluation one = { .size = sizeof one }, two = { .size = sizeof two };
+    struct vcl_error error = { 0 };
+    struct heard heard = { .stop_after = 3 };
+    const struct vcl_hooks hooks = hooks_of(&heard);
+    const char *model = VCL_MODELS "/tiny-llama";
+    (void)state;
+    for (int i = 0; i < COUNT; i++)
+        tokens[i] = 3 + (uint32_t)(i * 37 % 900);
+    vcl_evaluate_options_init(&options);
+    options.tokens = tokens;
+    options.token_count = COUNT;
+    options.context = CONTEXT;
+    options.threads = 1;
+    if (vcl_evaluate_model(model, &options, NULL, &one, &error))
+        fail_msg("%s", error.text);
+    options.threads = 3;
+    options.baseline = model;
+    assert_int_equal(vcl_evaluate_model(model, &options, NULL, &two, &error), VCL_OK);
+    assert_true(one.windows == 6 && one.tokens == 6 * CONTEXT && one.perplexity.mean > 10);
+    assert_true(one.nll.mean == two.nll.mean && isnan(one.kl.mean) && two.kl.mean == 0
+                && two.same_top.mean == 1);
+    assert_int_equal(vcl_evaluate_model(model, &options, &hooks, &two, &error), VCL_E_CANCELLED);
+    assert_int_equal(heard.progress, 4); /* begun, two windows, ended */
+    options.text = "both";
+    assert_int_equal(vcl_evaluate_model(model, &options, NULL, &two, &error), VCL_E_ARGUMENT);
+    assert_int_equal(vcl_evaluate_model(scratch("none"), NULL, NULL, NULL, &error), VCL_E_ARGUMENT);
+}
+
 #ifndef SANITIZED
 /* Compresses with the n-th allocation failing; 1 where there are not so many. */
 static int compress_scarce(const char *in, const struct vcl_compress_options *options, long n, int before)
@@ -439,8 +474,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, scratch_setup, scratch_teardown)
-        TEST(test_round_trip), TEST(test_refusals), TEST(test_damage),
-        TEST(test_cancel),     TEST(test_threads),  TEST(test_sizes),
+        TEST(test_round_trip), TEST(test_refusals), TEST(test_damage),   TEST(test_cancel),
+        TEST(test_threads),    TEST(test_sizes),    TEST(test_evaluate),
 #ifndef SANITIZED
         TEST(test_memory),
 #endif

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""test_pack.py - whole models from Python: vcllm.compress, decompress and verify.
+"""test_pack.py - whole models from Python: vcllm.compress, decompress, verify and eval.
 
 Faults it would catch: other bytes than the command line writes, an option that does not arrive, an argument that C takes
 for another, a fault without its words, a ctrl-C that is lost or leaves something behind, a callable whose exception is
@@ -201,6 +201,45 @@ class Pack(driver.Case):
         self.assertEqual((said, os.listdir(self.folder)), ("interrupted", ["model"]))
         vcllm.compress(self.folder / "model", self.folder / "small", effort=1)
         self.assertTrue(vcllm.verify(self.folder / "small").compressed)
+
+    def test_eval(self):
+        """Fault: other figures than the command line prints, a text that is taken for another, or a mean without its
+        error."""
+        small, words = self.folder / "small", (MODEL.parent / "demo.txt").read_text(encoding="utf-8")
+        vcllm.compress(MODEL, small, bits=2, effort=1)
+        seen = []
+        found = vcllm.eval(small, words, baseline=MODEL, context=64, windows=6, threads=2,
+                           progress=lambda *now: seen.append(now))
+        printed = json.loads(self.succeed("eval", small, "--text", MODEL.parent / "demo.txt", "--baseline", MODEL,
+                                          "--context", 64, "--windows", 6, "--json").stdout)
+        for ours, theirs in (("perplexity", "perplexity"), ("nll", "nll"), ("difference", "nll_difference"), ("kl", "kl"),
+                             ("baseline_perplexity", "baseline_perplexity"), ("same_top", "top1_agreement")):
+            for value, field in zip(getattr(found, ours), ("mean", "error")):
+                self.assertAlmostEqual(value, printed[theirs][field], 9, ours)
+        self.assertEqual((found.tokens, found.windows, found.context), (6 * 64, 6, 64))
+        self.assertAlmostEqual(found.kl_99, printed["kl_99"], 9)
+        self.assertEqual(seen[-1], (6 * 64, 6 * 64, "eval"))
+        alone = vcllm.eval(small, tokens=range(3, 200), context=64)
+        self.assertEqual((alone.kl, alone.baseline_perplexity, alone.windows), (None, None, 3))
+        self.assertGreater(alone.perplexity.mean, found.perplexity.mean)
+
+    def test_eval_refusals(self):
+        """Fault: a model whose configuration was altered is evaluated, or arguments that C would take for others are."""
+        small = self.folder / "small"
+        vcllm.compress(MODEL, small, effort=1)
+        for wrong, kind in (({}, ValueError), ({"text": "a", "tokens": [1]}, ValueError), ({"text": MODEL}, TypeError),
+                            ({"tokens": [2 ** 32, 1]}, ValueError), ({"tokens": ["a"]}, TypeError),
+                            ({"tokens": [1, 2 ** 31]}, ValueError), ({"tokens": [1]}, ValueError),
+                            ({"tokens": [1, 2, 3], "context": 0}, ValueError), ({"text": "a\udc80"}, vcllm.Error),
+                            ({"tokens": [1, 2, 3], "context": 2 ** 40}, ValueError)):
+            with self.assertRaises(kind, msg=wrong):
+                vcllm.eval(small, **wrong)
+        with self.assertRaisesRegex(vcllm.Error, "none"):
+            vcllm.eval(self.folder / "none", tokens=[1, 2])
+        with open(small / "config.json", "a", encoding="utf-8") as file:
+            file.write(" ")
+        with self.assertRaisesRegex(vcllm.Error, "config.json: was altered"):
+            vcllm.eval(small, tokens=[1, 2, 3])
 
     def test_no_library(self):
         """Fault: a package without libvcllm_pack cannot be imported, or does not say what is missing."""

@@ -1,4 +1,4 @@
-"""pack.py - whole models: compressed, brought back, verified.
+"""pack.py - whole models: compressed, brought back, verified, evaluated.
 
 The work is libvcllm_pack's, outside the interpreter's lock; ctrl-C and what a progress callable raises end it, and
 nothing half-written is left.  That library is looked for beside libvcllm when it is first needed: only it needs jansson
@@ -10,7 +10,7 @@ import os
 import threading
 import typing
 
-from ctypes import CFUNCTYPE, POINTER, byref, c_char_p, c_double, c_int, c_size_t, c_uint, c_uint64, c_void_p
+from ctypes import CFUNCTYPE, POINTER, byref, c_char_p, c_double, c_int, c_size_t, c_uint, c_uint32, c_uint64, c_void_p
 
 from .arguments import flag, integer, real, text, wrong_type, wrong_value
 from .bindings import ErrorStruct, ParamsStruct, SizedStruct, check_file, lib
@@ -71,6 +71,23 @@ class VerifiedStruct(SizedStruct):
                 ("faults", c_uint64)]
 
 
+class EvaluateOptionsStruct(SizedStruct):
+    _fields_ = [("size", c_size_t), ("text", c_char_p), ("text_bytes", c_size_t), ("tokens", POINTER(c_uint32)),
+                ("token_count", c_size_t), ("baseline", c_char_p), ("context", c_size_t), ("stride", c_size_t),
+                ("windows", c_size_t), ("memory", c_uint64), ("threads", c_uint)]
+
+
+class MeanStruct(ctypes.Structure):
+    _fields_ = [("mean", c_double), ("error", c_double)]
+
+
+class EvaluationStruct(SizedStruct):
+    _fields_ = [("size", c_size_t), ("context", c_uint64), ("stride", c_uint64), ("windows", c_uint64),
+                ("tokens", c_uint64), ("perplexity", MeanStruct), ("nll", MeanStruct),
+                ("baseline_perplexity", MeanStruct), ("difference", MeanStruct), ("kl", MeanStruct),
+                ("same_top", MeanStruct), ("kl_median", c_double), ("kl_99", c_double)]
+
+
 def functions_of(options, result, paths):
     """The types of a call and of its options' _init."""
     arguments = [c_char_p] * paths + [POINTER(options), POINTER(HooksStruct), POINTER(result), POINTER(ErrorStruct)]
@@ -80,7 +97,8 @@ def functions_of(options, result, paths):
 FUNCTIONS = {}
 for verb, options, result, paths in (("compress", CompressOptionsStruct, TotalsStruct, 2),
                                      ("decompress", DecompressOptionsStruct, DecompressedStruct, 2),
-                                     ("verify", VerifyOptionsStruct, VerifiedStruct, 1)):
+                                     ("verify", VerifyOptionsStruct, VerifiedStruct, 1),
+                                     ("evaluate", EvaluateOptionsStruct, EvaluationStruct, 1)):
     FUNCTIONS[f"vcl_{verb}_options_init_sized"], FUNCTIONS[f"vcl_{verb}_model"] = functions_of(options, result, paths)
 
 loaded = []
@@ -299,3 +317,68 @@ def verify(model, *, threads=0, progress=None):
     options = options_of("verify", VerifyOptionsStruct, threads)
     errand.call(library().vcl_verify_model, path_of("model", model), options, result)
     return Verified(bool(result.compressed), result.tensors, result.side_files)
+
+
+# ---- evaluating ---------------------------------------------------------------------------------------------------
+
+class Mean(typing.NamedTuple):
+    """Over the predictions, and its standard error (the windows are the sample)."""
+    mean: float
+    error: float
+
+
+class Evaluation(typing.NamedTuple):
+    """What `vcllm eval` prints; nats a token, but for the perplexities and the share same_top.  From
+    baseline_perplexity on None without a baseline."""
+    context: int
+    stride: int
+    windows: int
+    tokens: int
+    perplexity: Mean
+    nll: Mean
+    baseline_perplexity: typing.Optional[Mean]
+    difference: typing.Optional[Mean]
+    kl: typing.Optional[Mean]
+    same_top: typing.Optional[Mean]
+    kl_median: typing.Optional[float]
+    kl_99: typing.Optional[float]
+    notes: tuple
+
+
+def set_text(options, given, tokens):
+    if (given is None) == (tokens is None):
+        raise wrong_value("one of text and tokens must be given")
+    if given is not None:
+        if not isinstance(given, str):
+            raise wrong_type("text", "text, not a path to it", given)
+        data = given.encode("utf-8", "surrogatepass")     # the library says where it is no UTF-8
+        options.text, options.text_bytes = data, len(data)
+        return
+    numbers = [integer("tokens", token, c_uint32) for token in tokens]
+    options.tokens, options.token_count = (c_uint32 * len(numbers))(*numbers), len(numbers)
+
+
+def eval(model, text=None, *, tokens=None, baseline=None, context=None, stride=None, windows=None, threads=0,
+         progress=None):
+    """How well a model, compressed or not, predicts a text; an Evaluation.  model: a folder with config.json.  text:
+    the text itself, encoded by the model's tokenizer; or tokens, a sequence of numbers.  baseline: the model that it was
+    made from, to compare with.  context: tokens a window reads, None: the model's; stride: from window to window;
+    windows: only so many.  progress and threads as compress'."""
+    errand, result = Errand(progress), EvaluationStruct()
+    path = path_of("model", model)
+    options = options_of("evaluate", EvaluateOptionsStruct, threads)
+    set_text(options, text, tokens)
+    if baseline is not None:
+        options.baseline = path_of("baseline", baseline)
+    for name, value in (("context", context), ("stride", stride), ("windows", windows)):
+        if value is not None:
+            if not integer(name, value, c_size_t):
+                raise wrong_value(f"{name} must be above 0")
+            setattr(options, name, value)
+    errand.call(library().vcl_evaluate_model, path, options, result)
+    found = {name: getattr(result, name) for name in Evaluation._fields[:-1]}
+    found = {name: Mean(value.mean, value.error) if isinstance(value, MeanStruct) else value
+             for name, value in found.items()}
+    if baseline is None:
+        found.update(dict.fromkeys(Evaluation._fields[6:-1]))
+    return Evaluation(**found, notes=tuple(errand.notes))

@@ -4,70 +4,19 @@
 #include "vcllm_pack.h"
 
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "common/grown.h"
+#include "front.h"
 #include "jobs/compress.h"
 #include "jobs/decompress.h"
 #include "jobs/verify.h"
 
 /* ---- what all calls share -------------------------------------------------------------------- */
 
-/* 1 where the struct's size cannot be. */
-static int is_odd(const void *given)
-{
-    size_t size = sizeof size + 1;
-    if (given)
-        memcpy(&size, given, sizeof size);
-    return size <= sizeof size;
-}
-
-/* The caller's error says what became of the errand. */
-static enum vcl_status end(struct vcl_errand *job, enum vcl_status status, struct vcl_error *error)
-{
-    if (error && status != VCL_OK) {
-        *error = job->error;
-        error->status = status;
-        if (!*error->text)
-            strcpy(error->text, vcl_status_text(status));
-    }
-    vcl_errand_release(job);
-    return status;
-}
-
-static enum vcl_status begin(struct vcl_errand *job, const struct vcl_hooks *hooks, struct vcl_error *error)
-{
-    const enum vcl_status status = vcl_errand_init(job, hooks);
-    if (error && status != VCL_OK) {
-        error->status = status;
-        strcpy(error->text, status == VCL_E_ARGUMENT
-                                ? "hooks: is no struct vcl_hooks of this library or a newer"
-                                : vcl_status_text(status));
-    }
-    return status;
-}
-
-/* Options, where there are any, over their defaults. */
-static enum vcl_status take(struct vcl_errand *job, const void *given, void *ours, size_t known)
-{
-    return !given || vcl_grown_take(given, ours, known)
-             ? VCL_OK
-             : vcl_errand_fail(
-                 job, VCL_E_ARGUMENT,
-                 "options: their size is none, or they ask for what this library does not know");
-}
-
 static enum vcl_status check_paths(struct vcl_errand *job, const char *input, const char *output)
 {
-    if (!input || !*input)
-        return vcl_errand_fail(job, VCL_E_ARGUMENT, "input: is no path");
-    return output && *output ? VCL_OK : vcl_errand_fail(job, VCL_E_ARGUMENT, "output: is no path");
-}
-
-static enum vcl_status check_result(struct vcl_errand *job, const void *result)
-{
-    return is_odd(result) ? vcl_errand_fail(job, VCL_E_ARGUMENT, "the result's size is not set") : VCL_OK;
+    const enum vcl_status status = vcl_front_check_path(job, "input", input);
+    return status ? status : vcl_front_check_path(job, "output", output);
 }
 
 static enum vcl_status check_reading(struct vcl_errand *job, enum vcl_io io, struct vcl_reading *reading)
@@ -158,9 +107,9 @@ static enum vcl_status read_options(struct vcl_compress *c, const struct vcl_com
     struct vcl_policy *policy = &c->policy;
     vcl_compress_options_init(&options);
     default_params(&policy->params);
-    enum vcl_status status = take(c->job, given, &options, sizeof options);
+    enum vcl_status status = vcl_front_take(c->job, given, &options, sizeof options);
     if (!status && options.params)
-        status = take(c->job, options.params, &policy->params, sizeof policy->params);
+        status = vcl_front_take(c->job, options.params, &policy->params, sizeof policy->params);
     if (!status)
         status = check_goal(c->job, &options, &policy->params);
     if (!status)
@@ -227,19 +176,19 @@ enum vcl_status vcl_compress_model(const char *input, const char *output,
 {
     struct vcl_errand job;
     struct vcl_compress c = { .job = &job, .input = input, .output = output };
-    enum vcl_status status = begin(&job, hooks, error);
+    enum vcl_status status = vcl_front_begin(&job, hooks, error);
     if (status)
         return status;
     status = check_paths(&job, input, output);
     if (!status)
-        status = check_result(&job, totals);
+        status = vcl_front_check_result(&job, totals);
     if (!status)
         status = read_options(&c, options);
     if (!status)
         status = compress(&c, totals);
     vcl_compress_release(&c);
     vcl_rules_free(&c.policy.rules);
-    return end(&job, status, error);
+    return vcl_front_end(&job, status, error);
 }
 
 /* ---- bringing back --------------------------------------------------------------------------- */
@@ -254,7 +203,7 @@ static enum vcl_status take_decompress(struct vcl_decompress *d, const struct vc
 {
     struct vcl_decompress_options options;
     vcl_decompress_options_init(&options);
-    const enum vcl_status status = take(d->job, given, &options, sizeof options);
+    const enum vcl_status status = vcl_front_take(d->job, given, &options, sizeof options);
     if (status)
         return status;
     if (options.dtype != VCL_DTYPE_COUNT && !vcl_dtype_is_float(options.dtype))
@@ -275,12 +224,12 @@ enum vcl_status vcl_decompress_model(const char *input, const char *output,
 {
     struct vcl_errand job;
     struct vcl_decompress d = { .job = &job, .input = input, .output = output };
-    enum vcl_status status = begin(&job, hooks, error);
+    enum vcl_status status = vcl_front_begin(&job, hooks, error);
     if (status)
         return status;
     status = check_paths(&job, input, output);
     if (!status)
-        status = check_result(&job, result);
+        status = vcl_front_check_result(&job, result);
     if (!status)
         status = take_decompress(&d, options);
     if (!status)
@@ -292,7 +241,7 @@ enum vcl_status vcl_decompress_model(const char *input, const char *output,
         vcl_grown_give(&ours, sizeof ours, result);
     }
     vcl_decompress_release(&d);
-    return end(&job, status, error);
+    return vcl_front_end(&job, status, error);
 }
 
 /* ---- verifying ------------------------------------------------------------------------------- */
@@ -307,7 +256,7 @@ static enum vcl_status take_verify(struct vcl_verification *v, const struct vcl_
 {
     struct vcl_verify_options options;
     vcl_verify_options_init(&options);
-    const enum vcl_status status = take(v->job, given, &options, sizeof options);
+    const enum vcl_status status = vcl_front_take(v->job, given, &options, sizeof options);
     if (status)
         return status;
     v->check.decoder = options.decoder;
@@ -334,12 +283,12 @@ enum vcl_status vcl_verify_model(const char *input, const struct vcl_verify_opti
 {
     struct vcl_errand job;
     struct vcl_verification v = { .job = &job, .input = input };
-    enum vcl_status status = begin(&job, hooks, error);
+    enum vcl_status status = vcl_front_begin(&job, hooks, error);
     if (status)
         return status;
-    status = check_paths(&job, input, ".");
+    status = vcl_front_check_path(&job, "input", input);
     if (!status)
-        status = check_result(&job, result);
+        status = vcl_front_check_result(&job, result);
     if (!status)
         status = take_verify(&v, options);
     if (!status) {
@@ -349,5 +298,5 @@ enum vcl_status vcl_verify_model(const char *input, const struct vcl_verify_opti
     if (!status)
         status = job.error.status; /* of the first fault */
     vcl_verify_release(&v);
-    return end(&job, status, error);
+    return vcl_front_end(&job, status, error);
 }
