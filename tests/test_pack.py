@@ -250,6 +250,7 @@ class Pack(driver.Case):
         run = subprocess.run([sys.executable, "-B", "-c", script], capture_output=True, text=True, check=True,
                              env={**os.environ, "VCLLM_LIBRARY": str(self.folder / "libvcllm.so")})
         self.assertIn("-30 libvcllm_pack, which whole models need, cannot be loaded", run.stdout)
+        self.assertIn("set VCLLM_LIBRARY", run.stdout)
 
 
 if __name__ == "__main__":
