@@ -109,6 +109,7 @@ struct heard {
     uint64_t done, work;
     char fault[512], stage[32];
     int went_back; /* progress did, or was beyond its end */
+    int notes, files, is_writing;
 };
 
 static int on_cancel(void *user)
@@ -138,13 +139,24 @@ static void on_fault(void *user, const char *text)
         snprintf(heard->fault, sizeof heard->fault, "%s", text);
 }
 
+static void on_note(void *user, const char *text) { ((struct heard *)user)->notes += *text != 0; }
+
+static void on_writing(void *user, const char *path)
+{
+    struct heard *heard = user;
+    heard->is_writing = path != NULL;
+    heard->files += path && is_there(path);
+}
+
 static struct vcl_hooks hooks_of(struct heard *heard)
 {
     return (struct vcl_hooks){ .size = sizeof(struct vcl_hooks),
                                .user = heard,
                                .cancel = on_cancel,
                                .progress = on_progress,
-                               .fault = on_fault };
+                               .note = on_note,
+                               .fault = on_fault,
+                               .writing = on_writing };
 }
 
 /* ---- tests ----------------------------------------------------------------------------------- */
@@ -160,7 +172,7 @@ static void test_round_trip(void **state)
     struct vcl_error error = { 0 };
     struct heard heard = { 0 };
     const struct vcl_hooks hooks = hooks_of(&heard);
-    const char *rules[] = { "^w1$=lossless", "^w2$=5" };
+    const char *rules[] = { "^w1$=lossless", "^w2$=5", "none=3" };
     struct stat file;
     (void)state;
     put_matrices(scratch("in"), 4);
@@ -169,7 +181,7 @@ static void test_round_trip(void **state)
     params.target = 3;
     options.params = &params;
     options.rules = rules;
-    options.rule_count = 2;
+    options.rule_count = 3;
     options.threads = 2;
     if (vcl_compress_model(scratch("in"), scratch("small"), &options, &hooks, &totals, &error))
         fail_msg("%s", error.text);
@@ -178,6 +190,7 @@ static void test_round_trip(void **state)
     assert_true(totals.tensors == 4 && totals.lossy == 3 && totals.exact == 1 && totals.missed == 0);
     assert_true(totals.bits > 3 && totals.bits <= (3 + 5 + 3) / 3.0 && totals.worst_snr > 10);
     assert_true(heard.progress > 4 && heard.faults == 0 && !heard.went_back);
+    assert_true(heard.notes == 1 && heard.files == 1 && !heard.is_writing);
     assert_string_equal(heard.stage, "compress");
     assert_int_equal(vcl_verify_model(scratch("small"), NULL, NULL, &verified, &error), VCL_OK);
     assert_true(verified.compressed && verified.tensors == 4 && verified.faults == 0);
