@@ -5,10 +5,10 @@
 
 void vcl_packing_print_line(void *user, size_t i)
 {
-    const struct vcl_compress *encoding = &((const struct vcl_packing *)user)->c;
-    const struct vcl_entry *entry = vcl_model_entry(encoding->model, i);
-    const struct vcl_report *report = &encoding->results[i].report;
-    const size_t count = vcl_model_count(encoding->model);
+    const struct vcl_compress *c = &((const struct vcl_packing *)user)->c;
+    const struct vcl_entry *entry = vcl_model_entry(c->model, i);
+    const struct vcl_report *report = &c->results[i].report;
+    const size_t count = vcl_model_count(c->model);
     vcl_progress_clear();
     printf("[%*zu/%zu] ", snprintf(NULL, 0, "%zu", count), i + 1, count);
     vcl_print_name(entry->name, 0);
@@ -16,7 +16,7 @@ void vcl_packing_print_line(void *user, size_t i)
            vcl_words_size(entry->bytes).text, vcl_words_size(report->frame_bytes).text);
     if (report->codec == VCL_CODEC_ALIAS) {
         fputs("  same as ", stdout);
-        vcl_print_name(vcl_model_entry(encoding->model, encoding->choices[i].same_as)->name, 0);
+        vcl_print_name(vcl_model_entry(c->model, c->choices[i].same_as)->name, 0);
         putchar('\n');
     } else {
         printf("  %.3f bits  %s%s%s%s\n", report->bits, vcl_words_snr(report->snr).text,

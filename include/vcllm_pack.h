@@ -66,7 +66,7 @@ struct vcl_compress_options {
     int overwrite;    /* 1: an output that is there is replaced.  Default 0 */
     int resume;       /* 1: a folder that was begun, with the same options, is continued.  Default 0 */
     enum vcl_io io;
-    uint64_t header_limit; /* as in vcl_model_options */
+    uint64_t header_limit; /* as in vcl_model_options; 0 (default): its default */
 };
 VCL_API void vcl_compress_options_init_sized(struct vcl_compress_options *options, size_t size);
 #define vcl_compress_options_init(options) vcl_compress_options_init_sized(options, sizeof *(options))
