@@ -11,7 +11,6 @@
 
 #include "allocate.h"
 #include "curve.h"
-#include "folder.h"
 #include "allot/importance.h"
 #include "language.h"
 
@@ -101,11 +100,12 @@ struct free_tensors { /* whose bits are to be found */
     double values, bits; /* in sum */
 };
 
-static struct free_tensors list_free(const struct vcl_model *model, const struct vcl_choice *choices)
+static struct free_tensors list_free(const struct vcl_allocation *a, const struct vcl_model *model,
+                                     const struct vcl_choice *choices)
 {
     struct free_tensors list = { .entries = vcl_zeros(vcl_model_count(model), sizeof *list.entries) };
     for (size_t i = 0; i < vcl_model_count(model); i++)
-        if (vcl_choice_is_free(&choices[i]) && choices[i].matrix) {
+        if (vcl_choice_is_free(&choices[i]) && a->matrices[i]) {
             list.entries[list.count++] = i;
             list.values += (double)choices[i].values;
             list.bits += (double)choices[i].values * choices[i].target;
@@ -113,15 +113,27 @@ static struct free_tensors list_free(const struct vcl_model *model, const struct
     return list;
 }
 
-/* Tells every choice its matrix. */
-static void match(const struct vcl_allocation *a, const struct vcl_model *model, struct vcl_choice *choices)
+static int has_feedback(const struct vcl_network_matrix *matrix)
+{
+    return matrix->moments && matrix->moments->feedback;
+}
+
+/* Finds every entry's matrix, and tells its choice what errors in it cost. */
+static void match(struct vcl_allocation *a, const struct vcl_model *model, struct vcl_choice *choices)
 {
     size_t count;
     const struct vcl_network_matrix *matrices = vcl_sensitivity_matrices(a->sensitivity, &count);
+    a->matrices = vcl_zeros(vcl_model_count(model), sizeof *a->matrices);
     for (size_t i = 0; i < vcl_model_count(model); i++)
-        for (size_t m = 0; m < count && !choices[i].matrix; m++)
-            if (strcmp(vcl_model_entry(model, i)->name, matrices[m].name) == 0)
-                choices[i].matrix = &matrices[m];
+        for (size_t m = 0; m < count && !a->matrices[i]; m++)
+            if (strcmp(vcl_model_entry(model, i)->name, matrices[m].name) == 0) {
+                a->matrices[i] = &matrices[m];
+                if (has_feedback(&matrices[m]))
+                    choices[i].products =
+                        (struct vcl_column_costs){ matrices[m].moments->col_weight,
+                                                   matrices[m].moments->feedback, matrices[m].cols,
+                                                   matrices[m].transposed };
+            }
 }
 
 static void aim(const struct vcl_model *model, struct vcl_choice *choices, size_t entry, double bits)
@@ -130,11 +142,6 @@ static void aim(const struct vcl_model *model, struct vcl_choice *choices, size_
 }
 
 /* ---- self ------------------------------------------------------------------------------------ */
-
-static int has_feedback(const struct vcl_network_matrix *matrix)
-{
-    return matrix->moments && matrix->moments->feedback;
-}
 
 /* With few bits most values become zero, and what is left out is the matrix itself, not noise: the
  * measured costs say nothing of that.  The video codecs, which make the squared error small, begin with it
@@ -145,30 +152,32 @@ static double least_bits(const struct vcl_params *params, const struct vcl_curve
     return fmax(least, curve->count > 1 ? 1.25 * curve->bits[1] : least);
 }
 
-static int share_out(const struct vcl_model *model, const struct vcl_params *params,
-                     struct vcl_choice *choices, struct vcl_work *work)
+static enum vcl_status share_out(const struct vcl_allocation *a, const struct vcl_model *model,
+                                 const struct vcl_params *params, struct vcl_choice *choices,
+                                 struct vcl_work *work)
 {
-    const struct free_tensors list = list_free(model, choices);
+    const struct free_tensors list = list_free(a, model, choices);
     struct vcl_curve *curves = vcl_zeros(list.count, sizeof *curves);
     struct vcl_share *shares = vcl_zeros(list.count, sizeof *shares);
     vcl_progress_start("curves", list.count, list.count);
-    int code = vcl_curves_measure(model, choices, params, list.entries, list.count, curves, work);
+    const enum vcl_status status =
+        vcl_curves_measure(a, model, choices, params, list.entries, list.count, curves, work);
     vcl_progress_stop();
     for (size_t i = 0; i < list.count; i++) {
-        const struct vcl_network_matrix *matrix = choices[list.entries[i]].matrix;
+        const struct vcl_network_matrix *matrix = a->matrices[list.entries[i]];
         shares[i] =
             (struct vcl_share){ .values = (double)choices[list.entries[i]].values,
                                 .cost = matrix->cost * (has_feedback(matrix) ? matrix->moments->gain : 1),
                                 .curve = curves[i],
                                 .least = least_bits(params, &curves[i]) };
     }
-    if (!code && vcl_share_out(shares, list.count, list.bits))
+    if (!status && vcl_share_out(shares, list.count, list.bits))
         for (size_t i = 0; i < list.count; i++)
             aim(model, choices, list.entries[i], shares[i].bits);
     free(curves);
     free(shares);
     free(list.entries);
-    return code;
+    return status;
 }
 
 /* Mean squares of the user's text in place of those of the draft, whose correlations stay. */
@@ -261,11 +270,11 @@ static enum vcl_status find_slope(const struct vcl_allocation *a, double bits, d
  * slope. */
 static void tilt(const struct vcl_allocation *a, const struct vcl_model *model, struct vcl_choice *choices)
 {
-    const struct free_tensors list = list_free(model, choices);
+    const struct free_tensors list = list_free(a, model, choices);
     struct vcl_network_matrix *matrices = vcl_zeros(list.count, sizeof *matrices);
     double *bits = vcl_zeros(list.count, sizeof *bits);
     for (size_t i = 0; i < list.count; i++)
-        matrices[i] = *choices[list.entries[i]].matrix;
+        matrices[i] = *a->matrices[list.entries[i]];
     const int enough =
         list.count && slope_bits(matrices, list.count, a->slope, list.bits / list.values, bits);
     for (size_t i = 0; i < list.count && enough; i++)
@@ -288,8 +297,8 @@ static int has_costs(const struct vcl_allocation *a)
 
 /* ---- all of it ------------------------------------------------------------------------------- */
 
-static int measure(struct vcl_allocation *a, const struct vcl_params *params, const struct effort *effort,
-                   double bits)
+static enum vcl_status measure(struct vcl_allocation *a, const struct vcl_params *params,
+                               const struct effort *effort, double bits)
 {
     struct vcl_error error = { 0 };
     const int self = a->how == VCL_ALLOCATE_SELF;
@@ -305,27 +314,26 @@ static int measure(struct vcl_allocation *a, const struct vcl_params *params, co
     if (status == VCL_OK)
         status = self ? measure_costs(a, params, bits, &error) : find_slope(a, bits, &a->slope, &error);
     vcl_progress_stop();
-    return status == VCL_OK ? VCL_EXIT_OK : vcl_tell(status, "allocate: %s", error.text);
+    return status == VCL_OK ? VCL_OK : vcl_errand_fail(vcl_cli_errand(), status, "allocate: %s", error.text);
 }
 
 /* A model that the runtime does not know is no failure unless it was asked to run. */
-static int open_network(struct vcl_allocation *a, const char *folder, int asked)
+static enum vcl_status open_network(struct vcl_allocation *a, const char *folder, int asked)
 {
     struct vcl_error error = { 0 };
-    const int code = vcl_cli_team((int)a->threads, &a->team);
-    if (code)
-        return code;
+    if (vcl_cli_team((int)a->threads, &a->team))
+        return VCL_E_MEMORY;
     const enum vcl_status status = vcl_network_open(folder, a->team, VCL_MEMORY_DEFAULT, &a->network, &error);
     if (status == VCL_OK) {
         vcl_cli_note_network(folder, &a->network);
-        return VCL_EXIT_OK;
+        return VCL_OK;
     }
     if (asked)
-        return vcl_tell(status, "allocate: %s", error.text);
+        return vcl_errand_fail(vcl_cli_errand(), status, "allocate: %s", error.text);
     if (vcl_is_in(folder, "config.json"))
         vcl_note("allocate: every tensor gets the same rate, for the model cannot be run: %s", error.text);
     a->how = VCL_ALLOCATE_FIXED;
-    return VCL_EXIT_OK;
+    return VCL_OK;
 }
 
 static double mean_target(const struct vcl_model *model, const struct vcl_choice *choices)
@@ -339,8 +347,29 @@ static double mean_target(const struct vcl_model *model, const struct vcl_choice
     return values > 0 ? bits / values : 0;
 }
 
-int vcl_allocate_model(struct vcl_allocation *a, const struct vcl_model *model, const char *folder,
-                       const struct vcl_params *params, struct vcl_choice *choices, struct vcl_work *work)
+/* The network is open. */
+static enum vcl_status allocate(struct vcl_allocation *a, const struct vcl_model *model,
+                                const struct vcl_params *params, const struct effort *effort, double bits,
+                                struct vcl_choice *choices, struct vcl_work *work)
+{
+    const enum vcl_status status = measure(a, params, effort, bits);
+    if (status)
+        return status;
+    if (a->how == VCL_ALLOCATE_SELF && !has_costs(a)) {
+        vcl_note("allocate: every tensor gets the same rate, for what the model predicts is no measure");
+        a->how = VCL_ALLOCATE_FIXED;
+        return VCL_OK;
+    }
+    match(a, model, choices);
+    if (a->how == VCL_ALLOCATE_SELF)
+        return share_out(a, model, params, choices, work);
+    tilt(a, model, choices);
+    return VCL_OK;
+}
+
+enum vcl_status vcl_allocate_model(struct vcl_allocation *a, const struct vcl_model *model,
+                                   const char *folder, const struct vcl_params *params,
+                                   struct vcl_choice *choices, struct vcl_work *work)
 {
     const struct effort effort = sum_up(model);
     const double bits = mean_target(model, choices);
@@ -352,23 +381,12 @@ int vcl_allocate_model(struct vcl_allocation *a, const struct vcl_model *model, 
     if (a->how != VCL_ALLOCATE_FIXED)
         a->seconds = work_of(&effort, a->how, a->chosen_draft) / SPEED / a->threads;
     if (a->how == VCL_ALLOCATE_FIXED || a->dry_run)
-        return VCL_EXIT_OK;
-    int code = open_network(a, folder, asked);
-    if (!code && a->how != VCL_ALLOCATE_FIXED) {
-        code = measure(a, params, &effort, bits);
-        if (!code && a->how == VCL_ALLOCATE_SELF && !has_costs(a)) {
-            vcl_note("allocate: every tensor gets the same rate, for what the model predicts is no measure");
-            a->how = VCL_ALLOCATE_FIXED;
-        } else if (!code) {
-            match(a, model, choices);
-            if (a->how == VCL_ALLOCATE_DEPTH)
-                tilt(a, model, choices);
-            else
-                code = share_out(model, params, choices, work);
-        }
-    }
+        return VCL_OK;
+    enum vcl_status status = open_network(a, folder, asked);
+    if (!status && a->how != VCL_ALLOCATE_FIXED)
+        status = allocate(a, model, params, &effort, bits, choices, work);
     vcl_network_close(&a->network);
-    return code;
+    return status;
 }
 
 static const char *const NAMES[] = { "auto", "fixed", "depth", "self" };
@@ -403,5 +421,6 @@ void vcl_allocation_release(struct vcl_allocation *a)
     vcl_importance_free(a->importance);
     vcl_network_close(&a->network);
     free(a->draft.tokens);
+    free(a->matrices);
     vcl_team_destroy(a->team);
 }

@@ -2,9 +2,10 @@
 #ifndef VCL_CLI_ALLOCATE_H
 #define VCL_CLI_ALLOCATE_H
 
-#include "choose.h"
+#include "allot/importance.h"
 #include "allot/sensitivity.h"
-#include "work.h"
+#include "cli.h"
+#include "policy/choose.h"
 
 enum vcl_allocate { VCL_ALLOCATE_AUTO, VCL_ALLOCATE_FIXED, VCL_ALLOCATE_DEPTH, VCL_ALLOCATE_SELF };
 
@@ -21,13 +22,19 @@ struct vcl_allocation {
     struct vcl_network network;
     struct vcl_draft draft;
     struct vcl_sensitivity *sensitivity;
+    /* For each entry of the model what it is in the network, or NULL. */
+    const struct vcl_network_matrix **matrices;
 };
 
 /* Gives the tensors that no rule decides and whose goal is bits targets of their own, the same in sum, and
- * tells choices of their matrix.  The model runs for that; where it cannot, or would take too long, less
- * is done and a note says so.  Returns an exit code. */
-int vcl_allocate_model(struct vcl_allocation *allocation, const struct vcl_model *model, const char *folder,
-                       const struct vcl_params *params, struct vcl_choice *choices, struct vcl_work *work);
+ * tells choices what errors in them cost.  The model runs for that; where it cannot, or would take too long,
+ * less is done and a note says so.  What fails has been said, here and below. */
+enum vcl_status vcl_allocate_model(struct vcl_allocation *allocation, const struct vcl_model *model,
+                                   const char *folder, const struct vcl_params *params,
+                                   struct vcl_choice *choices, struct vcl_work *work);
+/* imatrix.c: reads --imatrix and tells lossy choices their inputs, which live as long as *importance. */
+enum vcl_status vcl_choose_inputs(const struct vcl_model *model, const char *file, struct vcl_choice *choices,
+                                  struct vcl_importance **importance);
 const char *vcl_allocation_name(const struct vcl_allocation *allocation);
 /* One line of the summary; nothing for fixed. */
 void vcl_allocation_print(const struct vcl_allocation *allocation);

@@ -6,7 +6,7 @@
 
 #include "bench.h"
 #include "common/mix.h"
-#include "values.h"
+#include "layout/values.h"
 
 enum { COLS = 1024, SEED = 1 };
 
@@ -66,7 +66,7 @@ static int load(struct vcl_bench_data *data, const char *path, const struct vcl_
     struct vcl_values values;
     if (!entry)
         return vcl_tell(VCL_E_ARGUMENT, "%s: holds no float matrix to measure with", path);
-    int code = vcl_values_open(&values, model, entry, NULL);
+    const int code = vcl_exit_of(vcl_values_open(vcl_cli_errand(), &values, model, entry, NULL));
     if (code)
         return code;
     const uint64_t row = values.count / values.tensor.dims[0], rows = most / row ? most / row : 1;
@@ -78,7 +78,7 @@ static int load(struct vcl_bench_data *data, const char *path, const struct vcl_
     data->name = vcl_text("%s", entry->name);
     data->file = vcl_text("%s", slash ? slash + 1 : path);
     data->at = vcl_zeros((size_t)data->bytes, 1);
-    return vcl_values_read(&values, NULL, 0, data->at, (size_t)data->bytes);
+    return vcl_exit_of(vcl_values_read(&values, NULL, 0, data->at, (size_t)data->bytes));
 }
 
 int vcl_bench_file(struct vcl_bench_data *data, const char *path, uint64_t values)

@@ -1,7 +1,7 @@
 /* cli.h - what every verb of the command line shares: exit codes, messages, options, numbers as text.
  *
- * The command line is a user of the library like any other: it sees include/,
- * jansson and the headers of lm/, nothing of src/.
+ * The command line is a user of the library like any other: it sees include/, jansson and the headers of pack/
+ * and lm/, nothing of src/.
  * Messages go to stderr and start with "vcllm: "; results go to stdout. */
 #ifndef VCL_CLI_H
 #define VCL_CLI_H
@@ -9,7 +9,10 @@
 #include <jansson.h>
 #include <stdio.h>
 
-#include "vcllm.h"
+#include "common/texts.h"
+#include "common/words.h"
+#include "folder/folder.h"
+#include "folder/opened.h"
 #include "vcllm_file.h"
 
 enum vcl_exit {
@@ -62,16 +65,10 @@ enum vcl_dtype vcl_float_choice(int choice);
  * than `most`. */
 int vcl_cli_parse(const struct vcl_verb *verb, const struct vcl_option *options, int argc, char **argv,
                   int least, int most, char ***operands, int *count);
-/* 1 and the value, or 0 where the text is not a finite number and nothing else. */
-int vcl_parse_number(const char *text, double *value);
 /* "4096", "1.5GiB", "200 MB". */
 int vcl_parse_size(const char *text, uint64_t *bytes);
 
 /* How model files are read: options of every verb that opens one. */
-struct vcl_reading {
-    int io;                /* 0 pread, 1 mmap */
-    uint64_t header_limit; /* 0: the library's default */
-};
 #define VCL_READING_OPTIONS(reading)                                                      \
     { "io", 0, VCL_OPTION_CHOICE, &(reading)->io, 0, 0, "pread|mmap", NULL },             \
     {                                                                                     \
@@ -81,22 +78,28 @@ struct vcl_reading {
     "  --io pread|mmap      how model files are read (default pread; mmap may be faster on local disks)\n" \
     "  --header-limit SIZE  accept headers up to this size (default 16MiB, at most 100MB)\n"
 
-/* Threads asked for with -j; 0 = as many as CPUs this process may use. */
-unsigned vcl_cli_threads(int asked);
+/* ---- hooks.c --------------------------------------------------------------------------------- */
 
-/* ---- opened.c -------------------------------------------------------------------------------- */
+/* What this program does, for the functions of pack/: prints each fault and note, draws the progress, asks
+ * the signals. */
+struct vcl_errand *vcl_cli_errand(void);
 
 /* Opens a model or says why not; a compressed one only where its headers' hashes are right, and that of its
- * index.  Returns an exit code; *model is NULL then. */
+ * index.  Returns an exit code, like all that follow; *model is NULL then. */
 int vcl_cli_open(const char *path, const struct vcl_reading *reading, struct vcl_model **model);
-/* The same whatever the hashes are: for the verb that says all that is wrong. */
-int vcl_cli_open_any(const char *path, const struct vcl_reading *reading, struct vcl_model **model);
-/* Before a file beside a model's shards is read, if it is there: opens the model, as above, and checks the
- * hash that it lists for the file, if any. */
-int vcl_cli_check_side(const char *path, const char *name);
-/* Says each fault of the headers of compressed shards and returns their number; *compressed: how many there
- * are. */
-size_t vcl_headers_verify(const struct vcl_model *model, size_t *compressed);
+/* A guarded file takes its place, or is given up where filling it ended with another code than 0; it is guarded no
+ * more. */
+int vcl_file_finish(struct vcl_writer *writer, int code);
+/* vcl_folder_write with what returns exit codes. */
+int vcl_cli_folder_write(struct vcl_folder *folder, int force,
+                         int (*fill_it)(void *user, struct vcl_folder *folder), void *user);
+
+/* The line of progress.c.  `work` is in bytes of input. */
+void vcl_progress_start(const char *verb, size_t tensors, uint64_t work);
+/* The same for work counted in windows of tokens; vcl_progress_add takes windows and tokens. */
+void vcl_progress_start_tokens(const char *verb, size_t windows, uint64_t tokens);
+void vcl_progress_add(size_t tensors, uint64_t work);
+void vcl_progress_stop(void);
 
 /* ---- say.c ----------------------------------------------------------------------------------- */
 
@@ -109,9 +112,6 @@ void vcl_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Says it and returns the exit code, so that `return vcl_tell(...)` reads well.  Silent where the status is a
  * cancellation: the verb says once that it was interrupted. */
 int vcl_tell(enum vcl_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* Why a call with this context failed: its message, or what the status says. */
-const char *vcl_why(enum vcl_status status, const struct vcl_context *ctx);
-
 /* Never NULL: where memory is out, says so, removes the temporary file and exits. */
 void *vcl_zeros(size_t count, size_t size);
 char *vcl_text(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -119,27 +119,9 @@ char *vcl_text(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Flushes stdout; VCL_EXIT_IO with a message where writing failed at any time, else `code`. */
 int vcl_close_stdout(int code);
 
-/* ---- words.c --------------------------------------------------------------------------------- */
-
-/* Bytes of the UTF-8 character at c; 0 where it is a control character (U+0000-1F, 7F-9F), which could move
- * the cursor, or no UTF-8. */
-size_t vcl_printable_length(const char *c);
-
-struct vcl_words {
-    char text[32];
-};                                               /* returned by value, so that several fit in one printf */
-struct vcl_words vcl_words_size(uint64_t bytes); /* "5.31 MiB" */
-struct vcl_words vcl_words_snr(double snr);      /* "17.21 dB", "exact" */
-struct vcl_words vcl_words_time(double seconds); /* "1:02:03" */
-struct vcl_shape_words {
-    char text[VCL_MAX_RANK * 22 + 4];
-};
-struct vcl_shape_words vcl_words_shape(const struct vcl_tensor *tensor); /* "[2560, 2048]" */
 /* A name in a column `width` characters wide, control characters replaced. */
 void vcl_print_name(const char *name, int width);
 int vcl_name_width(const char *name);
-
-double vcl_seconds(void); /* of a clock that never jumps */
 
 /* ---- say.c: JSON ----------------------------------------------------------------------------- */
 
@@ -168,29 +150,17 @@ uint64_t vcl_memory_free(void);
 void vcl_interrupt_install(
     void); /* SIGINT, SIGTERM, SIGHUP; broken pipes and file limits become write errors */
 int vcl_interrupted(void);
-int vcl_interrupt_poll(void *unused); /* the library's cancel hook; also keeps the progress line moving */
+int vcl_interrupt_poll(void *unused); /* the cancel hook of whatever takes long */
 /* The file to remove when a second signal or a lack of memory ends the program at once; NULL = none. */
 void vcl_interrupt_guard(const char *temporary);
 void vcl_remove_guarded(void);
-/* A guarded file takes its place, or is given up where filling it ended with another code than 0; it is guarded no
- * more.  Returns an exit code. */
-int vcl_file_finish(struct vcl_writer *writer, int code);
-
 /* ---- progress.c ------------------------------------------------------------------------------ */
 
 void vcl_set_quiet(int quiet); /* no warnings, notes, progress */
 int vcl_is_quiet(void);
 
-/* One line on stderr, only where that is a terminal and -q is not given.  `work` is in bytes of input. */
-void vcl_progress_start(const char *verb, size_t tensors, uint64_t work);
-/* The same for work counted in windows of tokens; vcl_progress_add takes windows and tokens. */
-void vcl_progress_start_tokens(const char *verb, size_t windows, uint64_t tokens);
-void vcl_progress_add(size_t tensors, uint64_t work);
-/* A tensor of this work begins that takes about `steps` steps; the next vcl_progress_add ends it. */
-void vcl_progress_large(uint64_t work, uint64_t steps);
-void vcl_progress_step(void);
-void vcl_progress_tick(void);  /* time goes on; any thread */
+/* One line on stderr, only where that is a terminal and -q is not given. */
+void vcl_progress_show(const struct vcl_progress *progress);
 void vcl_progress_clear(void); /* before another line goes to the terminal */
-void vcl_progress_stop(void);
 
 #endif

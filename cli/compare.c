@@ -8,9 +8,8 @@
 #include <string.h>
 
 #include "compare.h"
-#include "rows.h"
-#include "values.h"
-#include "work.h"
+#include "layout/values.h"
+#include "policy/rows.h"
 
 static const char HELP[] =
     "usage: vcllm compare A B [options]\n"
@@ -121,8 +120,8 @@ static void add_bytes(struct vcl_difference *difference, const struct buffers *b
 }
 
 /* Walks through both tensors in steps of whole values that suit the compressed one. */
-static int walk(struct vcl_difference *difference, const struct vcl_values *a, const struct vcl_values *b,
-                struct vcl_context *ctx)
+static enum vcl_status walk(struct vcl_difference *difference, const struct vcl_values *a,
+                            const struct vcl_values *b, struct vcl_context *ctx)
 {
     const int floats = difference->state == VCL_DIFFERENCE_FLOATS;
     const size_t size_a = floats ? vcl_dtype_bits(a->tensor.dtype) / 8 : 1;
@@ -133,45 +132,46 @@ static int walk(struct vcl_difference *difference, const struct vcl_values *a, c
     const uint64_t length = vcl_row_length(&a->tensor);
     struct buffers buffers = { vcl_zeros(room, size_a), vcl_zeros(room, size_b), NULL, NULL };
     struct row row = { .length = length ? length : count, .zero = 1 };
-    int code = VCL_EXIT_OK;
+    enum vcl_status status = VCL_OK;
 
     if (difference->dtype_a != difference->dtype_b) {
         buffers.wide_a = vcl_zeros(room, sizeof(double));
         buffers.wide_b = vcl_zeros(room, sizeof(double));
     }
-    for (uint64_t at = 0; at < count && !code && !vcl_interrupted(); at += room) {
+    for (uint64_t at = 0; at < count && !status && !vcl_interrupted(); at += room) {
         const size_t n = count - at < room ? (size_t)(count - at) : room;
-        code = vcl_values_read(a, ctx, at * size_a, buffers.a, n * size_a);
-        if (!code)
-            code = vcl_values_read(b, ctx, at * size_b, buffers.b, n * size_b);
-        if (!code && floats)
+        status = vcl_values_read(a, ctx, at * size_a, buffers.a, n * size_a);
+        if (!status)
+            status = vcl_values_read(b, ctx, at * size_b, buffers.b, n * size_b);
+        if (!status && floats)
             add_floats(difference, &row, &buffers, n);
-        else if (!code)
+        else if (!status)
             add_bytes(difference, &buffers, n);
     }
     free(buffers.a);
     free(buffers.b);
     free(buffers.wide_a);
     free(buffers.wide_b);
-    return code;
+    return status;
 }
 
-static int compare_one(struct vcl_comparison *job, size_t i, struct vcl_context *ctx)
+static enum vcl_status compare_one(struct vcl_comparison *job, size_t i, struct vcl_context *ctx)
 {
     struct vcl_difference *difference = &job->differences[i];
     const struct vcl_entry *other = vcl_model_find(job->b, vcl_model_entry(job->a, i)->name);
     struct vcl_values a, b;
-    int code = vcl_values_open(&a, job->a, vcl_model_entry(job->a, i), job->decoder);
-    if (code)
-        return code;
+    enum vcl_status status =
+        vcl_values_open(vcl_cli_errand(), &a, job->a, vcl_model_entry(job->a, i), job->decoder);
+    if (status)
+        return status;
     difference->shape_a = a.tensor;
     difference->dtype_a = a.tensor.dtype;
     difference->state = VCL_DIFFERENCE_MISSING;
     if (!other)
-        return VCL_EXIT_OK;
-    code = vcl_values_open(&b, job->b, other, job->decoder);
-    if (code)
-        return code;
+        return VCL_OK;
+    status = vcl_values_open(vcl_cli_errand(), &b, job->b, other, job->decoder);
+    if (status)
+        return status;
 
     const int floats = vcl_dtype_is_float(a.tensor.dtype) && vcl_dtype_is_float(b.tensor.dtype);
     difference->shape_b = b.tensor;
@@ -180,18 +180,19 @@ static int compare_one(struct vcl_comparison *job, size_t i, struct vcl_context 
     if (!same_shape(&a.tensor, &b.tensor) || (!floats && a.tensor.dtype != b.tensor.dtype))
         difference->state = VCL_DIFFERENCE_SHAPE;
     if (difference->state == VCL_DIFFERENCE_SHAPE)
-        return VCL_EXIT_OK;
+        return VCL_OK;
     if (a.count > VCL_WORK_LARGE)
-        vcl_progress_large(vcl_model_entry(job->a, i)->bytes, vcl_work_steps(job->work, a.count, 1));
+        vcl_errand_large(vcl_cli_errand(), vcl_model_entry(job->a, i)->bytes,
+                         vcl_work_steps(job->work, a.count, 1));
     return walk(difference, &a, &b, ctx);
 }
 
-static int compare_run(void *user, size_t i, struct vcl_context *ctx)
+static enum vcl_status compare_run(void *user, size_t i, struct vcl_context *ctx)
 {
     const struct vcl_comparison *job = user;
-    const int code = compare_one(user, i, ctx);
+    const enum vcl_status status = compare_one(user, i, ctx);
     vcl_progress_add(1, vcl_model_entry(job->a, i)->bytes);
-    return code;
+    return status;
 }
 
 /* Two stretches of at most 16 MiB, and as many doubles where dtypes differ. */
@@ -206,12 +207,14 @@ static int compare_models(struct vcl_comparison *job, int jobs)
 {
     const struct vcl_task task = { job, compare_memory, compare_run, NULL };
     struct vcl_work work;
-    int code = vcl_work_create(&work, vcl_cli_threads(jobs));
+    int code = vcl_exit_of(vcl_work_create(&work, vcl_cli_errand(), (unsigned)jobs));
     if (code)
         return code;
     job->work = &work;
     job->differences = vcl_zeros(vcl_model_count(job->a), sizeof *job->differences);
-    code = vcl_work_over(&work, "compare", job->a, &task);
+    code = vcl_exit_of(vcl_work_over(&work, "compare", job->a, &task));
+    if (code == VCL_EXIT_INTERRUPTED)
+        vcl_say("interrupted");
     return code ? code : vcl_comparison_report(job);
 }
 

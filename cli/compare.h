@@ -3,6 +3,7 @@
 #define VCL_COMPARE_H
 
 #include "cli.h"
+#include "common/work.h"
 
 enum vcl_difference_state {
     VCL_DIFFERENCE_MISSING, /* only in A */

@@ -1,7 +1,7 @@
-/* compress_options.c - the options of compress and their help. */
+/* compress_options.c - the verb compress: its options, its help, and what it does one after the other. */
 #include <math.h>
 
-#include "compress.h"
+#include "packing.h"
 
 static const char HELP[] =
     "usage: vcllm compress INPUT -o OUTPUT [options]\n"
@@ -91,41 +91,48 @@ struct asked { /* options that need a second look */
     int lossless, codec, objective, depth, chroma, allocate;
 };
 
-static int add_rule(void *rules, const char *text) { return vcl_rules_add(rules, text, "--rule"); }
-static int read_rules(void *rules, const char *path) { return vcl_rules_read(rules, path); }
-
-static int parse(struct vcl_compress *job, struct asked *asked, int argc, char **argv)
+static int add_rule(void *rules, const char *text)
 {
-    struct vcl_params *params = &job->policy.params;
+    return vcl_exit_of(vcl_rules_add(vcl_cli_errand(), rules, text, "--rule"));
+}
+
+static int read_rules(void *rules, const char *path)
+{
+    return vcl_exit_of(vcl_rules_read(vcl_cli_errand(), rules, path));
+}
+
+static int parse(struct vcl_packing *job, struct asked *asked, int argc, char **argv)
+{
+    struct vcl_params *params = &job->c.policy.params;
     const struct vcl_option options[] = {
-        { "output", 'o', VCL_OPTION_OUTPUT, &job->output, 0, 0, NULL, NULL },
+        { "output", 'o', VCL_OPTION_OUTPUT, &job->c.output, 0, 0, NULL, NULL },
         { "bits", 0, VCL_OPTION_NUMBER, &asked->bits, 0.01, 64, NULL, NULL },
-        { "size", 0, VCL_OPTION_SIZE, &job->policy.size, 1, 0x1p62, NULL, NULL },
+        { "size", 0, VCL_OPTION_SIZE, &job->c.policy.size, 1, 0x1p62, NULL, NULL },
         { "snr", 0, VCL_OPTION_NUMBER, &asked->snr, -10, 200, NULL, NULL },
         { "max-error", 0, VCL_OPTION_NUMBER, &asked->error, 0x1p-149, 0x1p127, NULL, NULL },
         { "lossless", 0, VCL_OPTION_FLAG, &asked->lossless, 0, 0, NULL, NULL },
-        { "rule", 0, VCL_OPTION_EACH, &job->policy.rules, 0, 0, NULL, add_rule },
-        { "rules", 0, VCL_OPTION_EACH, &job->policy.rules, 0, 0, NULL, read_rules },
+        { "rule", 0, VCL_OPTION_EACH, &job->c.policy.rules, 0, 0, NULL, add_rule },
+        { "rules", 0, VCL_OPTION_EACH, &job->c.policy.rules, 0, 0, NULL, read_rules },
         { "codec", 0, VCL_OPTION_CHOICE, &asked->codec, 0, 0, "tensor|h265|h264", NULL },
         { "objective", 0, VCL_OPTION_CHOICE, &asked->objective, 0, 0, "model|mse", NULL },
-        { "imatrix", 0, VCL_OPTION_TEXT, &job->policy.imatrix, 0, 0, NULL, NULL },
+        { "imatrix", 0, VCL_OPTION_TEXT, &job->c.policy.imatrix, 0, 0, NULL, NULL },
         { "allocate", 0, VCL_OPTION_CHOICE, &asked->allocate, 0, 0, "auto|fixed|depth|self", NULL },
         { "effort", 0, VCL_OPTION_INTEGER, &params->effort, 1, 9, NULL, NULL },
         { "encoder", 0, VCL_OPTION_TEXT, &params->encoder, 0, 0, NULL, NULL },
         { "decoder", 0, VCL_OPTION_TEXT, &params->decoder, 0, 0, NULL, NULL },
         { "transpose", 0, VCL_OPTION_FLAG, &params->transpose, 0, 0, NULL, NULL },
-        { "row-floor", 0, VCL_OPTION_NUMBER, &job->policy.row_floor, 0, 60, NULL, NULL },
+        { "row-floor", 0, VCL_OPTION_NUMBER, &job->c.policy.row_floor, 0, 60, NULL, NULL },
         { "rotate", 0, VCL_OPTION_FLAG, &params->rotate, 0, 0, NULL, NULL },
         { "seed", 0, VCL_OPTION_NUMBER, &asked->seed, 0, 4294967295.0, NULL, NULL },
         { "row-scales", 0, VCL_OPTION_FLAG, &params->row_scales, 0, 0, NULL, NULL },
         { "depth", 0, VCL_OPTION_CHOICE, &asked->depth, 0, 0, "8|10|12", NULL },
         { "chroma", 0, VCL_OPTION_CHOICE, &asked->chroma, 0, 0, "gray|420", NULL },
         { "threads", 'j', VCL_OPTION_INTEGER, &job->jobs, 0, 1024, NULL, NULL },
-        VCL_READING_OPTIONS(&job->reading),
+        VCL_READING_OPTIONS(&job->c.reading),
         { "dry-run", 0, VCL_OPTION_FLAG, &job->dry_run, 0, 0, NULL, NULL },
         { "json", 0, VCL_OPTION_FLAG, &job->json, 0, 0, NULL, NULL },
-        { "resume", 0, VCL_OPTION_FLAG, &job->resume, 0, 0, NULL, NULL },
-        { "force", 'f', VCL_OPTION_FLAG, &job->force, 0, 0, NULL, NULL },
+        { "resume", 0, VCL_OPTION_FLAG, &job->c.resume, 0, 0, NULL, NULL },
+        { "force", 'f', VCL_OPTION_FLAG, &job->c.force, 0, 0, NULL, NULL },
         { "quiet", 'q', VCL_OPTION_FLAG, &job->quiet, 0, 0, NULL, NULL },
         { "verbose", 'v', VCL_OPTION_FLAG, &job->verbose, 0, 0, NULL, NULL },
         { 0 },
@@ -134,7 +141,7 @@ static int parse(struct vcl_compress *job, struct asked *asked, int argc, char *
     int count;
     const int code = vcl_cli_parse(&vcl_verb_compress, options, argc, argv, 1, 1, &operands, &count);
     if (!code)
-        job->input = operands[0];
+        job->c.input = operands[0];
     return code;
 }
 
@@ -145,9 +152,9 @@ static int usage(const char *message)
 }
 
 /* Options that would do nothing are refused: who gives one expects something of it. */
-static int check_codec(const struct vcl_compress *job, const struct asked *asked)
+static int check_codec(const struct vcl_packing *job, const struct asked *asked)
 {
-    const struct vcl_params *params = &job->policy.params;
+    const struct vcl_params *params = &job->c.policy.params;
     const int video = asked->codec != 0;
     if (!video
         && (params->row_scales || asked->depth >= 0 || asked->chroma >= 0 || params->encoder
@@ -163,33 +170,33 @@ static int check_codec(const struct vcl_compress *job, const struct asked *asked
 }
 
 /* By rate, the codec's own steps, and rows that stay rows. */
-static int check_floor(const struct vcl_compress *job, const struct asked *asked)
+static int check_floor(const struct vcl_packing *job, const struct asked *asked)
 {
-    if (job->policy.row_floor > 0
+    if (job->c.policy.row_floor > 0
         && (!isnan(asked->snr) || !isnan(asked->error) || asked->lossless || asked->codec
-            || job->policy.params.rotate))
+            || job->c.policy.params.rotate))
         return usage("--row-floor goes with --bits and --size, the tensor codec, and without --rotate");
     return VCL_EXIT_OK;
 }
 
-static int check(struct vcl_compress *job, const struct asked *asked)
+static int check(struct vcl_packing *job, const struct asked *asked)
 {
-    const struct vcl_rules *rules = &job->policy.rules;
-    if (!isnan(asked->bits) + !isnan(asked->snr) + !isnan(asked->error) + (job->policy.size > 0)
+    const struct vcl_rules *rules = &job->c.policy.rules;
+    if (!isnan(asked->bits) + !isnan(asked->snr) + !isnan(asked->error) + (job->c.policy.size > 0)
             + asked->lossless
         > 1)
         return usage("only one of --bits, --size, --snr, --max-error and --lossless can be given");
-    if (job->output ? !*job->output : !job->dry_run)
+    if (job->c.output ? !*job->c.output : !job->dry_run)
         return usage("-o OUTPUT is missing");
     if (asked->allocate > VCL_ALLOCATE_FIXED
         && (!isnan(asked->snr) || !isnan(asked->error) || asked->lossless))
         return usage("--allocate shares out bits: it goes with --bits and --size");
-    if (job->policy.imatrix
+    if (job->c.policy.imatrix
         && (!isnan(asked->snr) || !isnan(asked->error) || asked->lossless || asked->codec
-            || job->policy.params.rotate))
+            || job->c.policy.params.rotate))
         return usage("--imatrix goes with --bits and --size, the tensor codec, and without --rotate");
     for (size_t i = 0; i < rules->count; i++) {
-        if (job->policy.size && !rules->at[i].exact && rules->at[i].goal != VCL_GOAL_BITS)
+        if (job->c.policy.size && !rules->at[i].exact && rules->at[i].goal != VCL_GOAL_BITS)
             return usage(
                 "--size cannot be combined with a snr: or error: rule, whose size is not known beforehand");
         if (asked->codec && !rules->at[i].exact && rules->at[i].goal == VCL_GOAL_ERROR)
@@ -199,17 +206,17 @@ static int check(struct vcl_compress *job, const struct asked *asked)
     return code ? code : check_codec(job, asked);
 }
 
-static int read_options(struct vcl_compress *job, int argc, char **argv)
+static int read_options(struct vcl_packing *job, int argc, char **argv)
 {
     static const int depths[] = { 8, 10, 12 };
     static const enum vcl_codec codecs[] = { VCL_CODEC_TENSOR, VCL_CODEC_H265, VCL_CODEC_H264 };
-    struct vcl_params *params = &job->policy.params;
+    struct vcl_params *params = &job->c.policy.params;
     struct asked asked = {
         .bits = NAN, .snr = NAN, .error = NAN, .seed = NAN, .objective = -1, .depth = -1, .chroma = -1
     };
 
     vcl_params_init(params);
-    job->policy.row_floor = -1;
+    job->c.policy.row_floor = -1;
     int code = parse(job, &asked, argc, argv);
     if (!code)
         code = check(job, &asked);
@@ -225,22 +232,78 @@ static int read_options(struct vcl_compress *job, int argc, char **argv)
                    : !isnan(asked.error) ? asked.error
                    : !isnan(asked.bits)  ? asked.bits
                                          : 2.9;
-    job->policy.allocate = asked.allocate;
+    job->c.policy.allocate = asked.allocate;
     job->allocation.how = (enum vcl_allocate)asked.allocate;
     if (job->allocation.how == VCL_ALLOCATE_AUTO && params->objective == VCL_OBJECTIVE_MSE)
         job->allocation.how = VCL_ALLOCATE_FIXED;
     job->allocation.dry_run = job->dry_run;
-    job->policy.lossless = asked.lossless;
+    job->c.threads = (unsigned)job->jobs;
+    job->c.policy.lossless = asked.lossless;
     vcl_set_quiet(job->quiet);
     return VCL_EXIT_OK;
 }
 
+/* Targets and costs that --imatrix and --allocate know of. */
+static enum vcl_status allot(void *user, struct vcl_compress *c)
+{
+    struct vcl_packing *job = user;
+    enum vcl_status status = VCL_OK;
+    if (c->policy.imatrix)
+        status = vcl_choose_inputs(c->model, c->policy.imatrix, c->choices, &job->allocation.importance);
+    if (!c->is_folder)
+        job->allocation.how = VCL_ALLOCATE_FIXED;
+    if (!status && job->allocation.how != VCL_ALLOCATE_FIXED)
+        status =
+            vcl_allocate_model(&job->allocation, c->model, c->input, &c->policy.params, c->choices, &c->work);
+    return status;
+}
+
+static int check_allocate(const struct vcl_packing *job)
+{
+    if (job->c.is_folder || job->allocation.how == VCL_ALLOCATE_AUTO
+        || job->allocation.how == VCL_ALLOCATE_FIXED)
+        return VCL_EXIT_OK;
+    vcl_say("compress: --allocate runs the model: it takes a folder with config.json, which 'vcllm convert' "
+            "makes of a GGUF file");
+    return VCL_EXIT_USAGE;
+}
+
+static int decide(struct vcl_packing *job)
+{
+    int code = vcl_exit_of(vcl_compress_open(&job->c));
+    if (!code)
+        code = check_allocate(job);
+    if (code)
+        return code;
+    code = vcl_exit_of(vcl_compress_decide(&job->c));
+    if (code == VCL_EXIT_INTERRUPTED)
+        vcl_say("interrupted; nothing was written");
+    return code;
+}
+
+static int encode(struct vcl_packing *job)
+{
+    const int code = vcl_exit_of(vcl_compress_write(&job->c));
+    if (code == VCL_EXIT_INTERRUPTED && !job->c.is_folder)
+        vcl_say("interrupted; %s was not written", job->c.output);
+    return code ? code : vcl_packing_report(job);
+}
+
 static int run(int argc, char **argv)
 {
-    struct vcl_compress job = { .started = vcl_seconds() };
+    struct vcl_packing job = { .c = { .job = vcl_cli_errand() }, .started = vcl_seconds() };
     int code = read_options(&job, argc, argv);
+    job.c.user = &job;
+    job.c.allot = allot;
+    job.c.on_tensor = job.verbose && !job.json ? vcl_packing_print_line : NULL;
+    if (job.dry_run)
+        job.c.output = NULL;
     if (!code)
-        code = vcl_compress_run(&job);
-    vcl_rules_free(&job.policy.rules);
+        code = decide(&job);
+    if (!code)
+        code = job.dry_run ? vcl_packing_plan(&job) : encode(&job);
+    vcl_compress_release(&job.c);
+    vcl_allocation_release(&job.allocation);
+    vcl_rules_free(&job.c.policy.rules);
     return code;
 }

@@ -65,7 +65,7 @@ static int read_options(struct vcl_convert *job, int argc, char **argv)
 static int write_side(const char *folder, const char *name, const json_t *root)
 {
     struct vcl_error error = { 0 };
-    char *path = vcl_path_in(folder, name),
+    char *path = vcl_text("%s/%s", folder, name),
          *text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
     const enum vcl_status status = text ? vcl_write_file(path, text, strlen(text), 1, &error) : VCL_E_MEMORY;
     free(text);
@@ -84,7 +84,7 @@ static int fill_folder(void *user, struct vcl_folder *folder)
         if (!code && strcmp(name, WEIGHTS) != 0)
             code = write_side(folder->partial, name, root);
     }
-    char *path = vcl_path_in(folder->partial, WEIGHTS);
+    char *path = vcl_text("%s/%s", folder->partial, WEIGHTS);
     if (!code)
         code = vcl_convert_weights(job, path);
     free(path);
@@ -95,8 +95,9 @@ static int write_folder(struct vcl_convert *job)
 {
     struct vcl_folder folder;
     vcl_json_set(job->sides, WEIGHTS, json_true());
-    vcl_folder_make(&folder, job->model, job->output, job->sides);
-    const int code = vcl_folder_write(&folder, job->force, fill_folder, job);
+    int code = vcl_exit_of(vcl_folder_make(&folder, vcl_cli_errand(), job->model, job->output, job->sides));
+    if (!code)
+        code = vcl_cli_folder_write(&folder, job->force, fill_folder, job);
     vcl_folder_close(&folder);
     return code;
 }

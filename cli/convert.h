@@ -2,7 +2,7 @@
 #ifndef VCL_CONVERT_H
 #define VCL_CONVERT_H
 
-#include "folder.h"
+#include "cli.h"
 
 /* ---- metadata.c: what the file says ---------------------------------------------------------- */
 

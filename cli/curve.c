@@ -3,13 +3,12 @@
 #include <stdlib.h>
 
 #include "curve.h"
-#include "allot/sensitivity.h"
-#include "values.h"
 
 enum { SAMPLE = 1 << 18, VIDEO_SAMPLE = 1 << 16 }; /* values */
 static const double RATES[VCL_CURVE_POINTS - 1] = { 0.25, 0.5, 1, 1.5, 2, 2.5, 3, 4, 5, 6.5, 8 };
 
 struct curve_job {
+    const struct vcl_allocation *allocation;
     const struct vcl_model *model;
     const struct vcl_choice *choices;
     const struct vcl_params *params;
@@ -47,7 +46,7 @@ static double mean_square(const struct curve_sample *sample)
     return sum / (double)n;
 }
 
-static int read_sample(const struct curve_job *job, size_t i, struct curve_sample *sample)
+static enum vcl_status read_sample(const struct curve_job *job, size_t i, struct curve_sample *sample)
 {
     const struct vcl_entry *entry = vcl_model_entry(job->model, job->entries[i]);
     const uint64_t most = job->params->codec == VCL_CODEC_TENSOR ? SAMPLE : VIDEO_SAMPLE;
@@ -64,9 +63,9 @@ static int read_sample(const struct curve_job *job, size_t i, struct curve_sampl
     const enum vcl_status status =
         vcl_model_read(job->model, entry, first * size, sample->values, sample->bytes, &error);
     if (status != VCL_OK)
-        return vcl_tell(status, "%s", error.text);
+        return vcl_errand_check(vcl_cli_errand(), status, &error);
     sample->power = mean_square(sample);
-    return VCL_EXIT_OK;
+    return VCL_OK;
 }
 
 static void add_point(struct vcl_curve *curve, double bits, double error)
@@ -80,34 +79,35 @@ static void add_point(struct vcl_curve *curve, double bits, double error)
 }
 
 /* A rate that the sample cannot have, for its header or since it is exact below, is no point. */
-static int measure(void *user, size_t i, struct vcl_context *ctx)
+static enum vcl_status measure(void *user, size_t i, struct vcl_context *ctx)
 {
     const struct curve_job *job = user;
-    const struct vcl_choice *choice = &job->choices[job->entries[i]];
     struct vcl_curve *curve = &job->curves[i];
     struct curve_sample sample = { 0 };
     struct vcl_params params = *job->params;
-    int code = read_sample(job, i, &sample);
+    enum vcl_status status = read_sample(job, i, &sample);
     params.goal = VCL_GOAL_BITS;
-    params.transpose = choice->matrix->transposed;
-    if (!code)
+    params.transpose = job->allocation->matrices[job->entries[i]]->transposed;
+    if (!status)
         add_point(curve, 0, sample.power);
-    for (size_t p = 0; p < sizeof RATES / sizeof *RATES && !code; p++) {
+    for (size_t p = 0; p < sizeof RATES / sizeof *RATES && !status; p++) {
         struct vcl_report report = { .size = sizeof report };
         size_t bytes = sample.room;
         params.target = RATES[p];
-        const enum vcl_status status =
+        status =
             vcl_encode_buffer(ctx, &sample.tensor, sample.values, &params, sample.frame, &bytes, &report);
         if (status == VCL_OK)
             add_point(curve, report.bits, sample.power * pow(10, -report.snr / 10));
-        else if (status != VCL_E_RATE)
-            code = vcl_tell(status, "%s: %s", vcl_model_entry(job->model, job->entries[i])->name,
-                            vcl_context_message(ctx));
+        else if (status == VCL_E_RATE)
+            status = VCL_OK;
+        else
+            vcl_errand_fail(vcl_cli_errand(), status, "%s: %s",
+                            vcl_model_entry(job->model, job->entries[i])->name, vcl_context_message(ctx));
     }
     free(sample.values);
     free(sample.frame);
     vcl_progress_add(1, 1);
-    return code;
+    return status;
 }
 
 static uint64_t memory(void *user, size_t i)
@@ -117,11 +117,12 @@ static uint64_t memory(void *user, size_t i)
     return 16 * SAMPLE;
 }
 
-int vcl_curves_measure(const struct vcl_model *model, const struct vcl_choice *choices,
-                       const struct vcl_params *params, const size_t *entries, size_t count,
-                       struct vcl_curve *curves, struct vcl_work *work)
+enum vcl_status vcl_curves_measure(const struct vcl_allocation *allocation, const struct vcl_model *model,
+                                   const struct vcl_choice *choices, const struct vcl_params *params,
+                                   const size_t *entries, size_t count, struct vcl_curve *curves,
+                                   struct vcl_work *work)
 {
-    struct curve_job job = { model, choices, params, entries, curves };
+    struct curve_job job = { allocation, model, choices, params, entries, curves };
     const struct vcl_task task = { &job, memory, measure, NULL };
     return vcl_work_run(work, &task, 0, count);
 }

@@ -4,11 +4,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "decompress.h"
-#include "values.h"
+#include "layout/values.h"
+#include "restore.h"
 
 struct extract {
-    struct vcl_decompress *job;
+    struct vcl_restore *job;
     struct vcl_values values;
     uint64_t first, count;  /* indices of dims[0]; UINT64_MAX: all */
     struct vcl_entry entry; /* as it will be written */
@@ -42,21 +42,22 @@ static int parse_rows(struct extract *extract)
 
 static int describe(struct extract *extract)
 {
-    const struct vcl_decompress *job = extract->job;
-    const struct vcl_entry *found = vcl_model_find(job->model, job->tensor);
+    const struct vcl_restore *job = extract->job;
+    const struct vcl_decompress *d = &job->decompress;
+    const struct vcl_entry *found = vcl_model_find(d->model, job->tensor);
     if (!found) {
-        vcl_say("%s: there is no tensor '%s'; 'vcllm info' lists them", job->input, job->tensor);
+        vcl_say("%s: there is no tensor '%s'; 'vcllm info' lists them", d->input, job->tensor);
         return VCL_EXIT_USAGE;
     }
-    int code = vcl_values_open(&extract->values, job->model, found, job->decoder);
+    int code = vcl_exit_of(vcl_values_open(d->job, &extract->values, d->model, found, d->decoder));
     extract->count = UINT64_MAX;
     extract->entry = (struct vcl_entry){ .name = found->name, .tensor = extract->values.tensor };
     if (!code && job->rows)
         code = parse_rows(extract);
     if (code)
         return code;
-    if (job->dtype != VCL_DTYPE_COUNT && vcl_dtype_is_float(extract->entry.tensor.dtype))
-        extract->entry.tensor.dtype = job->dtype;
+    if (d->dtype != VCL_DTYPE_COUNT && vcl_dtype_is_float(extract->entry.tensor.dtype))
+        extract->entry.tensor.dtype = d->dtype;
     const enum vcl_status status = vcl_tensor_size(&extract->entry.tensor, NULL, &extract->entry.bytes);
     return status == VCL_OK ? VCL_EXIT_OK
                             : vcl_tell(status, "tensor '%s': %s", found->name, vcl_status_text(status));
@@ -71,9 +72,10 @@ static int decode_into(struct extract *extract, struct vcl_writer *writer)
     struct vcl_converter converter = { extract->values.tensor.dtype, extract->entry.tensor.dtype, sink };
     if (converter.from != converter.dtype)
         sink = vcl_converter_sink(&converter);
-    int code = extract->count ? vcl_values_decode(&extract->values, extract->job->work.wide, extract->first,
-                                                  extract->count, &sink, writer)
-                              : VCL_EXIT_OK;
+    int code = extract->count
+                 ? vcl_exit_of(vcl_values_decode(&extract->values, extract->job->decompress.work.wide,
+                                                 extract->first, extract->count, &sink, writer))
+                 : VCL_EXIT_OK;
     if (!code && vcl_writer_end(writer, extract->entry.bytes, &error) != VCL_OK)
         code = vcl_tell(error.status, "%s", error.text);
     return code;
@@ -84,7 +86,7 @@ static int write_file(struct extract *extract, struct vcl_layout *layout)
     struct vcl_error error = { 0 };
     struct vcl_writer *writer;
     const enum vcl_status status =
-        vcl_writer_create(extract->job->output, layout, extract->entry.bytes, &writer, &error);
+        vcl_writer_create(extract->job->decompress.output, layout, extract->entry.bytes, &writer, &error);
     if (status != VCL_OK)
         return vcl_tell(status, "%s", error.text);
     vcl_interrupt_guard(vcl_writer_temporary(writer));
@@ -97,19 +99,19 @@ static int extract_file(struct extract *extract)
     struct vcl_layout layout;
     struct vcl_pair pair;
     size_t count = 0;
-    while (vcl_model_metadata_at(extract->job->model, shard, count, &pair.key, &pair.value))
+    while (vcl_model_metadata_at(extract->job->decompress.model, shard, count, &pair.key, &pair.value))
         count++;
     struct vcl_pair *pairs = vcl_zeros(count, sizeof *pairs);
     vcl_layout_init(&layout);
     for (size_t i = 0; i < count; i++) {
-        vcl_model_metadata_at(extract->job->model, shard, i, &pair.key, &pair.value);
+        vcl_model_metadata_at(extract->job->decompress.model, shard, i, &pair.key, &pair.value);
         if (strncmp(pair.key, "vcllm.", 6) != 0)
             pairs[layout.metadata_count++] = pair;
     }
     layout.metadata = pairs;
     layout.count = 1;
     layout.entries = &extract->entry;
-    layout.overwrite = extract->job->force;
+    layout.overwrite = extract->job->decompress.force;
     const int code = write_file(extract, &layout);
     free(pairs);
     return code;
@@ -140,7 +142,7 @@ static int extract_stream(struct extract *extract)
         sink = vcl_converter_sink(&converter);
     for (uint64_t at = from; at < to && !code; at += step) {
         const size_t n = to - at < step ? (size_t)(to - at) : step;
-        code = vcl_values_read(values, extract->job->work.wide, at, buffer, n);
+        code = vcl_exit_of(vcl_values_read(values, extract->job->decompress.work.wide, at, buffer, n));
         if (!code && sink.write(sink.user, 0, buffer, n))
             code = VCL_EXIT_IO; /* said when standard output is closed */
     }
@@ -148,18 +150,23 @@ static int extract_stream(struct extract *extract)
     return code;
 }
 
-int vcl_decompress_tensor(struct vcl_decompress *job)
+int vcl_restore_tensor(struct vcl_restore *job)
 {
     struct extract extract = { .job = job };
-    const int to_stdout = strcmp(job->output, "-") == 0;
-    if (to_stdout && isatty(STDOUT_FILENO)) {
+    struct vcl_decompress *d = &job->decompress;
+    const int to_stdout = strcmp(d->output, "-") == 0;
+    int code = to_stdout ? VCL_EXIT_OK : vcl_exit_of(vcl_decompress_check_output(d));
+    if (!code)
+        code = vcl_exit_of(vcl_work_create(&d->work, d->job, d->threads));
+    if (!code && to_stdout && isatty(STDOUT_FILENO)) {
         vcl_say("decompress: raw values are not written to a terminal");
-        return VCL_EXIT_USAGE;
+        code = VCL_EXIT_USAGE;
     }
-    int code = describe(&extract);
+    if (!code)
+        code = describe(&extract);
     if (!code)
         code = to_stdout ? extract_stream(&extract) : extract_file(&extract);
-    job->tensors = 1;
-    job->bytes = extract.entry.bytes;
+    d->tensors = 1;
+    d->bytes = extract.entry.bytes;
     return code;
 }

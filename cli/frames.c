@@ -1,4 +1,6 @@
-/* frames.c - one tensor as JSON, and frames where none should be. */
+/* frames.c - a tensor as JSON, and the sums over all of them as text and as JSON. */
+#include <math.h>
+
 #include "frames.h"
 
 static json_t *describe(const struct vcl_entry *entry, const struct vcl_tensor *tensor)
@@ -51,5 +53,62 @@ json_t *vcl_frame_json(const struct vcl_entry *entry, const struct vcl_info *inf
     vcl_json_set(object, "snr", vcl_json_real(info->snr)); /* null: nothing was lost */
     if (info->codec != VCL_CODEC_EXACT && info->codec != VCL_CODEC_LOSSLESS)
         add_coding(object, info);
+    return object;
+}
+
+/* ---- totals ---------------------------------------------------------------------------------- */
+
+static void print_share(const char *name, uint64_t bytes, uint64_t whole)
+{
+    printf("  %-22s %12s  %6.2f %%\n", name, vcl_words_size(bytes).text,
+           whole ? 100 * (double)bytes / (double)whole : 0);
+}
+
+void vcl_totals_print(const struct vcl_totals *totals)
+{
+    const double bits = vcl_totals_bits(totals), file_bits = vcl_totals_file_bits(totals);
+    printf("%zu tensors: %zu lossy, %zu exact, %zu tied; %llu values\n", totals->tensors, totals->lossy,
+           totals->exact, totals->aliases, (unsigned long long)totals->values);
+    if (!isnan(bits))
+        printf("bits      %8.4f  of the lossily coded values (%s in %llu values)\n", bits,
+               vcl_words_size(totals->lossy_bytes).text, (unsigned long long)totals->lossy_values);
+    if (!isnan(file_bits))
+        printf("file bits %8.4f  of all values (%s -> %s)\n", file_bits,
+               vcl_words_size(totals->raw_bytes).text, vcl_words_size(totals->file_bytes).text);
+    if (totals->worst_name) {
+        printf("worst SNR %s  ", vcl_words_snr(totals->worst_snr).text);
+        vcl_print_name(totals->worst_name, 0);
+        putchar('\n');
+    }
+    puts("file:");
+    print_share("container headers", totals->container_bytes, totals->file_bytes);
+    print_share("frame headers", totals->header_bytes, totals->file_bytes);
+    print_share("tiles", totals->tile_bytes, totals->file_bytes);
+}
+
+static void set_count(json_t *object, const char *key, uint64_t count)
+{
+    vcl_json_set(object, key, json_integer((json_int_t)count));
+}
+
+json_t *vcl_totals_json(const struct vcl_totals *totals)
+{
+    json_t *object = json_object();
+    set_count(object, "tensors", totals->tensors);
+    set_count(object, "lossy", totals->lossy);
+    set_count(object, "exact", totals->exact);
+    set_count(object, "tied", totals->aliases);
+    set_count(object, "values", totals->values);
+    set_count(object, "lossy_values", totals->lossy_values);
+    set_count(object, "lossy_bytes", totals->lossy_bytes);
+    set_count(object, "raw_bytes", totals->raw_bytes);
+    set_count(object, "file_bytes", totals->file_bytes);
+    set_count(object, "container_bytes", totals->container_bytes);
+    set_count(object, "frame_header_bytes", totals->header_bytes);
+    set_count(object, "tile_bytes", totals->tile_bytes);
+    vcl_json_set(object, "bits", vcl_json_real(vcl_totals_bits(totals)));
+    vcl_json_set(object, "file_bits", vcl_json_real(vcl_totals_file_bits(totals)));
+    vcl_json_set(object, "worst_snr", vcl_json_real(totals->worst_snr));
+    vcl_json_set(object, "worst_tensor", totals->worst_name ? vcl_any_text(totals->worst_name) : json_null());
     return object;
 }

@@ -3,8 +3,7 @@
 #include <stdlib.h>
 
 #include "frames.h"
-#include "rows.h"
-#include "totals.h"
+#include "policy/rows.h"
 
 static const char HELP[] =
     "usage: vcllm info INPUT [options]\n"
@@ -155,7 +154,7 @@ static int frames_text(const struct listing *listing)
 {
     const int width = name_width(listing->model);
     struct vcl_totals totals;
-    int code = vcl_totals_take(&totals, listing->model);
+    int code = vcl_exit_of(vcl_totals_take(vcl_cli_errand(), &totals, listing->model));
     if (code)
         return code;
     printf("%-*s  %-*s %-5s %-8s %12s %8s  %10s\n", width, "name", SHAPE_WIDTH, "shape", "dtype", "codec",
@@ -185,7 +184,8 @@ static int show_json(const struct listing *listing)
     const struct vcl_model *model = listing->model;
     const int compressed = listing->compressed;
     struct vcl_totals totals;
-    const int code = compressed ? vcl_totals_take(&totals, model) : VCL_EXIT_OK;
+    const int code =
+        compressed ? vcl_exit_of(vcl_totals_take(vcl_cli_errand(), &totals, model)) : VCL_EXIT_OK;
     if (code)
         return code;
     json_t *document = vcl_json_document("info");
@@ -212,7 +212,10 @@ static int show(const struct listing *listing)
 static int count_and_show(struct listing *listing)
 {
     uint64_t *zero_rows = vcl_zeros(vcl_model_count(listing->model), sizeof *zero_rows);
-    const int counted = vcl_zero_rows_count(listing->model, listing->decoder, listing->jobs, zero_rows);
+    const int counted = vcl_exit_of(vcl_zero_rows_count(vcl_cli_errand(), listing->model, listing->decoder,
+                                                        (unsigned)listing->jobs, zero_rows));
+    if (counted == VCL_EXIT_INTERRUPTED)
+        vcl_say("interrupted");
     listing->zero_rows = counted ? NULL : zero_rows;
     const int code = counted == VCL_EXIT_INTERRUPTED ? counted : show(listing);
     free(zero_rows);

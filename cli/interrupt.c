@@ -47,7 +47,6 @@ int vcl_interrupted(void) { return interrupted; }
 int vcl_interrupt_poll(void *unused)
 {
     (void)unused;
-    vcl_progress_step();
     return interrupted;
 }
 
@@ -58,16 +57,4 @@ void vcl_interrupt_guard(const char *temporary)
         strcpy(guarded, temporary);
         guarding = 1;
     }
-}
-
-int vcl_file_finish(struct vcl_writer *writer, int code)
-{
-    struct vcl_error error = { 0 };
-    enum vcl_status status = VCL_OK;
-    if (code)
-        vcl_writer_abandon(writer);
-    else
-        status = vcl_writer_commit(writer, &error);
-    vcl_interrupt_guard(NULL);
-    return status == VCL_OK ? code : vcl_tell(status, "%s", error.text);
 }

@@ -2,6 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/work.h"
+#include "front/opened_language.h"
 #include "language.h"
 
 /* Texts are read whole: they are small beside a model. */
@@ -9,55 +11,28 @@
 
 int vcl_cli_team(int jobs, struct vcl_team **team)
 {
-    *team = vcl_team_create(vcl_cli_threads(jobs));
+    *team = vcl_team_create(vcl_work_threads((unsigned)jobs));
     return *team ? VCL_EXIT_OK : vcl_tell(VCL_E_MEMORY, "out of memory");
 }
 
 int vcl_cli_network(const char *folder, struct vcl_team *team, uint64_t memory, struct vcl_network *network)
 {
-    struct vcl_error error = { 0 };
-    const int code = vcl_cli_check_side(folder, "config.json");
-    if (code)
-        return code;
-    const enum vcl_status status = vcl_network_open(folder, team, memory, network, &error);
-    if (status != VCL_OK)
-        return vcl_tell(status, "%s", error.text);
-    vcl_cli_note_network(folder, network);
-    return VCL_EXIT_OK;
+    return vcl_exit_of(vcl_open_network(vcl_cli_errand(), folder, team, memory, network));
 }
 
 void vcl_cli_note_network(const char *folder, const struct vcl_network *network)
 {
-    if (network->own_head)
-        vcl_note("%s: the stored head is used: it is not the embedding, though tie_word_embeddings is true",
-                 folder);
-    if (network->unread.count)
-        vcl_note("%s: %zu tensor%s not read: %s", folder, network->unread.count,
-                 network->unread.count == 1 ? " is" : "s are", network->unread.text);
+    vcl_note_network(vcl_cli_errand(), folder, network);
 }
 
 int vcl_cli_tokenizer(const char *folder, const struct vcl_network *network, struct vcl_tokenizer **tokenizer)
 {
-    struct vcl_error error = { 0 };
-    const int code = vcl_cli_check_side(folder, "tokenizer.json");
-    if (code)
-        return code;
-    const enum vcl_status status = vcl_tokenizer_open(folder, network->config.vocab, tokenizer, &error);
-    if (status != VCL_OK)
-        return vcl_tell(status, "%s", error.text);
-    const struct vcl_named *beyond = vcl_tokenizer_beyond(*tokenizer);
-    if (beyond->count)
-        vcl_note("%s/tokenizer.json: added tokens beyond the model's vocabulary of %zu are ignored: %s",
-                 folder, network->config.vocab, beyond->text);
-    return VCL_EXIT_OK;
+    return vcl_exit_of(vcl_open_tokenizer(vcl_cli_errand(), folder, network, tokenizer));
 }
 
 void vcl_cli_note_left_out(const char *folder, const struct vcl_tokenizer *tokenizer)
 {
-    const uint64_t bytes = vcl_tokenizer_left_out(tokenizer);
-    if (bytes)
-        vcl_note("%s/tokenizer.json: has no token for %llu byte%s of the text: left out", folder,
-                 (unsigned long long)bytes, bytes == 1 ? "" : "s");
+    vcl_note_left_out(vcl_cli_errand(), folder, tokenizer);
 }
 
 int vcl_cli_read_tokens(const char *path, uint32_t **tokens, size_t *count)
@@ -88,23 +63,15 @@ int vcl_cli_read_tokens(const char *path, uint32_t **tokens, size_t *count)
 int vcl_cli_read_text(const char *path, const char *folder, const struct vcl_network *network,
                       uint32_t **tokens, size_t *count)
 {
-    struct vcl_tokenizer *tokenizer;
     struct vcl_error error = { 0 };
     void *bytes;
     size_t n;
-    const int code = vcl_cli_tokenizer(folder, network, &tokenizer);
-    if (code)
-        return code;
-    enum vcl_status status = vcl_read_file(path, TEXT_LIMIT, &bytes, &n, &error);
-    if (status != VCL_OK) {
-        vcl_tokenizer_close(tokenizer);
-        return vcl_tell(status, "%s", error.text);
-    }
-    status = vcl_tokenizer_encode(tokenizer, bytes, n, tokens, count, &error);
+    if (vcl_read_file(path, TEXT_LIMIT, &bytes, &n, &error) != VCL_OK)
+        return vcl_tell(error.status, "%s", error.text);
+    const enum vcl_status status =
+        vcl_encode_text(vcl_cli_errand(), folder, network, path, bytes, n, tokens, count);
     free(bytes);
-    vcl_cli_note_left_out(folder, tokenizer);
-    vcl_tokenizer_close(tokenizer);
-    return status == VCL_OK ? VCL_EXIT_OK : vcl_tell(status, "%s: %s", path, error.text);
+    return vcl_exit_of(status);
 }
 
 char *vcl_cli_memory_words(const struct vcl_network *network)

@@ -4,24 +4,13 @@
  * table rather than a switch per verb: every range check and its message is written once. */
 #include <getopt.h>
 #include <math.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <unistd.h>
 
 #include "cli.h"
 
 enum { MAX_OPTIONS = 48, FIRST_LONG = 256 }; /* long options are numbered from beyond all letters */
-
-int vcl_parse_number(const char *text, double *value)
-{
-    char *end;
-    if (*text == '\0' || strspn(text, "+-.0123456789eE") != strlen(text))
-        return 0;
-    *value = strtod(text, &end);
-    return *end == '\0' && isfinite(*value);
-}
 
 static double unit_of(const char *name)
 {
@@ -198,15 +187,4 @@ int vcl_cli_parse(const struct vcl_verb *verb, const struct vcl_option *options,
     vcl_say("%s: %s; see 'vcllm %s --help'", verb->name,
             *count < least ? "an input is missing" : "too many arguments", verb->name);
     return VCL_EXIT_USAGE;
-}
-
-unsigned vcl_cli_threads(int asked)
-{
-    cpu_set_t cpus;
-    if (asked > 0)
-        return (unsigned)asked;
-    if (sched_getaffinity(0, sizeof cpus, &cpus) == 0 && CPU_COUNT(&cpus) > 0)
-        return (unsigned)CPU_COUNT(&cpus);
-    const long online = sysconf(_SC_NPROCESSORS_ONLN);
-    return online > 0 ? (unsigned)online : 1;
 }

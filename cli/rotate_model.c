@@ -101,10 +101,10 @@ static int fill_folder(void *user, struct vcl_folder *folder)
 {
     struct vcl_rotate *job = user;
     json_t *files;
-    int code = vcl_sides_copy(folder, &files);
+    int code = vcl_exit_of(vcl_sides_copy(folder, &files));
     json_decref(files);
     for (size_t i = 0; i < vcl_model_shards(job->model) && !code; i++) {
-        char *path = vcl_path_in(folder->partial, vcl_model_shard_name(job->model, i));
+        char *path = vcl_text("%s/%s", folder->partial, vcl_model_shard_name(job->model, i));
         code = vcl_rotate_shard(job, i, path);
         free(path);
     }
@@ -114,10 +114,10 @@ static int fill_folder(void *user, struct vcl_folder *folder)
 static int write_folder(struct vcl_rotate *job)
 {
     struct vcl_folder folder;
-    int code = vcl_folder_open(&folder, job->model, job->output, 1);
+    int code = vcl_exit_of(vcl_folder_open(&folder, vcl_cli_errand(), job->model, job->output, 1));
     folder.same = 1;
     if (!code)
-        code = vcl_folder_write(&folder, job->force, fill_folder, job);
+        code = vcl_cli_folder_write(&folder, job->force, fill_folder, job);
     vcl_folder_close(&folder);
     return code;
 }

@@ -2,7 +2,7 @@
 #ifndef VCL_ROTATE_MODEL_H
 #define VCL_ROTATE_MODEL_H
 
-#include "folder.h"
+#include "cli.h"
 #include "merge/merge.h"
 
 struct vcl_rotate {

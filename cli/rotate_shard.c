@@ -2,7 +2,7 @@
 #include <stdlib.h>
 
 #include "rotate_model.h"
-#include "shard.h"
+#include "layout/shard.h"
 
 /* A shard on its way.  The layout's last entry may be a head that the input has not. */
 struct rotated_shard {
@@ -41,8 +41,9 @@ static int describe_shard(struct rotated_shard *work, size_t number)
 {
     const struct vcl_rotate *job = work->job;
     const size_t more = (size_t)vcl_rotate_adds_head(job, number);
-    int code = VCL_EXIT_OK;
-    vcl_shard_describe_same(&work->shard, job->model, number, more);
+    int code = vcl_exit_of(vcl_shard_describe_same(vcl_cli_errand(), &work->shard, job->model, number, more));
+    if (code)
+        return code;
     work->names = vcl_zeros(work->shard.layout.count + more, sizeof *work->names);
     if (more) {
         struct vcl_entry *head = &work->shard.entries[work->shard.layout.count++];

@@ -13,7 +13,8 @@ static int rewrite(const struct vcl_rotate *job, const struct vcl_folder *folder
 {
     struct vcl_error error = { 0 };
     json_t *root;
-    char *from = vcl_path_in(folder->input, name), *to = vcl_path_in(folder->partial, name), *text;
+    char *from = vcl_text("%s/%s", folder->input, name), *to = vcl_text("%s/%s", folder->partial, name),
+         *text;
     enum vcl_status status = vcl_fields_load(from, SIDE_LIMIT, &root, &error);
     if (status == VCL_OK) {
         change(job, root);

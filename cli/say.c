@@ -82,12 +82,6 @@ int vcl_tell(enum vcl_status status, const char *format, ...)
     return vcl_exit_of(status);
 }
 
-const char *vcl_why(enum vcl_status status, const struct vcl_context *ctx)
-{
-    const char *message = vcl_context_message(ctx);
-    return *message ? message : vcl_status_text(status);
-}
-
 static _Noreturn void die_of_memory(void)
 {
     vcl_say("out of memory");
@@ -123,21 +117,39 @@ int vcl_close_stdout(int code)
     return VCL_EXIT_IO;
 }
 
+/* ---- names ----------------------------------------------------------------------------------- */
+
+int vcl_name_width(const char *name)
+{
+    int width = 0;
+    for (; *name; name++)
+        width += ((unsigned char)*name & 0xC0) != 0x80; /* UTF-8: count first bytes only */
+    return width;
+}
+
+void vcl_print_name(const char *name, int width)
+{
+    for (; *name; width--) {
+        const size_t n = vcl_printable_length(name);
+        if (n)
+            fwrite(name, 1, n, stdout);
+        else
+            putchar('?');
+        name += n ? n : 1;
+    }
+    for (; width > 0; width--)
+        putchar(' ');
+}
+
 /* ---- JSON ------------------------------------------------------------------------------------ */
 
 json_t *vcl_json_real(double x) { return isfinite(x) ? json_real(x) : json_null(); }
 
 json_t *vcl_json_text(const char *text)
 {
-    json_t *value = json_string(text);
-    if (value)
-        return value;
-    char *ascii = vcl_text("%s", text); /* not UTF-8: file names may be any bytes */
-    for (char *c = ascii; *c; c++)
-        if ((unsigned char)*c >= 0x80)
-            *c = '?';
-    value = json_string(ascii);
-    free(ascii);
+    json_t *value = vcl_any_text(text);
+    if (!value)
+        die_of_memory();
     return value;
 }
 

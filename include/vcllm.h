@@ -463,6 +463,37 @@ struct vcl_backend {
 VCL_API enum vcl_status vcl_probe(struct vcl_context *ctx,
                                   void (*each)(void *user, const struct vcl_backend *), void *user);
 
+/* ---- long calls ------------------------------------------------------------------------------ */
+
+/* How far a call is: in one stage after the other, each from done = 0 on. */
+struct vcl_progress {
+    size_t size;           /* of this struct, as the library has it */
+    const char *stage;     /* "compress"; NULL: the one before has ended */
+    const char *things;    /* what is counted: "tensors" */
+    size_t count, counted; /* how many there are, and have ended */
+    const char *unit;      /* of work: "bytes" of the input, "tokens" */
+    uint64_t work, done;
+};
+
+/* What the calls of vcllm_pack.h, which take long, ask and tell; vcl_options has the first of these for the
+ * calls above.  All may be NULL: struct vcl_hooks hooks = { .size = sizeof hooks };  They are called from any
+ * thread of the call, one at a time, cancel alone also by several at once.  They must not call back into what
+ * is running, and texts last until they return. */
+struct vcl_hooks {
+    size_t size; /* of this struct */
+    void *user;  /* for the hooks */
+    /* Polled between tiles and while files are read; nonzero = stop with VCL_E_CANCELLED. */
+    int (*cancel)(void *user);
+    /* When a stage begins, between tiles, after each item, and when the stage has ended. */
+    void (*progress)(void *user, const struct vcl_progress *progress);
+    /* What the user should know of a call that goes on: one line, no newline. */
+    void (*note)(void *user, const char *text);
+    /* Each thing that is wrong, as it is found; the first is the call's error. */
+    void (*fault)(void *user, const char *text);
+    /* The temporary file that is being written, NULL: none any more; for who ends the process at once. */
+    void (*writing)(void *user, const char *path);
+};
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """check_arrows.py - checks that the house keeps its order: who may see whom, from the #include lines; rooms inside the
-codec and the runtime; one file of a name, one struct, union or enum of a tag.
+codec, pack and the runtime; one file of a name, one struct, union or enum of a tag.
 
     check_arrows.py [ROOT]        a line per fault; exit status 1 if there is one
 """
@@ -11,7 +11,8 @@ import sys
 # Area of a file, by the longest matching prefix of its path.
 AREAS = {"include/": "include", "src/base/": "base", "src/kernels/": "kernels", "src/codec/": "codec", "src/io/": "io",
          "src/video/": "video", "src/video/lavc": "lavc", "src/video/loader": "loader",
-         "src/vcllm.c": "vcllm.c", "cli/": "cli", "mpi/": "mpi", "lm/": "lm", "bench/": "bench", "fuzz/": "fuzz",
+         "src/vcllm.c": "vcllm.c", "pack/": "pack",
+         "pack/front/": "front", "cli/": "cli", "mpi/": "mpi", "lm/": "lm", "bench/": "bench", "fuzz/": "fuzz",
          "examples/": "examples", "tests/": "tests"}
 
 INSIDE = {"include", "base", "kernels", "codec", "io", "video", "lavc", "loader"}
@@ -26,13 +27,15 @@ SEES = {"include": set(),
         "lavc": {"include", "video"},
         "loader": {"include", "base", "video"},
         "vcllm.c": {"include", "base", "kernels", "codec", "video", "loader"},
-        "cli": {"include", "lm"},
+        "pack": {"include"},
+        "front": {"include", "pack", "lm"},
+        "cli": {"include", "pack", "front", "lm"},
         "mpi": {"include"},
         "lm": {"include"},
         "bench": {"include"},
         "examples": {"include"},
         "fuzz": INSIDE | {"lm"},
-        "tests": INSIDE | {"cli", "mpi", "lm", "fuzz"}}
+        "tests": INSIDE | {"pack", "front", "cli", "mpi", "lm", "fuzz"}}
 
 # The codec's rooms, lowest first.  A file sees the rooms below its own, and of its own room only itself, so that stages
 # do not know each other; who encodes shares encoder.h and may.
@@ -60,14 +63,21 @@ LM_ROOMS = {"common": set(),
             "allot": {"common", "net", "text", "eval"},
             "merge": {"common", "net"}}
 
+# And those of pack.
+PACK_ROOMS = {"common": set(),
+              "layout": {"common"},
+              "folder": {"common"},
+              "policy": {"common", "layout", "folder"},
+              "jobs": {"common", "layout", "folder", "policy"}}
+
 # Two levels of CPU have a type each of the same name, from which a template takes the one or the other.
 LEVELS = re.compile(r"_(avx2|avx512)\.[ch]$")
 
 # Libraries that only some areas may know; libc is open to all.
 LIBRARIES = {re.compile(r"libav|libsw"): {"lavc"},
              re.compile(r"dlfcn\.h"): {"loader", "lavc"},
-             re.compile(r"jansson\.h"): {"io", "cli", "lm", "bench", "tests"},
-             re.compile(r"pcre2\.h"): {"lm", "cli"},
+             re.compile(r"jansson\.h"): {"io", "pack", "cli", "lm", "bench", "tests"},
+             re.compile(r"pcre2\.h"): {"lm", "pack"},
              re.compile(r"utf8proc\.h"): {"lm"},
              re.compile(r"xxhash\.h"): {"base", "cli", "tests"},
              re.compile(r"mpi\.h"): {"mpi", "tests"},
@@ -85,7 +95,7 @@ def area_of(path):
 
 def source_files(root):
     """Paths from root of the C and Python files of the project's own folders."""
-    for top in ("include", "src", "cli", "mpi", "lm", "bench", "fuzz", "examples", "tests", "python"):
+    for top in ("include", "src", "pack", "cli", "mpi", "lm", "bench", "fuzz", "examples", "tests", "python"):
         for folder, _, names in os.walk(os.path.join(root, top)):
             for name in sorted(names):
                 if name.endswith((".c", ".h", ".py")):
@@ -94,7 +104,7 @@ def source_files(root):
 
 def resolve(root, path, included):
     """The project's file that an #include "..." means, None if there is none."""
-    for folder in (os.path.dirname(path), "include", "src", "lm"):
+    for folder in (os.path.dirname(path), "include", "src", "pack", "lm"):
         candidate = os.path.normpath(os.path.join(folder, included))
         if os.path.isfile(os.path.join(root, candidate)):
             return candidate
@@ -128,13 +138,14 @@ def room_faults(path, target):
         yield f"{names[0]} may not include {target}, a room {'above' if there > here else 'beside'} it"
 
 
-def lm_faults(path, target):
-    """Of a file of the runtime that includes another."""
-    here, there = (p.split("/")[1] for p in (path, target))
-    if here not in LM_ROOMS:
-        yield f"{here} is no room of lm: see LM_ROOMS"
-    elif there != here and there not in LM_ROOMS[here]:
-        yield f"lm/{here} may not include {target}"
+def folder_faults(path, target, rooms):
+    """Of a file of an area whose rooms are its folders that includes another."""
+    area, here = path.split("/")[:2]
+    there = target.split("/")[1]
+    if here not in rooms:
+        yield f"{here} is no room of {area}: see {area.upper()}_ROOMS"
+    elif there != here and there not in rooms[here]:
+        yield f"{area}/{here} may not include {target}"
 
 
 def include_faults(path, text, root):
@@ -152,8 +163,8 @@ def include_faults(path, text, root):
                 yield f"{area} may not include {target}"
             elif area == area_of(target) == "codec":
                 yield from room_faults(path, target)
-            elif area == area_of(target) == "lm":
-                yield from lm_faults(path, target)
+            elif area == area_of(target) and area in ("lm", "pack"):
+                yield from folder_faults(path, target, LM_ROOMS if area == "lm" else PACK_ROOMS)
 
 
 def tag_faults(texts):

@@ -36,6 +36,12 @@ FOLDERS = (
     ("lm/eval", "Perplexity and multiple choice."),
     ("lm/allot", "Where a model's bits go."),
     ("lm/merge", "Other weights of the same model: norms and rotations merged in."),
+    ("pack/front", "Whole models: what libvcllm_pack offers, on pack's rooms and the runtime."),
+    ("pack/common", "What the rooms of pack share: one long call with its hooks and faults, texts, the loop over tensors."),
+    ("pack/layout", "What a compressed or restored file holds, and the values of any tensor."),
+    ("pack/folder", "Folders of shards: opened, checked, written whole or not at all."),
+    ("pack/policy", "What is done with each tensor of a model, and why."),
+    ("pack/jobs", "Compress, decompress, verify: a model in, a model out."),
     ("cli", "The command line: a verb is a file; the others are what verbs share."),
     ("python/vcllm", "The Python package, by ctypes on the public headers."),
     ("bench", "What prints the figures of docs/results.md."),
@@ -57,6 +63,7 @@ OTHERS = {
     "tests/questions.jsonl": "Questions of multiple choice for `vcllm eval`",
     "tests/vectors/": "Golden vectors: frames written once, which must decode to the same values for ever",
     "packaging/vcllm.pc.in": "How pkg-config finds an installed library",
+    "packaging/vcllm_pack.pc.in": "And the library for whole models",
     "packaging/vcllmConfig.cmake.in": "How CMake finds one", "python/pyproject.toml": "How pip installs the package",
     ".ci/run": "What runs on every commit", ".clang-format": "How C is laid out", ".gitignore": "What builds leave"}
 

@@ -68,6 +68,15 @@ class Arrows(unittest.TestCase):
         self.refused("attic is no room of lm", dict(headers, **{"lm/attic/a.c": '#include "net/forward.h"\n'}))
         self.accepted(dict(headers, **{"lm/allot/a.c": '#include "eval/eval.h"\n#include "net/forward.h"\n'}))
 
+    def test_rooms_of_pack(self):
+        """Fault: a policy knows the jobs that use it, or pack looks into the runtime."""
+        headers = {"pack/policy/choose.h": "", "pack/jobs/verify.h": "", "lm/eval/eval.h": ""}
+        self.refused("pack/policy may not include pack/jobs/verify.h",
+                     dict(headers, **{"pack/policy/a.c": '#include "jobs/verify.h"\n'}))
+        self.refused("pack may not include lm/eval/eval.h",
+                     dict(headers, **{"pack/jobs/a.c": '#include "eval/eval.h"\n'}))
+        self.accepted(dict(headers, **{"pack/jobs/a.c": '#include "policy/choose.h"\n'}))
+
 
 if __name__ == "__main__":
     unittest.main()

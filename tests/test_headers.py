@@ -27,6 +27,7 @@ AROUND = {
     "vcllm_file.h": ("""struct vcl_context *ctx;
                         if (vcl_context_create(NULL, &ctx)) return 2;""",
                      """return puts("copied") < 0;"""),
+    "vcllm_pack.h": ("", """return puts("packed") < 0;"""),
 }
 
 
@@ -52,11 +53,11 @@ class Headers(driver.Case):
                 if shutil.which(compiler[0]):
                     self.compile(suffix, f'#include "{name}"\nint none;\n', "-c")
 
-    def example(self, name):
+    def example(self, name, *libraries):
         before, after = AROUND[name]
         return self.compile("c", f'#include "{name}"\n#include <stdio.h>\n#include <stdlib.h>\nint main(void) {{\n{before}\n'
                                  f'{example_of(name)}\n{after}\n}}\n',
-                            f"-L{LIBRARY.parent}", "-lvcllm", f"-Wl,-rpath,{LIBRARY.parent.resolve()}")
+                            f"-L{LIBRARY.parent}", *libraries, "-lvcllm", f"-Wl,-rpath,{LIBRARY.parent.resolve()}")
 
     @unittest.skipIf(driver.is_sanitized(), "the library is sanitized, the programs are not")
     def test_tensor_example(self):
@@ -76,6 +77,20 @@ class Headers(driver.Case):
         os.replace(self.folder / "packed.safetensors", self.folder / "in.safetensors")
         os.remove(self.folder / "out.safetensors")
         self.check_copy(program, values)
+        os.remove(self.folder / "in.safetensors")
+        run = subprocess.run([program], cwd=self.folder, capture_output=True, text=True, check=False)
+        self.assertEqual(run.returncode, 1)
+        self.assertIn("in.safetensors", run.stderr)
+
+    @unittest.skipIf(driver.is_sanitized(), "the libraries are sanitized, the programs are not")
+    def test_pack_example(self):
+        """Fault: as above; or the example, run, does not make what it says."""
+        program = self.example("vcllm_pack.h", "-lvcllm_pack")
+        values = np.random.default_rng(3).normal(size=(128, 512)).astype(np.float32)
+        self.write("in.safetensors", refenc.plain([("weight", "F32", values.shape, values.tobytes())]))
+        run = subprocess.run([program], cwd=self.folder, capture_output=True, text=True, check=False)
+        self.assertEqual((run.returncode, run.stdout[:2], run.stdout[-7:]), (0, "2.", "packed\n"), run.stderr)
+        self.succeed("compare", "--min-snr", 14, self.folder / "in.safetensors", self.folder / "back.safetensors")
         os.remove(self.folder / "in.safetensors")
         run = subprocess.run([program], cwd=self.folder, capture_output=True, text=True, check=False)
         self.assertEqual(run.returncode, 1)

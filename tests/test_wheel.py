@@ -16,6 +16,10 @@ import vcllm, vcllm.bindings
 print(vcllm.bindings.find_library()._name)
 with vcllm.open(%r) as model:
     print(sorted(model)[0])
+try:
+    vcllm.verify("any")
+except vcllm.Error as error:
+    print("not" if "not in the wheel" in str(error) else error)
 """
 
 
@@ -47,7 +51,7 @@ class Wheel(unittest.TestCase):
                 os.path.join(ROOT, "models", "tiny-llama", "model.safetensors"), "-o", sample, "--effort", 1, check=True)
             used = run(sys.executable, "-B", "-c", USE % sample, cwd=folder, env={**environment, "PYTHONPATH": site})
             self.assertEqual(used.returncode, 0, used.stderr)
-            self.assertEqual(used.stdout.split(), [library, "lm_head.weight"])
+            self.assertEqual(used.stdout.split(), [library, "lm_head.weight", "not"])
 
 
 if __name__ == "__main__":

@@ -9,6 +9,11 @@
     frame = vcllm.encode(array, bits=2.9)
     again = vcllm.decode(frame)
 
+    totals = vcllm.compress("model", "small", bits=2.9)         # whole models: a file, or a folder of shards
+    vcllm.verify("small")
+    vcllm.decompress("small", "back")
+    vcllm.eval("small", text, baseline="model").kl              # what was lost, as it predicts a text
+
 numpy is used where it can be imported; without it, tensors come as vcllm.Tensor, a memoryview with dtype and shape.
 The work is done by libvcllm, outside the interpreter's lock.
 
@@ -17,7 +22,9 @@ an Error and a ValueError.
 """
 from .errors import ArgumentError, Error
 from .frames import decode, encode
+from .pack import Compressed, Decompressed, Evaluation, Verified, compress, decompress, eval, verify
 from .reader import Model, open
 from .values import Tensor
 
-__all__ = ["ArgumentError", "Error", "Model", "Tensor", "decode", "encode", "open"]
+__all__ = ["ArgumentError", "Compressed", "Decompressed", "Error", "Evaluation", "Model", "Tensor", "Verified",
+           "compress", "decode", "decompress", "encode", "eval", "open", "verify"]
