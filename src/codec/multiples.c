@@ -282,19 +282,20 @@ static void use_group(struct vcl_levels *levels, uint32_t group, uint64_t begin)
 }
 
 /* The length of segments that takes the fewest bits, the longer where the shorter saves less than 1/64; 0 if
- * none saves so much of `most` bytes. */
+ * none saves so much of *least, bits per 1024 values, which becomes what it takes. */
 static uint32_t choose_group(struct vcl_multiples_finder *f, struct vcl_levels *levels, const uint8_t *raw,
-                             size_t n, uint64_t begin, size_t most)
+                             size_t n, uint64_t begin, uint64_t *least)
 {
-    uint64_t least = 1024 * 8 * (uint64_t)most / n;
     uint32_t best = 0;
+    if (!looks_scaled(f, levels, raw, n, begin))
+        return 0;
     for (unsigned g = 0; g < f->group_count; g++) {
         if (g > 0 && f->groups[g] == f->groups[g - 1])
             continue;
         use_group(levels, f->groups[g], begin);
         const uint64_t bits = sample_group(f, levels, raw, n);
-        if (bits < least - least / 64) {
-            least = bits;
+        if (bits < *least - *least / 64) {
+            *least = bits;
             best = f->groups[g];
         }
     }
@@ -386,9 +387,15 @@ int vcl_multiples_find(struct vcl_multiples_finder *finder, const uint8_t *raw, 
         return 0;
     levels->has_offsets = offsets;
     choose_rounding(levels, raw, n);
-    if (!looks_scaled(finder, levels, raw, n, begin))
-        return 0;
-    const uint32_t group = choose_group(finder, levels, raw, n, begin, most);
+    const enum vcl_dtype rounding = levels->rounding;
+    uint64_t least = 1024 * 8 * (uint64_t)most / n;
+    uint32_t group = choose_group(finder, levels, raw, n, begin, &least);
+    if (offsets && rounding != levels->dtype) { /* sums may be of few digits unrounded */
+        levels->rounding = levels->dtype;
+        const uint32_t unrounded = choose_group(finder, levels, raw, n, begin, &least);
+        group = unrounded ? unrounded : group;
+        levels->rounding = unrounded ? levels->dtype : rounding;
+    }
     if (group == 0)
         return 0;
     use_group(levels, group, begin);

@@ -7,7 +7,10 @@
 
 #include "base/common.h"
 
-enum { SPARE = 3 /* one number in 2^3 may be what it likes */ };
+enum {
+    SPARE = 3,       /* one number in 2^3 may be what it likes */
+    MOST_FACTOR = 63 /* more would fit anything that bf16 leaves room for */
+};
 
 /* The bounds of a magnitude; 0 where a number may be 0. */
 static struct vcl_bounds magnitudes(const struct vcl_bounds *b)
@@ -45,7 +48,7 @@ static int snap_number(const struct vcl_bounds *bounds, float scale, float *numb
 {
     const struct vcl_bounds b = magnitudes(bounds);
     const double ratio = (b.low + b.high) / 2 / scale;
-    if (!(ratio < VCL_SEGMENT_FACTOR + .5))
+    if (!(ratio < MOST_FACTOR + .5))
         return 0;
     const float product = (float)(unsigned)(ratio + .5) * scale;
     if (product < b.low || product > b.high)
@@ -59,7 +62,7 @@ static size_t snap_run(struct vcl_segment *work, const struct vcl_bounds *bounds
     struct vcl_fit fit = { .scale = 1 };
     size_t count = 0;
     read_run(work, bounds, n);
-    for (unsigned factor = 1; work->count > 0 && factor <= VCL_SEGMENT_FACTOR && fit.factor == 0; factor++)
+    for (unsigned factor = 1; work->count > 0 && factor <= MOST_FACTOR && fit.factor == 0; factor++)
         vcl_segment_fit(work, work->count - 1, factor, &fit);
     for (size_t i = 0; i < n && (fit.factor > 0 || work->count == 0); i++)
         count += (size_t)snap_number(&bounds[i], fit.scale, &numbers[i]);
