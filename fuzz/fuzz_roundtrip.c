@@ -167,9 +167,21 @@ enum value_kind {
     SMOOTH_DOWN,
     FEW,
     GROUPED,
+    OFFSET,
     BITS,
     KINDS
 };
+
+/* Integers times a scale and plus an offset for every 32, both of a few bits; for every 256 of fewer still. */
+static double draw_offset(double n, size_t group, uint64_t seed)
+{
+    const uint64_t z = mix(seed << 32 ^ ~(uint64_t)group), inner = mix(seed << 32 ^ ~(uint64_t)(group / 8));
+    const double scale =
+        ldexp(seed & 1 ? (double)(z % 63 + 1) * (double)(inner & 1023) : (double)(z & 1023), -12);
+    const double offset =
+        ldexp(seed & 1 ? (double)(z >> 8 & 63) * (double)(inner >> 12 & 1023) : (double)(z >> 12 & 1023), -9);
+    return fmin(fmax(rint(3 * n + 7), 0), 15) * scale - offset;
+}
 
 static double draw(enum value_kind kind, const double *x, size_t i, size_t cols, uint64_t seed)
 {
@@ -183,6 +195,7 @@ static double draw(enum value_kind kind, const double *x, size_t i, size_t cols,
     case SMOOTH_DOWN: return i >= cols ? x[i - cols] + n : 4 * n;
     case FEW: return .0123 * rint(n);
     case GROUPED: return (float)rint(3 * n) * (float)(1.5 + noise(seed << 32 ^ ~(i / 32)) / 4);
+    case OFFSET: return draw_offset(n, i / 32, seed);
     default: return n;
     }
 }

@@ -41,7 +41,7 @@ SEES = {"include": set(),
 # do not know each other; who encodes shares encoder.h and may.
 ROOMS = ({"env", "plan", "rans", "rate"},                                                              # shared ground
          {"rotate", "transform", "scale", "model", "model_cdf", "trellis", "lanes", "picture",         # stages
-          "levels", "palette", "multiples", "plane"},                                                  # and of lossless
+          "levels", "palette", "multiples", "segment", "snap", "plane"},                                                  # and of lossless
          {"lossless"},
          {"frame"},
          {"tables", "estimate"},
@@ -53,7 +53,8 @@ ROOMS = ({"env", "plan", "rans", "rate"},                                       
 
 # Within a room: a trellis weighs paths by the model's costs; a model has its tables beside it; palette and multiples
 # are the two kinds of levels.
-NEIGHBOURS = {("trellis", "model"), ("model", "model_cdf"), ("palette", "levels"), ("multiples", "levels")}
+NEIGHBOURS = {("trellis", "model"), ("model", "model_cdf"), ("palette", "levels"), ("multiples", "levels"),
+              ("multiples", "segment"), ("multiples", "snap"), ("snap", "segment"), ("segment", "levels")}
 
 # The runtime's rooms are its folders; what each sees besides itself.
 LM_ROOMS = {"common": set(),

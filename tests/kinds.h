@@ -224,6 +224,33 @@ static void kind_int4_group_zeros(struct draw *d) { draw_groups(d, draw_group(d)
 static void kind_fp4_groups(struct draw *d) { draw_groups(d, 32, draw_fp4, 1, 0); }
 static void kind_ternary_groups(struct draw *d) { draw_groups(d, draw_group(d), draw_ternary, 0, 0); }
 
+static double round_to_f16(double x)
+{
+    int exponent;
+    const double mantissa = frexp(x, &exponent);
+    return ldexp(rint(ldexp(mantissa, 11)), exponent - 11);
+}
+
+/* A scale and an offset for every 16 to 256 values of a row, or integers of six bits times one for eight of
+ * these. */
+static void kind_offset_groups(struct draw *d)
+{
+    const size_t group = draw_group(d), super = draw_below(d, 2) ? 8 : 1;
+    const double most = draw_below(d, 2) ? 15 : 31;
+    double scale = 1, offset = 0, scales = 1, offsets = 1;
+    for (size_t i = 0; i < d->n; i++) {
+        if (i % d->cols % (super * group) == 0) {
+            scales = round_to_f16(0.02 * exp(0.3 * random_normal(&d->state)) / (super > 1 ? 63 : 1));
+            offsets = round_to_f16(-most / 2 * scales * draw_between(d, 0.7, 1.2));
+        }
+        if (i % d->cols % group == 0) {
+            scale = super > 1 ? scales * rint(draw_between(d, 30, 63)) : scales;
+            offset = super > 1 ? offsets * rint(draw_between(d, 30, 63)) : offsets;
+        }
+        d->x[i] = scale * round_to(most / 2 + most / 5 * random_normal(&d->state), 0, most) + offset;
+    }
+}
+
 /* ---- structures -------------------------------------------------------------------------------- */
 
 /* Numbers of positions: how far a column is from a row, the same for every row, or a permutation's like. */

@@ -348,10 +348,12 @@ def decode_numbers(dtype, data, at, n):
     return unfold(y, dtype, base), at
 
 
-def products(levels, scales, dtype, rounding):
-    """Levels times scales as the dtype's numbers."""
+def products(levels, scales, offsets, dtype, rounding):
+    """Levels times scales, plus offsets, as the dtype's numbers."""
     with np.errstate(over="ignore", under="ignore"):
         y = levels * scales
+        if offsets is not None:
+            y = y + offsets
         if rounding == "BF16":
             u = y.view(np.uint32)
             y = ((u + 0x7FFF + (u >> 16 & 1)) & 0xFFFF0000).view(np.float32)
@@ -362,47 +364,58 @@ def products(levels, scales, dtype, rounding):
     return (y.view(np.uint32) >> 16).astype("<u2") if dtype == "BF16" else y.view(np.uint32)
 
 
-def decode_levels(dtype, data, n):
-    """The numbers of a tile of mode 3."""
-    need(len(data) >= 16, "head is cut off")
-    bits, count, rounding, group, first, literals = struct.unpack_from("<BBBIII", data, 1)
+def read_scales(data, at, n, inner):
+    """(n scales or offsets, where they end); inner: they are those of scales, which have no levels of their own."""
+    if data[at:at + 1] == b"\3" and not inner:
+        numbers, at = decode_levels("F32", data, at, n, True)
+    else:
+        numbers, at = decode_numbers("F32", data, at, n)
+    scales = numbers.view(np.float32)
+    need(np.isfinite(scales).all(), "scales or offsets")
+    return scales, at
+
+
+def decode_levels(dtype, data, at, n, inner=False):
+    """(the numbers of a tile of mode 3 or 4, where it ends); inner: the numbers are scales or offsets."""
+    need(len(data) >= at + 16, "head is cut off")
+    mode, bits, count, rounding, group, first, literals = struct.unpack_from("<BBBBIII", data, at)
     need(bits in (1, 2, 4, 8) and 1 <= count <= 1 << bits, "levels and bits of a code")
     need(literals <= n and (literals == 0 or count < 1 << bits), "number of literals")
-    at, width = 16, number_bytes(dtype)
+    at, width = at + 16, number_bytes(dtype)
     if group:
-        need(group >= 16 and 1 <= first <= group, "segments")
+        need(group >= (8 if inner else 16) and 1 <= first <= group, "segments")
         rounding = NAMES[rounding] if rounding < len(NAMES) else None
         need(dtype in ("F16", "BF16", "F32") and rounding in (("F16", "BF16", "F32") if dtype == "F32" else (dtype,)),
              "rounding")
     else:
-        need(first == 0 and rounding == 0, "segments without scales")
+        need(first == 0 and rounding == 0 and mode == 3, "segments without scales")
     need(at + (4 if group else width) * count <= len(data), "levels are cut off")
     levels = np.frombuffer(data, "<f4" if group else f"<u{width}", count, at)
     at += (4 if group else width) * count
     segment = np.maximum(np.arange(n) - first + group, 0) // group if group else None
+    offsets = None
     if group:
-        scales, at = decode_numbers("F32", data, at, int(segment[-1]) + 1)
-        scales = scales.view(np.float32)
-        need(np.isfinite(levels).all() and np.isfinite(scales).all(), "levels and scales")
+        need(np.isfinite(levels).all(), "levels")
+        scales, at = read_scales(data, at, int(segment[-1]) + 1, inner)
+    if mode == 4:
+        offsets, at = read_scales(data, at, int(segment[-1]) + 1, inner)
+        offsets = offsets[segment]
     if literals:
         own, at = decode_numbers(dtype, data, at, literals)
     plane, at = decode_plane(data, at, ceil_div(n * bits, 8))
-    need(at == len(data), "bytes after the codes")
     codes = (np.frombuffer(plane, np.uint8)[:, None] >> np.arange(0, 8, bits) & (1 << bits) - 1).reshape(-1)[:n]
     need(codes.max() <= count and (codes == count).sum() == literals, "codes")
     known = np.append(levels, levels[:1])[codes]
-    out = products(known, scales[segment], dtype, rounding) if group else known.copy()
+    out = products(known, scales[segment], offsets, dtype, rounding) if group else known.copy()
     if literals:
         out[codes == count] = own
-    return out
+    return out, at
 
 
 def decode_lossless_tile(dtype, data, size):
     n = size // number_bytes(dtype)
     need(len(data) <= size + 1, "tile longer than its values and a byte")
-    if data[:1] == b"\3":
-        return decode_levels(dtype, data, n).tobytes()
-    numbers, at = decode_numbers(dtype, data, 0, n)
+    numbers, at = (decode_levels if data[:1] in (b"\3", b"\4") else decode_numbers)(dtype, data, 0, n)
     need(at == len(data), "bytes after the values")
     return numbers.tobytes()
 

@@ -131,17 +131,18 @@ def lossless_tile(dtype, values, planes, base=None):
     return out
 
 
-def levels_tile(codes, levels, *, bits=8, count=None, rounding=0, group=0, first=0, scales=b"", aside=None,
-                literals=b"", plane=lambda data: b"\0" + data):
-    """A tile of mode 3.  levels: an array of numbers or f32; scales, literals: tiles of mode 0 to 2; plane: the
-    function that codes the codes' plane.  aside: number of literals, in place of the right one."""
+def levels_tile(codes, levels, *, bits=8, count=None, rounding=0, group=0, first=0, scales=b"", offsets=b"",
+                aside=None, literals=b"", plane=lambda data: b"\0" + data, mode=None):
+    """A tile of mode 3, or 4 where there are offsets.  levels: an array of numbers or f32; scales, offsets, literals:
+    tiles; plane: the function that codes the codes' plane.  aside: number of literals, in place of the right one."""
     count = len(levels) if count is None else count
     each = 8 // bits
     padded = np.append(codes, np.zeros(-len(codes) % each, np.int64)).reshape(-1, each)
     packed = (padded << np.arange(0, 8, bits)).sum(1).astype(np.uint8).tobytes()
     aside = int((codes == count).sum()) if aside is None else aside
-    head = struct.pack("<BBBBIII", 3, bits, count, rounding, group, first, aside)
-    return head + levels.tobytes() + scales + literals + plane(packed)
+    mode = (4 if offsets else 3) if mode is None else mode
+    head = struct.pack("<BBBBIII", mode, bits, count, rounding, group, first, aside)
+    return head + levels.tobytes() + scales + offsets + literals + plane(packed)
 
 
 def lossless(dtype, dims, values, tile, **fields):

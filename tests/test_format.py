@@ -93,7 +93,7 @@ class HandMade(Same):
         frames.append(("constant", refenc.lossless("U16", (70,), b"ab" * 70,
                                                    refenc.lossless_tile("U16", b"ab" * 70, [same, same]))))
         frames.append(("raw tile", refenc.lossless("F4", (4,), b"ab", b"\0ab")))
-        frames += list(palettes(rng)) + list(scaled_levels(rng))
+        frames += list(palettes(rng)) + list(scaled_levels(rng)) + list(inner_levels(rng))
         frames.append(("empty", refenc.frame(refdec.LOSSLESS, "F32", (0, 4), struct.pack("<QII", 4, 1, 64))))
         self.check_same(self.write("lossless.safetensors", refenc.container(frames)), "lossless")
 
@@ -463,7 +463,7 @@ def hostile_streams(made, stream, q, rng):
 
 
 def levels_frame(dtype, n, tile):
-    values = refdec.decode_levels(dtype, tile, n).tobytes()
+    values = refdec.decode_levels(dtype, tile, 0, n)[0].tobytes()
     return refenc.lossless(dtype, (n // 2,) if dtype == "C64" else (n,), values, tile)
 
 
@@ -486,18 +486,43 @@ def palettes(rng):
 
 
 def scaled_levels(rng):
-    """Levels with scales: dtypes and roundings, first segments, products that are infinite, tiny or -0."""
+    """Levels with scales, with offsets and without: dtypes and roundings, first segments, products and sums that are
+    infinite, tiny or -0."""
     levels = np.array([0, -0.0, 1, -1, 1.5, -7, 65504, 1e38, 3e-39, 2 ** -24, .1], "<f4")
+    draw = lambda n: (rng.normal(size=n) * 10.0 ** rng.integers(-40, 2, n)).astype("<f4")
     for dtype, rounding in (("F16", "F16"), ("BF16", "BF16"), ("F32", "F16"), ("F32", "BF16"), ("F32", "F32")):
         for n, group, first in ((1, 16, 1), (800, 16, 16), (4500, 33, 7), (4500, 5000, 4999), (9000, 1000, 905)):
             codes = rng.integers(0, len(levels) + 1, n)
             width, segments = refdec.number_bytes(dtype), 1 + max(0, -(-(n - first) // group))
-            scales = (rng.normal(size=segments) * 10.0 ** rng.integers(-40, 2, segments)).astype("<f4")
-            own = rng.bytes(width * int((codes == len(levels)).sum()))
-            tile = refenc.levels_tile(codes, levels, bits=4, rounding=refdec.CODES[rounding], group=group, first=first,
-                                      scales=b"\0" + scales.tobytes(), literals=b"\0" + own if own else b"")
-            if len(tile) <= width * n + 1:
-                yield f"{dtype} of {rounding}, {n} in segments of {group}", levels_frame(dtype, n, tile)
+            scales, own = draw(segments), rng.bytes(width * int((codes == len(levels)).sum()))
+            offsets = [np.where(rng.integers(0, 3, segments), draw(segments), -scales).astype("<f4"), -0 * scales]
+            for k, offset in enumerate([b""] + [b"\0" + x.tobytes() for x in offsets]):
+                tile = refenc.levels_tile(codes, levels, bits=4, rounding=refdec.CODES[rounding], group=group,
+                                          first=first, scales=b"\0" + scales.tobytes(), offsets=offset,
+                                          literals=b"\0" + own if own else b"")
+                if len(tile) <= width * n + 1:
+                    yield f"{dtype} of {rounding}, {n} in segments of {group}, {k}", levels_frame(dtype, n, tile)
+
+
+def inner_levels(rng):
+    """Scales and offsets that lie on levels themselves: of a palette, of scales of their own, with literals."""
+    levels = np.arange(16, dtype="<f4")
+    for dtype, n, group, first in (("F32", 9000, 16, 3), ("BF16", 9000, 32, 32), ("F16", 700, 16, 16)):
+        segments = 1 + -(-(n - first) // group)
+        few = refenc.levels_tile(rng.integers(0, 3, segments), np.array([.5, .75, -2], "<f4").view("<u4"), bits=2)
+        kinds = [b"\0" + rng.normal(size=segments).astype("<f4").tobytes(), few]
+        for each, start in ((8, 8), (9, 4), (16, 1)):
+            codes, count = rng.integers(0, 4, segments), 1 + max(0, -(-(segments - start) // each))
+            own = rng.normal(size=int((codes == 3).sum())).astype("<f4").tobytes()
+            scales = refenc.lossless_tile("F32", rng.normal(size=count).astype("<f4").tobytes(),
+                                          [lambda data: b"\0" + data] * 4)
+            kinds.append(refenc.levels_tile(codes, np.array([1, -3, 63], "<f4"), rounding=refdec.CODES["F32"],
+                                            group=each, first=start, scales=scales, literals=b"\0" + own))
+        for k, scales in enumerate(kinds):
+            codes = rng.integers(0, 16, n)
+            tile = refenc.levels_tile(codes, levels, bits=4, rounding=refdec.CODES[dtype], group=group, first=first,
+                                      scales=scales, offsets=kinds[-1 - k] if k else b"", plane=refenc.rans)
+            yield f"{dtype} {n} with scales of kind {k}", levels_frame(dtype, n, tile)
 
 
 def hostile_levels():
@@ -507,7 +532,7 @@ def hostile_levels():
     levels, bf16 = np.array([-1, 0, 1], "<f4"), refdec.CODES["BF16"]
     scales, own = np.full(22, .5, "<f4"), b"\0" + rng.bytes(2 * int((codes == 3).sum()))
     right = dict(bits=2, rounding=bf16, group=32, first=30, scales=b"\0" + scales.tobytes(), literals=own)
-    values = refdec.decode_levels("BF16", refenc.levels_tile(codes, levels, **right), 700).tobytes()
+    values = refdec.decode_levels("BF16", refenc.levels_tile(codes, levels, **right), 0, 700)[0].tobytes()
     made = lambda tile, dtype="BF16": refenc.lossless(dtype, (700,), values, tile)
     with_ = lambda levels=levels, codes=codes, **more: made(refenc.levels_tile(codes, levels, **{**right, **more}))
     aside = int((codes == 3).sum())
@@ -533,9 +558,29 @@ def hostile_levels():
         yield f"level {number}", with_(np.array([-1, number, 1], "<f4"))
         last = np.where(np.arange(22) == 21, number, scales).astype("<f4")
         yield f"scale {number}", with_(scales=b"\0" + last.tobytes())
+        yield f"offset {number}", with_(offsets=b"\0" + last.tobytes())
     yield "a scale less", with_(scales=b"\0" + scales[1:].tobytes())
     yield "scales in mode 3", with_(scales=b"\3" + scales.tobytes())
     yield "scales of mode 4", with_(scales=b"\4" + scales.tobytes())
+    inner = dict(bits=1, rounding=refdec.CODES["F32"], group=8, first=8, scales=b"\0" + scales[:3].tobytes())
+    inner_ = lambda **more: refenc.levels_tile(np.zeros(22, int), np.ones(2, "<f4"), **{**inner, **more})
+    yield "inner scales of 7", with_(scales=inner_(group=7, first=1))
+    yield "inner scales with offsets", with_(scales=inner_(offsets=inner["scales"]))
+    yield "inner scales in mode 3", with_(scales=inner_(scales=inner_(scales=b"\0" + scales[:1].tobytes())))
+    yield "inner scale too few", with_(scales=inner_(scales=b"\0" + scales[:2].tobytes()))
+    yield "inner scale that is infinite", with_(scales=inner_(scales=b"\0" + np.full(3, np.inf, "<f4").tobytes()))
+    yield "inner product that is infinite", with_(scales=inner_(scales=b"\0" + np.full(3, 3e38, "<f4").tobytes())
+                                                  .replace(np.ones(1, "<f4").tobytes(), np.full(1, 9, "<f4").tobytes()))
+    yield "inner scales rounded to F64", with_(scales=inner_(rounding=refdec.CODES["F64"]))
+    yield "inner codes cut off", with_(scales=inner_()[:-2])
+    yield "no offsets in mode 4", with_(mode=4)
+    yield "offsets in mode 3", with_(mode=3, offsets=b"\0" + scales.tobytes())
+    yield "an offset less", with_(offsets=b"\0" + scales[1:].tobytes())
+    yield "an offset more", with_(offsets=b"\0" + scales.tobytes() + b"abcd")
+    yield "offsets of mode 4", with_(offsets=b"\4" + scales.tobytes())
+    yield "offsets without scales", with_(np.frombuffer(b"abcdef", "<u2"), mode=4, rounding=0, group=0, first=0,
+                                          scales=b"", offsets=b"\0" + scales.tobytes())
+    yield "mode 5", with_(mode=5)
     yield "scales for I16", made(refenc.levels_tile(codes, levels, **right), "I16")
     tile = refenc.levels_tile(codes, levels, **right)
     for n in (1, 2, 15, 16, 20, 28, 29, 100, 117, len(tile) - 1):

@@ -16,12 +16,32 @@
 
 enum { MOST = 9 << 14 }; /* bytes of the largest tile here */
 
-enum bytes_kind { NOISE, NORMAL, ROUNDED, SCALED_ROWS, WIDE, ZEROS, RAMP, SPARSE, TERNARY, GROUPED, KINDS };
-
-static const char *const kind_names[KINDS] = {
-    "noise", "normal",     "normal rounded to bf16", "rows of different scale", "all exponents", "zeros",
-    "ramp",  "few values", "three values",           "integers times scales"
+enum bytes_kind {
+    NOISE,
+    NORMAL,
+    ROUNDED,
+    SCALED_ROWS,
+    WIDE,
+    ZEROS,
+    RAMP,
+    SPARSE,
+    TERNARY,
+    GROUPED,
+    OFFSET,
+    KINDS
 };
+
+static const char *const kind_names[KINDS] = { "noise",
+                                               "normal",
+                                               "normal rounded to bf16",
+                                               "rows of different scale",
+                                               "all exponents",
+                                               "zeros",
+                                               "ramp",
+                                               "few values",
+                                               "three values",
+                                               "integers times scales",
+                                               "integers times scales plus offsets" };
 
 /* Small integers times a scale for every 32; one value in 50 is what it likes. */
 static double draw_grouped(size_t i, uint64_t *state)
@@ -31,8 +51,19 @@ static double draw_grouped(size_t i, uint64_t *state)
     return random_uniform(state) < .02 ? x : (float)q * scale;
 }
 
+/* With an offset, too, and in the middle of 10 times 32 what has no scale. */
+static double draw_offset(size_t i, uint64_t *state)
+{
+    const double x = random_normal(state), q = fmax(fmin(rint(3 * x + 7), 15), 0);
+    const float scale = (float)(8 + i / 32 * 77 % 113 % 8) / 128, offset = (float)(i / 32 * 55 % 97) / -97;
+    const float product = (float)q * scale;
+    return i / 32 % 10 == 5 ? x : product + offset;
+}
+
 static double draw(enum bytes_kind kind, size_t i, uint64_t *state)
 {
+    if (kind == OFFSET)
+        return draw_offset(i, state);
     if (kind == GROUPED)
         return draw_grouped(i, state);
     const double x = random_normal(state);
@@ -142,7 +173,8 @@ static void sizes_stay_small(void **unused)
                   { VCL_DTYPE_F32, NORMAL, 0.84 },       { VCL_DTYPE_F32, ROUNDED, 0.35 },
                   { VCL_DTYPE_BF16, SCALED_ROWS, 0.69 }, { VCL_DTYPE_BF16, ZEROS, 0.001 },
                   { VCL_DTYPE_I64, NORMAL, 0.12 },       { VCL_DTYPE_U8, SPARSE, 0.06 },
-                  { VCL_DTYPE_F64, TERNARY, 0.027 },     { VCL_DTYPE_BF16, GROUPED, 0.285 } };
+                  { VCL_DTYPE_F64, TERNARY, 0.027 },     { VCL_DTYPE_BF16, GROUPED, 0.285 },
+                  { VCL_DTYPE_F32, OFFSET, 0.235 } };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const size_t bytes = (size_t)8 << 14;
         uint8_t *const raw = malloc(bytes);
@@ -255,6 +287,94 @@ static void quantised_weights_take_few_bits(void **unused)
         if (bits > all[k].bits || fabs(guess - bits) > .05 * bits || fabs(rough - bits) > .25 * bits)
             fail_msg("%s: %.3f bits a value, estimated %.3f from half, %.3f from 4096", all[k].name, bits,
                      guess, rough);
+    }
+    free(x);
+    free(raw);
+}
+
+/* How one of ggml's quantisers made the values: d q + m, with d and m f16 for every group, or integers of some
+ * bits times an f16 for every `super` groups. */
+struct line {
+    const char *name;
+    enum vcl_dtype dtype;
+    unsigned group, bits, super, scale_bits;
+    double most; /* bits a value: what was measured and a percent */
+};
+
+/* The scales and the negative offsets of `super` groups from x on, as the quantiser stores them. */
+static void choose_lines(const struct line *how, const float *x, float *scales, float *offsets)
+{
+    const float most = (float)((1 << how->bits) - 1), steps = (float)((1 << how->scale_bits) - 1);
+    const unsigned super = how->super ? how->super : 1;
+    float scale = 0, offset = 0;
+    for (unsigned k = 0; k < super; k++) {
+        float low = 0, high = -INFINITY;
+        for (size_t i = k * how->group; i < (k + 1) * how->group; i++) {
+            low = i == k * how->group || x[i] < low ? x[i] : low;
+            high = fmaxf(high, x[i]);
+        }
+        scales[k] = (high - low) / most;
+        offsets[k] = how->super ? fmaxf(-low, 0) : -low;
+        scale = fmaxf(scale, scales[k]);
+        offset = fmaxf(offset, offsets[k]);
+    }
+    scale = rounded(VCL_DTYPE_F16, scale / steps);
+    offset = rounded(VCL_DTYPE_F16, offset / steps);
+    for (unsigned k = 0; k < super; k++) {
+        scales[k] =
+            how->super ? scale * fmaxf(rintf(scales[k] / scale), 1) : rounded(VCL_DTYPE_F16, scales[k]);
+        offsets[k] = how->super ? offset * rintf(offsets[k] / offset) : rounded(VCL_DTYPE_F16, offsets[k]);
+    }
+}
+
+static void quantise_lines(const struct line *how, float *x, size_t n)
+{
+    const float most = (float)((1 << how->bits) - 1);
+    const size_t super = how->super ? how->super : 1;
+    float scales[16], offsets[16];
+    for (size_t at = 0; at < n; at += super * how->group) {
+        choose_lines(how, x + at, scales, offsets);
+        for (size_t i = 0; i < super * how->group; i++) {
+            const float scale = scales[i / how->group], offset = offsets[i / how->group];
+            const float product = scale * fminf(fmaxf(rintf((x[at + i] + offset) / scale), 0), most);
+            x[at + i] = rounded(how->dtype, product - offset);
+        }
+    }
+}
+
+/* Fault: weights quantised with a scale and an offset for each group, as in most GGUF files, that take more
+ * than these files do; an estimate that misses them.  From value 1000 on, as above. */
+static void offsets_are_found(void **unused)
+{
+    (void)unused;
+    enum { N = 256 << 10, COLS = 512, BEGIN = 1000 };
+    const enum vcl_dtype bf16 = VCL_DTYPE_BF16, f16 = VCL_DTYPE_F16, f32 = VCL_DTYPE_F32;
+    const struct line all[] = {
+        { "Q4_1", f32, 32, 4, 0, 0, 4.59 },   { "Q4_1", f16, 32, 4, 0, 0, 4.59 },
+        { "Q4_1", bf16, 32, 4, 0, 0, 4.64 },  { "Q5_1", f32, 32, 5, 0, 0, 5.59 },
+        { "Q5_1", f16, 32, 5, 0, 0, 5.59 },   { "Q5_1", bf16, 32, 5, 0, 0, 5.63 },
+        { "Q2_K", f32, 16, 2, 16, 4, 2.43 },  { "Q2_K", f16, 16, 2, 16, 4, 2.43 },
+        { "Q2_K", bf16, 16, 2, 16, 4, 2.52 }, { "Q4_K", f32, 32, 4, 8, 6, 4.35 },
+        { "Q4_K", f16, 32, 4, 8, 6, 4.35 },   { "Q4_K", bf16, 32, 4, 8, 6, 4.35 },
+        { "Q5_K", f32, 32, 5, 8, 6, 5.35 },   { "Q5_K", f16, 32, 5, 8, 6, 5.35 },
+        { "Q5_K", bf16, 32, 5, 8, 6, 5.35 },
+    };
+    float *const x = malloc(N * sizeof *x);
+    uint8_t *const raw = malloc(4 * N);
+    assert_true(x && raw);
+    for (size_t k = 0; k < sizeof all / sizeof all[0]; k++) {
+        const struct vcl_tensor tensor = { all[k].dtype, 2, { N / COLS, COLS } };
+        const size_t size = vcl_dtype_bits(tensor.dtype) / 8;
+        random_fill(x, N, k + 1, random_normal);
+        quantise_lines(&all[k], x, N);
+        assert_int_equal(vcl_convert(VCL_DTYPE_F32, x, tensor.dtype, raw, N), VCL_OK);
+        const size_t stored = check_part(&tensor, BEGIN, raw + BEGIN * size, (N - BEGIN) * size, all[k].name);
+        const double bits = 8 * (double)stored / (N - BEGIN), guess = estimated(&tensor, raw, N / 2),
+                     rough = estimated(&tensor, raw, 4096);
+        printf("%s in %s: %.3f bits a value\n", all[k].name, vcl_dtype_name(tensor.dtype), bits);
+        if (bits > all[k].most || fabs(guess - bits) > .05 * bits || fabs(rough - bits) > .25 * bits)
+            fail_msg("%s in %s: %.3f bits a value, estimated %.3f from half, %.3f from 4096", all[k].name,
+                     vcl_dtype_name(tensor.dtype), bits, guess, rough);
     }
     free(x);
     free(raw);
@@ -397,7 +517,8 @@ static const struct {
                 { VCL_DTYPE_F32, ROUNDED, 8000 },   { VCL_DTYPE_F16, NORMAL, 9000 },
                 { VCL_DTYPE_I64, NORMAL, 40000 },   { VCL_DTYPE_U8, SPARSE, 6000 },
                 { VCL_DTYPE_F32, SPARSE, 70000 },   { VCL_DTYPE_F16, TERNARY, 9000 },
-                { VCL_DTYPE_BF16, GROUPED, 20000 }, { VCL_DTYPE_F32, GROUPED, 9000 } };
+                { VCL_DTYPE_BF16, GROUPED, 20000 }, { VCL_DTYPE_F32, GROUPED, 9000 },
+                { VCL_DTYPE_BF16, OFFSET, 20000 },  { VCL_DTYPE_F32, OFFSET, 20000 } };
 
 /* Fault: a stream cut anywhere that is taken for whole, or read beyond its end. */
 static void cut_streams_are_refused(void **unused)
@@ -524,10 +645,15 @@ static void frames_keep_the_bound(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_level_gives_the_same),      cmocka_unit_test(sizes_stay_small),
-        cmocka_unit_test(quantised_weights_take_few_bits), cmocka_unit_test(tables_take_their_entropy),
-        cmocka_unit_test(frequencies_are_whole),           cmocka_unit_test(cut_streams_are_refused),
-        cmocka_unit_test(changed_streams_do_no_harm),      cmocka_unit_test(failed_allocations_are_reported),
+        cmocka_unit_test(every_level_gives_the_same),
+        cmocka_unit_test(sizes_stay_small),
+        cmocka_unit_test(quantised_weights_take_few_bits),
+        cmocka_unit_test(tables_take_their_entropy),
+        cmocka_unit_test(frequencies_are_whole),
+        cmocka_unit_test(cut_streams_are_refused),
+        cmocka_unit_test(changed_streams_do_no_harm),
+        cmocka_unit_test(failed_allocations_are_reported),
+        cmocka_unit_test(offsets_are_found),
         cmocka_unit_test(frames_keep_the_bound),
     };
     printf("levels up to %s\n", vcl_cpu_name(vcl_cpu_detect()));

@@ -139,6 +139,7 @@ static const struct kind {
     { "causal", kind_causal },
     { "mask", kind_mask },
     { "model", kind_model },
+    { "offset-groups", kind_offset_groups },
 };
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
 

@@ -30,7 +30,7 @@ class Vectors(unittest.TestCase):
                 frame = file.read()
                 self.assertEqual(hashlib.sha256(refdec.Frame(frame).decode()).hexdigest(), expected)
                 try:
-                    values = np.ascontiguousarray(vcllm.decode(frame))
+                    values = np.ascontiguousarray(vcllm.decode(frame, raw=True))
                 except vcllm.Error as error:
                     if error.status != -30:
                         raise

@@ -1,7 +1,8 @@
 /* levels.c - step 7, lossless: what the codes of a tile of few levels stand for.
  *
  * In: codes.  Out: values: those of a palette, or the f32 products of a level and the scale of a row or
- * group, rounded once to the dtype.  palette.c and multiples.c find the levels. */
+ * group, plus its offset where there are offsets, rounded to the dtype.  palette.c and multiples.c find the
+ * levels. */
 #include "levels.h"
 
 #include "base/common.h"
@@ -52,21 +53,24 @@ static void look_up(const uint8_t *palette, unsigned width, const uint8_t *codes
 }
 
 /* Values of one segment: each level times the scale once, or each value where those are fewer. */
-static void multiply(const struct vcl_levels *levels, float scale, const uint8_t *codes, size_t n,
+static void multiply(const struct vcl_levels *levels, size_t segment, const uint8_t *codes, size_t n,
                      uint8_t *dst)
 {
     float y[CHUNK];
     uint8_t palette[4 * CHUNK];
-    if (n > levels->count) {
-        for (unsigned k = 0; k <= levels->count; k++)
-            y[k] = levels->points[k] * scale;
-        vcl_levels_round(levels, y, levels->count + 1, palette);
+    const float scale = levels->scales[segment];
+    const int is_each = n <= levels->count;
+    const size_t products = is_each ? n : levels->count + 1;
+    memcpy(y, levels->points, products * sizeof *y);
+    for (size_t i = 0; is_each && i < n; i++)
+        y[i] = levels->points[codes[i]];
+    for (size_t i = 0; i < products; i++)
+        y[i] *= scale;
+    for (size_t i = 0; levels->has_offsets && i < products; i++)
+        y[i] += levels->offsets[segment];
+    vcl_levels_round(levels, y, products, is_each ? dst : palette);
+    if (!is_each)
         look_up(palette, levels->width, codes, n, dst);
-        return;
-    }
-    for (size_t i = 0; i < n; i++)
-        y[i] = levels->points[codes[i]] * scale;
-    vcl_levels_round(levels, y, n, dst);
 }
 
 void vcl_levels_values(const struct vcl_levels *levels, const uint8_t *codes, size_t begin, size_t count,
@@ -78,6 +82,6 @@ void vcl_levels_values(const struct vcl_levels *levels, const uint8_t *codes, si
         const size_t place = begin + at;
         const size_t segment = place < levels->first ? 0 : 1 + (place - levels->first) / levels->group;
         next = vcl_levels_begin(levels, segment + 1, begin + count) - begin;
-        multiply(levels, levels->scales[segment], codes + at, next - at, dst + at * levels->width);
+        multiply(levels, segment, codes + at, next - at, dst + at * levels->width);
     }
 }

@@ -6,7 +6,8 @@
 
 enum {
     VCL_LEVELS_MOST = 255,
-    VCL_LEVELS_GROUP = 16 /* the fewest values that share a scale */
+    VCL_LEVELS_GROUP = 16, /* the fewest values that share a scale */
+    VCL_LEVELS_INNER = 8   /* the fewest scales that do */
 };
 
 /* What the codes of a tile stand for (docs/format.md, Codec 5).  Code `count` is a literal. */
@@ -18,14 +19,15 @@ struct vcl_levels {
     enum vcl_dtype rounding;  /* with scales: of the products */
     uint8_t palette[256 * 8]; /* without: the levels, `width` bytes each */
     float points[256];        /* with scales: the levels */
-    float *scales;            /* one for every segment */
+    int has_offsets;          /* with scales */
+    float *scales, *offsets;  /* one for every segment */
 };
 
 /* Segments of n values, and where one begins; that of the one after the last is n. */
 size_t vcl_levels_segments(const struct vcl_levels *levels, size_t n);
 size_t vcl_levels_begin(const struct vcl_levels *levels, size_t segment, size_t n);
 
-/* Products as the values they are rounded to; y is spoilt. */
+/* Products, or sums, as the values they are rounded to; y is spoilt. */
 void vcl_levels_round(const struct vcl_levels *levels, float *y, size_t n, uint8_t *dst);
 
 /* The values of `count` codes, the first of them value `begin` of the tile. */

@@ -1,7 +1,7 @@
 /* lossless.c - step 7, lossless: a tile's values to fewer bytes and exactly back.
  *
  * In: values of any dtype.  Out: byte planes, each raw, constant, packed into seven bits or rANS coded; of
- * values that lie on few levels the planes of their codes, scales and literals.
+ * values that lie on few levels the planes of their codes, scales, offsets and literals.
  *
  * The sign goes to the lowest bit, so that the first plane of a float is its exponent, which is where the
  * redundancy is; where seven bits hold a tile's exponents, the mantissa's highest bit joins them, since
@@ -20,12 +20,13 @@
 #include "codec/palette.h"
 #include "codec/plane.h"
 
-enum tile_mode { TILE_RAW, TILE_PLANES, TILE_NARROW, TILE_LEVELS, TILE_MODES };
+enum tile_mode { TILE_RAW, TILE_PLANES, TILE_NARROW, TILE_LEVELS, TILE_OFFSETS };
 
 enum {
     CHUNK = 4096, /* values decoded at a time: whole blocks of planes, of packed codes too */
     LEVELS_HEAD = 16,
-    LEVELS_ROOM = LEVELS_HEAD + 8 * VCL_LEVELS_MOST + 64 /* beyond codes, scales and literals */
+    SCALES_ROOM = 3 * sizeof(float), /* of the segments that are begun, beyond one for every four values */
+    LEVELS_ROOM = LEVELS_HEAD + 8 * VCL_LEVELS_MOST + 64 /* beyond codes, scales, offsets and literals */
 };
 
 struct vcl_lossless {
@@ -33,6 +34,7 @@ struct vcl_lossless {
     enum vcl_fold fold;           /* likewise */
     int has_exponent_byte;        /* likewise: bits 1 to 8 after the sign, as in f32 */
     struct vcl_levels levels;
+    struct vcl_lossless *inner; /* of scales and offsets, which may lie on levels, too; it has none itself */
     /* Encoding */
     uint8_t *planes; /* a tile's */
     struct vcl_plane_writer writer;
@@ -77,13 +79,13 @@ static void set_dtype(struct vcl_lossless *work, enum vcl_dtype dtype)
 }
 
 static int create_encoder(const struct vcl_mem *mem, const struct vcl_tensor *tensor, size_t n, size_t bytes,
-                          struct vcl_lossless *work)
+                          uint32_t shortest, struct vcl_lossless *work)
 {
     work->planes = vcl_alloc_raw(mem, bytes, 1);
     work->palette = vcl_palette_create(mem);
-    work->multiples = vcl_multiples_create(mem, tensor, n);
+    work->multiples = vcl_multiples_create(mem, tensor, n, shortest);
     work->codes = vcl_alloc_raw(mem, n, 1);
-    work->packed = vcl_alloc_raw(mem, n, 1); /* and scales: fewer bytes than values */
+    work->packed = vcl_alloc_raw(mem, n + SCALES_ROOM, 1); /* and scales: fewer bytes than values */
     work->literals = vcl_alloc_raw(mem, bytes, 1);
     work->coded = vcl_alloc_raw(mem, bytes + 2 * n + LEVELS_ROOM, 1);
     return vcl_plane_writer_create(mem, n, &work->writer) && work->planes && work->palette && work->multiples
@@ -100,20 +102,37 @@ static int create_decoder(const struct vcl_mem *mem, size_t width, struct vcl_lo
     return work->chunks && work->tables && work->expanded && work->values;
 }
 
-struct vcl_lossless *vcl_lossless_create(const struct vcl_mem *mem, const struct vcl_tensor *tensor,
-                                         size_t bytes, int encoding)
+/* For tiles of which `shortest` values or more share a scale. */
+static struct vcl_lossless *create(const struct vcl_mem *mem, const struct vcl_tensor *tensor, size_t bytes,
+                                   uint32_t shortest, int encoding)
 {
     struct vcl_lossless *const work = vcl_alloc(mem, 1, sizeof *work);
     if (!work)
         return NULL;
     const unsigned width = width_of(tensor->dtype);
-    const size_t n = bytes / width;
+    const size_t n = bytes / width, segments = n / shortest + 2;
     work->levels.dtype = tensor->dtype;
     work->levels.width = width;
-    work->levels.scales = vcl_alloc_raw(mem, n / VCL_LEVELS_GROUP + 2, sizeof *work->levels.scales);
+    work->levels.scales = vcl_alloc_raw(mem, segments, sizeof *work->levels.scales);
+    work->levels.offsets = vcl_alloc_raw(mem, segments, sizeof *work->levels.offsets);
     const int others =
-        encoding ? create_encoder(mem, tensor, n, bytes, work) : create_decoder(mem, width, work);
-    if (work->levels.scales && others)
+        encoding ? create_encoder(mem, tensor, n, bytes, shortest, work) : create_decoder(mem, width, work);
+    if (work->levels.scales && work->levels.offsets && others)
+        return work;
+    vcl_lossless_destroy(mem, work);
+    return NULL;
+}
+
+struct vcl_lossless *vcl_lossless_create(const struct vcl_mem *mem, const struct vcl_tensor *tensor,
+                                         size_t bytes, int encoding)
+{
+    static const struct vcl_tensor scales = { .dtype = VCL_DTYPE_F32 };
+    struct vcl_lossless *const work = create(mem, tensor, bytes, VCL_LEVELS_GROUP, encoding);
+    if (!work)
+        return NULL;
+    const size_t segments = bytes / work->levels.width / VCL_LEVELS_GROUP + 2;
+    work->inner = create(mem, &scales, segments * sizeof(float), VCL_LEVELS_INNER, encoding);
+    if (work->inner)
         return work;
     vcl_lossless_destroy(mem, work);
     return NULL;
@@ -123,7 +142,9 @@ void vcl_lossless_destroy(const struct vcl_mem *mem, struct vcl_lossless *work)
 {
     if (!work)
         return;
+    vcl_lossless_destroy(mem, work->inner);
     vcl_free(mem, work->levels.scales);
+    vcl_free(mem, work->levels.offsets);
     vcl_free(mem, work->planes);
     vcl_plane_writer_destroy(mem, &work->writer);
     vcl_palette_destroy(mem, work->palette);
@@ -240,9 +261,21 @@ static size_t encode_codes(struct vcl_lossless *work, const struct vcl_kernels *
     return single;
 }
 
+/* Scales or offsets, the first of them number `begin` of the tensor's. */
+static size_t encode_scales(struct vcl_lossless *work, const struct vcl_kernels *kernels, const float *scales,
+                            size_t n, uint64_t begin, uint8_t *dst)
+{
+    vcl_from_f32(VCL_DTYPE_F32, scales, work->packed, n);
+    if (!work->inner)
+        return encode_numbers(work, kernels, VCL_DTYPE_F32, work->packed, 4 * n, dst);
+    const size_t size = vcl_lossless_encode(work->inner, kernels, begin, work->packed, 4 * n, dst);
+    work->writer.fixed += work->inner->writer.fixed;
+    return size;
+}
+
 /* n values by the levels that were found, to work->coded. */
-static size_t encode_levels(struct vcl_lossless *work, const struct vcl_kernels *kernels, const uint8_t *raw,
-                            size_t n)
+static size_t encode_levels(struct vcl_lossless *work, const struct vcl_kernels *kernels, uint64_t begin,
+                            const uint8_t *raw, size_t n)
 {
     const struct vcl_levels *const levels = &work->levels;
     uint8_t *const dst = work->coded;
@@ -252,7 +285,7 @@ static size_t encode_levels(struct vcl_lossless *work, const struct vcl_kernels 
     const size_t table = (levels->group ? 4 : levels->width) * levels->count;
     size_t at = LEVELS_HEAD + table;
     work->writer.fixed = at;
-    dst[0] = TILE_LEVELS;
+    dst[0] = levels->has_offsets ? TILE_OFFSETS : TILE_LEVELS;
     dst[2] = (uint8_t)levels->count;
     dst[3] = (uint8_t)(levels->group ? levels->rounding : 0);
     vcl_store32(dst + 4, levels->group);
@@ -260,9 +293,11 @@ static size_t encode_levels(struct vcl_lossless *work, const struct vcl_kernels 
     vcl_store32(dst + 12, (uint32_t)aside);
     if (levels->group) {
         const size_t segments = vcl_levels_segments(levels, n);
+        const uint64_t first = begin / levels->group;
         vcl_from_f32(VCL_DTYPE_F32, levels->points, dst + LEVELS_HEAD, levels->count);
-        vcl_from_f32(VCL_DTYPE_F32, levels->scales, work->packed, segments);
-        at += encode_numbers(work, kernels, VCL_DTYPE_F32, work->packed, 4 * segments, dst + at);
+        at += encode_scales(work, kernels, levels->scales, segments, first, dst + at);
+        if (levels->has_offsets)
+            at += encode_scales(work, kernels, levels->offsets, segments, first, dst + at);
     } else {
         memcpy(dst + LEVELS_HEAD, levels->palette, table);
     }
@@ -273,10 +308,10 @@ static size_t encode_levels(struct vcl_lossless *work, const struct vcl_kernels 
 }
 
 /* Puts the tile by its levels in the place of one of `size` bytes if it saves 1/64: it decodes slower. */
-static size_t replace_by_levels(struct vcl_lossless *work, const struct vcl_kernels *kernels,
+static size_t replace_by_levels(struct vcl_lossless *work, const struct vcl_kernels *kernels, uint64_t begin,
                                 const uint8_t *raw, size_t n, size_t size, uint8_t *dst)
 {
-    const size_t fixed = work->writer.fixed, coded = encode_levels(work, kernels, raw, n);
+    const size_t fixed = work->writer.fixed, coded = encode_levels(work, kernels, begin, raw, n);
     if (coded < size - size / 64) {
         memcpy(dst, work->coded, coded);
         return coded;
@@ -285,7 +320,8 @@ static size_t replace_by_levels(struct vcl_lossless *work, const struct vcl_kern
     return size;
 }
 
-/* A palette of all values, then multiples of scales; a palette with literals only where those are none. */
+/* A palette of all values, then multiples of scales, then these with offsets; a palette with literals only
+ * where those are none. */
 size_t vcl_lossless_encode(struct vcl_lossless *work, const struct vcl_kernels *kernels, uint64_t begin,
                            const uint8_t *raw, size_t bytes, uint8_t *dst)
 {
@@ -294,14 +330,18 @@ size_t vcl_lossless_encode(struct vcl_lossless *work, const struct vcl_kernels *
     const size_t n = bytes / levels->width;
     work->writer.fixed = 0;
     size_t size = encode_numbers(work, kernels, work->levels.dtype, raw, bytes, dst);
-    const int is_whole = vcl_palette_find(work->palette, raw, n, 0, size, levels);
-    if (is_whole)
-        size = replace_by_levels(work, kernels, raw, n, size, dst);
-    if (is_whole && levels->count <= VERY_FEW)
+    int found = vcl_palette_find(work->palette, raw, n, 0, size, levels);
+    if (found)
+        size = replace_by_levels(work, kernels, begin, raw, n, size, dst);
+    if (found && levels->count <= VERY_FEW)
         return size;
-    if (vcl_multiples_find(work->multiples, raw, n, begin, size, levels)
-        || (!is_whole && vcl_palette_find(work->palette, raw, n, 1, size, levels)))
-        size = replace_by_levels(work, kernels, raw, n, size, dst);
+    for (int offsets = 0; offsets <= (work->inner != NULL); offsets++)
+        if (vcl_multiples_find(work->multiples, raw, n, begin, offsets, size, levels)) {
+            size = replace_by_levels(work, kernels, begin, raw, n, size, dst);
+            found = 1;
+        }
+    if (!found && vcl_palette_find(work->palette, raw, n, 1, size, levels))
+        size = replace_by_levels(work, kernels, begin, raw, n, size, dst);
     return size;
 }
 
@@ -351,7 +391,7 @@ static const char *decode_numbers(struct vcl_lossless *work, const struct vcl_ke
                                   enum vcl_dtype dtype, const uint8_t *src, size_t stored, uint8_t *raw,
                                   size_t n, size_t *used)
 {
-    const unsigned mode = stored > 0 ? src[0] : TILE_MODES;
+    const unsigned mode = stored > 0 ? src[0] : TILE_LEVELS;
     size_t at = mode == TILE_NARROW ? 2 : 1, taken = 0;
     set_dtype(work, dtype);
     const size_t width = work->split.width;
@@ -390,9 +430,10 @@ static const char *read_levels(struct vcl_lossless *work, const uint8_t *src, si
     struct vcl_levels *const levels = &work->levels;
     if (stored < LEVELS_HEAD)
         return "head of a tile by levels is cut off";
-    const unsigned bits = src[1];
+    const unsigned bits = src[1], shortest = work->inner ? VCL_LEVELS_GROUP : VCL_LEVELS_INNER;
     levels->count = src[2];
     levels->rounding = (enum vcl_dtype)src[3];
+    levels->has_offsets = src[0] == TILE_OFFSETS;
     levels->group = vcl_load32(src + 4);
     levels->first = vcl_load32(src + 8);
     const size_t aside = vcl_load32(src + 12), table = (levels->group ? 4 : levels->width) * levels->count;
@@ -401,9 +442,8 @@ static const char *read_levels(struct vcl_lossless *work, const uint8_t *src, si
         return "number of levels or bits of their codes are impossible";
     if (aside > n || (aside > 0 && levels->count == 1u << bits))
         return "number of literals is impossible";
-    if (levels->group
-            ? levels->group < VCL_LEVELS_GROUP || levels->first == 0 || levels->first > levels->group
-            : levels->first > 0)
+    if (levels->group ? levels->group < shortest || levels->first == 0 || levels->first > levels->group
+                      : levels->first > 0 || levels->has_offsets)
         return "segments of scales are impossible";
     if (levels->group ? !can_round(work->levels.dtype, src[3]) : src[3] > 0)
         return "products of levels and scales cannot be rounded to this dtype";
@@ -419,17 +459,22 @@ static const char *read_levels(struct vcl_lossless *work, const uint8_t *src, si
     return vcl_is_finite(levels->points, levels->count) ? NULL : "level is not finite";
 }
 
+static const char *decode_tile(struct vcl_lossless *work, const struct vcl_kernels *kernels,
+                               const uint8_t *src, size_t stored, uint8_t *raw, size_t n, size_t *used);
+
+/* Scales or offsets of n values; *used is what they take. */
 static const char *read_scales(struct vcl_lossless *work, const struct vcl_kernels *kernels,
-                               const uint8_t *src, size_t stored, size_t n, size_t *used)
+                               const uint8_t *src, size_t stored, size_t n, float *scales, size_t *used)
 {
-    float *const scales = work->levels.scales;
     const size_t segments = vcl_levels_segments(&work->levels, n);
+    uint8_t *const raw = (uint8_t *)scales;
     const char *const fault =
-        decode_numbers(work, kernels, VCL_DTYPE_F32, src, stored, (uint8_t *)scales, segments, used);
+        work->inner ? decode_tile(work->inner, kernels, src, stored, raw, segments, used)
+                    : decode_numbers(work, kernels, VCL_DTYPE_F32, src, stored, raw, segments, used);
     if (fault)
         return fault;
     vcl_to_f32(VCL_DTYPE_F32, scales, scales, segments);
-    return vcl_is_finite(scales, segments) ? NULL : "scale is not finite";
+    return vcl_is_finite(scales, segments) ? NULL : "scale or offset is not finite";
 }
 
 static void expand_codes(const uint8_t *packed, size_t n, unsigned bits, uint8_t *codes)
@@ -500,40 +545,54 @@ static const char *decode_codes(struct vcl_lossless *work, const struct vcl_kern
 }
 
 static const char *decode_levels(struct vcl_lossless *work, const struct vcl_kernels *kernels,
-                                 const uint8_t *src, size_t stored, uint8_t *raw, size_t n)
+                                 const uint8_t *src, size_t stored, uint8_t *raw, size_t n, size_t *used)
 {
-    size_t at = 0, used = 0;
+    struct vcl_levels *const levels = &work->levels;
+    size_t at = 0, taken = 0;
     const char *fault = read_levels(work, src, stored, n, &at);
-    if (!fault && work->levels.group)
-        fault = read_scales(work, kernels, src + at, stored - at, n, &used);
+    if (!fault && levels->group)
+        fault = read_scales(work, kernels, src + at, stored - at, n, levels->scales, &taken);
+    if (fault)
+        return fault;
+    at += taken;
+    taken = 0;
+    if (levels->has_offsets)
+        fault = read_scales(work, kernels, src + at, stored - at, n, levels->offsets, &taken);
     if (fault)
         return fault;
     const size_t aside = vcl_load32(src + 12);
-    at += used;
-    used = 0;
+    at += taken;
+    taken = 0;
     if (aside > 0)
-        fault = decode_numbers(work, kernels, work->levels.dtype, src + at, stored - at,
-                               raw + (n - aside) * work->levels.width, aside, &used);
+        fault = decode_numbers(work, kernels, levels->dtype, src + at, stored - at,
+                               raw + (n - aside) * levels->width, aside, &taken);
     if (fault)
         return fault;
-    at += used;
+    at += taken;
     work->readers[0].tables = work->tables[0];
     fault =
-        vcl_plane_open(&work->readers[0], (size_t)vcl_ceil_div(n * src[1], 8), src + at, stored - at, &used);
+        vcl_plane_open(&work->readers[0], (size_t)vcl_ceil_div(n * src[1], 8), src + at, stored - at, &taken);
     if (fault)
         return fault;
-    return at + used == stored ? decode_codes(work, kernels, n, src[1], aside, raw) : "bytes after the codes";
+    *used = at + taken;
+    return decode_codes(work, kernels, n, src[1], aside, raw);
+}
+
+/* n values; *used is what they take of the `stored` bytes. */
+static const char *decode_tile(struct vcl_lossless *work, const struct vcl_kernels *kernels,
+                               const uint8_t *src, size_t stored, uint8_t *raw, size_t n, size_t *used)
+{
+    if (stored > 0 && (src[0] == TILE_LEVELS || (src[0] == TILE_OFFSETS && work->inner)))
+        return decode_levels(work, kernels, src, stored, raw, n, used);
+    return decode_numbers(work, kernels, work->levels.dtype, src, stored, raw, n, used);
 }
 
 const char *vcl_lossless_decode(struct vcl_lossless *work, const struct vcl_kernels *kernels,
                                 const uint8_t *src, size_t stored, uint8_t *raw, size_t bytes)
 {
-    const size_t n = bytes / work->levels.width;
     size_t used = 0;
     if (stored > bytes + VCL_LOSSLESS_OVERHEAD)
         return "lossless tile takes more than its values and a byte";
-    if (stored > 0 && src[0] == TILE_LEVELS)
-        return decode_levels(work, kernels, src, stored, raw, n);
-    const char *const fault = decode_numbers(work, kernels, work->levels.dtype, src, stored, raw, n, &used);
+    const char *const fault = decode_tile(work, kernels, src, stored, raw, bytes / work->levels.width, &used);
     return fault || used == stored ? fault : "bytes after the values";
 }

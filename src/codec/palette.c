@@ -155,6 +155,7 @@ int vcl_palette_find(struct vcl_palette_finder *finder, const uint8_t *raw, size
 {
     const unsigned distinct = literals ? MOST_DISTINCT : VCL_LEVELS_MOST;
     levels->group = levels->first = 0;
+    levels->has_offsets = 0;
     if (levels->width == 1 || n < SAMPLE_RUNS || !looks_few(finder, raw, n, levels->width, distinct))
         return 0;
     clear_slots(finder);
