@@ -18,7 +18,7 @@ static int rewrite(const struct vcl_rotate *job, const struct vcl_folder *folder
     enum vcl_status status = vcl_fields_load(from, SIDE_LIMIT, &root, &error);
     if (status == VCL_OK) {
         change(job, root);
-        text = json_dumps(root, JSON_INDENT(2));
+        text = vcl_dump(root, JSON_INDENT(2));
         status = text ? vcl_write_file(to, text, strlen(text), 1, &error) : vcl_fault_memory(&error);
         free(text);
         json_decref(root);

@@ -1,12 +1,14 @@
 /* test_pack.c - whole models through vcllm_pack.h, as a program that links the installed libraries sees it.
  *
- * malloc and its kin are this program's own here, so that any allocation, in whatever library, can fail. */
+ * malloc and its kin are this program's own here, so that any allocation, in whatever library, can fail.  But for
+ * jansson's, which 2.14 does not survive: its parser ends the program (an assertion in lex_unget_unsave). */
 #include "scratch.h"
 #include "sanitized.h"
 #include "vcllm_pack.h"
 
 #include <limits.h>
 #include <math.h>
+#include <jansson.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -16,6 +18,7 @@
 void *__libc_malloc(size_t bytes);
 void *__libc_calloc(size_t count, size_t size);
 void *__libc_realloc(void *block, size_t bytes);
+void __libc_free(void *block);
 
 static atomic_long left = LONG_MAX; /* allocations that succeed; then */
 static int for_ever;                /* all fail, or only one */
@@ -27,9 +30,30 @@ static int refused(void)
     const long before = atomic_fetch_sub(&left, 1);
     return for_ever ? before <= 0 : before == 0;
 }
-void *malloc(size_t bytes) { return refused() ? NULL : __libc_malloc(bytes); }
-void *calloc(size_t count, size_t size) { return refused() ? NULL : __libc_calloc(count, size); }
-void *realloc(void *block, size_t bytes) { return refused() ? NULL : __libc_realloc(block, bytes); }
+
+static atomic_long blocks; /* in use */
+
+static void *counted(void *block)
+{
+    blocks += block != NULL;
+    return block;
+}
+
+void *malloc(size_t bytes) { return refused() ? NULL : counted(__libc_malloc(bytes)); }
+void *calloc(size_t count, size_t size) { return refused() ? NULL : counted(__libc_calloc(count, size)); }
+void *realloc(void *block, size_t bytes)
+{
+    if (refused())
+        return NULL;
+    void *const moved = __libc_realloc(block, bytes);
+    blocks += moved && !block;
+    return moved;
+}
+void free(void *block)
+{
+    blocks -= block != NULL;
+    __libc_free(block);
+}
 #endif
 
 /* ---- models ---------------------------------------------------------------------------------- */
@@ -439,29 +463,52 @@ static void test_evaluate(void **state)
 }
 
 #ifndef SANITIZED
-/* Compresses with the n-th allocation failing; 1 where there are not so many. */
-static int compress_scarce(const char *in, const struct vcl_compress_options *options, long n, int before)
+static void check_and_remove(void)
 {
     struct vcl_error error = { 0 };
+    if (vcl_verify_model(scratch("out"), NULL, NULL, NULL, &error))
+        fail_msg("%s", error.text);
+    remove_folder(scratch("out"));
+}
+
+/* Compresses with the n-th allocation failing; 1 where there are not so many. */
+static int compress_scarce(const char *in, struct vcl_compress_options *options, long n)
+{
+    struct vcl_error error = { 0 };
+    const long used = atomic_load(&blocks);
     atomic_store(&left, n);
     const enum vcl_status status = vcl_compress_model(in, scratch("out"), options, NULL, NULL, &error);
     const int spent = atomic_load(&left) < 0;
     atomic_store(&left, LONG_MAX);
+    if (atomic_load(&blocks) != used)
+        fail_msg("allocation %ld fails: %ld blocks are not freed: %s", n, atomic_load(&blocks) - used,
+                 error.text);
     if (status != VCL_OK && !spent)
         fail_msg("allocation %ld: status %d: %s", n, status, error.text);
     if (is_there(scratch("out"))) { /* done without it, or only the totals could not be read */
-        assert_int_equal(vcl_verify_model(scratch("out"), NULL, NULL, NULL, &error), VCL_OK);
-        remove_folder(scratch("out"));
+        check_and_remove();
     } else {
         assert_int_not_equal(status, VCL_OK);
     }
-    if (!for_ever && count_files(scratch_folder) != before)
-        fail_msg("allocation %ld fails: something is left behind: %s", n, error.text);
     return !spent;
 }
 
-/* Fault: an allocation that fails is believed, ends the program, or leaves half of the output.  Without any
- * memory the folder that was begun cannot be tidied: there the next call does it. */
+/* A finished shard is kept, and what could not be removed without memory: the same call continues it. */
+static int resume_scarce(const char *in, struct vcl_compress_options *options)
+{
+    struct vcl_error error = { 0 };
+    if (!is_there(scratch("out.partial")))
+        return 0;
+    options->resume = 1;
+    if (vcl_compress_model(in, scratch("out"), options, NULL, NULL, &error))
+        fail_msg("%s", error.text);
+    options->resume = 0;
+    check_and_remove();
+    return 1;
+}
+
+/* Fault: an allocation that fails is believed, ends the program, leaks, or leaves half of the output or what the
+ * next call stumbles over. */
 static void test_memory(void **state)
 {
     struct vcl_compress_options options;
@@ -473,11 +520,15 @@ static void test_memory(void **state)
     options.threads = 1;
     options.rules = rules;
     options.rule_count = 1;
+    json_set_alloc_funcs(__libc_malloc, __libc_free);
     for (for_ever = 0; for_ever < 2; for_ever++) {
-        long n = 0, tries = 0;
-        for (; !compress_scarce(in, &options, n, before); n += n / 40 + 1)
+        long tries = 0, resumed = 0;
+        for (long n = 0; !compress_scarce(in, &options, n); n += getenv("VCLLM_LONG") ? 1 : n / 40 + 1) {
+            resumed += resume_scarce(in, &options);
+            assert_int_equal(count_files(scratch_folder), before);
             tries++;
-        assert_true(tries > 50);
+        }
+        assert_true(tries > 50 && (for_ever || resumed < tries / 4));
     }
     free(in);
 }

@@ -384,7 +384,7 @@ static void sweep_partial(const struct vcl_folder *folder)
 static enum vcl_status write_journal(const struct vcl_folder *folder, const char *in, const json_t *journal)
 {
     struct vcl_error error = { 0 };
-    char *path = vcl_path_in(in, VCL_JOURNAL), *text = json_dumps(journal, JSON_INDENT(1));
+    char *path = vcl_path_in(in, VCL_JOURNAL), *text = vcl_dump(journal, JSON_INDENT(1));
     const enum vcl_status status =
         path && text
             ? vcl_errand_check(folder->job, vcl_write_file(path, text, strlen(text), 1, &error), &error)

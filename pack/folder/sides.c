@@ -172,7 +172,7 @@ static enum vcl_status copy_index(const struct vcl_folder *folder, const char *n
     return status;
 }
 
-static char *dump(const json_t *files) { return json_dumps(files, JSON_COMPACT | JSON_SORT_KEYS); }
+static char *dump(const json_t *files) { return vcl_dump(files, JSON_COMPACT | JSON_SORT_KEYS); }
 
 enum vcl_status vcl_sides_copy(const struct vcl_folder *folder, json_t **files)
 {
