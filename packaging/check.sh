@@ -17,8 +17,8 @@ left_out=plain
 [ -z "$VCLLM_LONG" ] || left_out=
 run "$build-sanitize" . "$left_out"
 compile "$build-thread" thread
-threaded='^test_(base|frame|model|pack|run_py|writer)$'
-[ -z "$VCLLM_LONG" ] || threaded='^test_(base|frame|lossless|model|pack|roundtrip|run_py|safetensors|stages|trellis|writer)$'
+threaded='^test_(base|frame|model|run_py|writer)$'
+[ -z "$VCLLM_LONG" ] || threaded='^test_(base|frame|lossless|model|roundtrip|run_py|safetensors|stages|trellis|writer)$'
 run "$build-thread" "$threaded"
 sh packaging/fuzz.sh "$build-fuzz" "$jobs" "$seconds"
 sh packaging/memory.sh "$build" "$jobs"
