@@ -5,6 +5,7 @@
 #ifndef VCL_TENSOR_LOOPS_H
 #define VCL_TENSOR_LOOPS_H
 
+#include "base/cpu.h"
 #include "vcllm.h"
 
 enum {
@@ -136,7 +137,7 @@ static inline __attribute__((always_inline)) int vcl_product_is_rounded(void)
     return x * x - y == 0;
 }
 
-#define VCL_TENSOR_LEVEL(L)                                                                                 \
+#define VCL_TENSOR_LEVEL(LEVEL, L, has)                                                                     \
     int vcl_rounds_products_##L(void);                                                                      \
     void vcl_decode_columns_##L(const struct vcl_stripe *t, struct vcl_lanes_reader *r, uint32_t first,     \
                                 uint32_t count, int16_t *j);                                                \
@@ -149,10 +150,7 @@ static inline __attribute__((always_inline)) int vcl_product_is_rounded(void)
     void vcl_search_feedback_##L(const struct vcl_stripe *t, const struct vcl_feedback *feedback, float *u, \
                                  void *scratch, int16_t *j);
 
-/* The levels of base/cpu.h. */
-VCL_TENSOR_LEVEL(c)
-VCL_TENSOR_LEVEL(avx2)
-VCL_TENSOR_LEVEL(avx512)
+VCL_CPU_LEVELS(VCL_TENSOR_LEVEL)
 
 /* What all levels share: escapes are rare. */
 
