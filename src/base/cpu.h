@@ -1,8 +1,8 @@
 /* cpu.h - which instruction sets the machine has, as one ladder.
  *
- * VCL_CPU_LEVELS is the one list of levels: the names, the detection, the declarations of every level's functions
- * (kernels/..._loops.h) and the tables of them (kernels/kernels.c) are made of it; the runtime, which sees include/
- * alone, asks vcl_cpu. */
+ * VCL_CPU_LEVELS is the one list of levels: the names, the detection, the declarations of every level's
+ * functions (kernels/..._loops.h) and the tables of them (kernels/kernels.c) are made of it; the runtime,
+ * which sees include/ alone, asks vcl_cpu. */
 #ifndef VCL_CPU_H
 #define VCL_CPU_H
 

@@ -1,9 +1,9 @@
 /* product_template.h - the loops of products with coded matrices, compiled once per level of vectors.
  *
- * The file that includes it has what the level's header and lanes_*.h have, next_entries (a symbol for each of 32
- * lanes) and store_points; NARROW and WIDE, the points around 0 that near_values looks up, and near_points, which
- * looks the narrow ones up; f_scale, a vector times a float; and PART_VECTORS and PART_OUTPUTS, how many vectors
- * and vectors of outputs at a time the registers have room for. */
+ * The file that includes it has what the level's header and lanes_*.h have, next_entries (a symbol for each
+ * of 32 lanes) and store_points; NARROW and WIDE, the points around 0 that near_values looks up, and
+ * near_points, which looks the narrow ones up; f_scale, a vector times a float; and PART_VECTORS and
+ * PART_OUTPUTS, how many vectors and vectors of outputs at a time the registers have room for. */
 #include <string.h>
 
 #include "kernels/product_loops.h"

@@ -79,6 +79,10 @@ static const uint8_t vcl_trellis_turns[VCL_TRELLIS_BITS_MAX + 1][2] = {
 #define VCL_UNREACHED 1e30f
 #define VCL_RENORM 64
 
+/* A slot's entry is a frequency, from bit 10 on what is left of the slot, from bit 20 on the point, of which
+ * the lowest bit is the codebook; loops in vectors take the numbers for granted. */
+_Static_assert(VCL_MODEL_BITS == 10, "a frequency, and what is left of a slot, have ten bits of an entry");
+
 struct vcl_lanes_reader {
     const uint8_t *escapes, *escapes_end;
     const uint8_t *words, *words_end;

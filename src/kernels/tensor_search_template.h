@@ -1,8 +1,8 @@
 /* tensor_search_template.h - the trellis search in vectors, included once per level of CPU.
  *
- * In: the level's header, and store16, put_bits, lane_bits and select_word.  The lanes of one vector run through all columns before the next vector's, so that the costs of
- * few states stay in registers.  tensor_search_c.c is the definition: every lane does the same float
- * operations in the same order. */
+ * In: the level's header, and store16, put_bits, lane_bits and select_word.  The lanes of one vector run
+ * through all columns before the next vector's, so that the costs of few states stay in registers.
+ * tensor_search_c.c is the definition: every lane does the same float operations in the same order. */
 #include "kernels/tensor_loops.h"
 
 #include <stddef.h>
@@ -10,7 +10,7 @@
 
 enum { VECTORS = VCL_STRIPE_LANES / WIDTH };
 
-_Static_assert(VECTORS *WIDTH == VCL_STRIPE_LANES, "whole vectors");
+_Static_assert(VCL_STRIPE_LANES % WIDTH == 0, "a stripe is whole vectors");
 _Static_assert(sizeof(struct vcl_bend) == 5 * sizeof(float)
                    && offsetof(struct vcl_bend, slope) == 4 * sizeof(float),
                "bends are gathered as five floats: a, b, shrink, rise, slope");

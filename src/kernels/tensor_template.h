@@ -1,6 +1,6 @@
 /* tensor_template.h - which of its loops a level of vectors takes for a stripe, included once per level.
  *
- * The file that includes it defines KERNEL(name), TARGET, and decode_columns and encode_stripe for stripes of 32
+ * The file that includes it has the level's header, and decode_columns and encode_stripe for stripes of 32
  * lanes; all others go the portable way, and so do the columns for which the words are short. */
 #include "kernels/tensor_loops.h"
 

@@ -1,6 +1,7 @@
-/* avx512.h - what every file for AVX-512 begins with: names, attributes, and what the templates do to vectors.
+/* avx512.h - what every file for AVX-512 begins with: names, attributes, and what templates do to vectors.
  *
- * vf and vi are sixteen floats or integers of 32 bits side by side, vm says for each lane whether something holds. */
+ * vf and vi are sixteen floats or integers of 32 bits side by side; vm says for each lane whether something
+ * holds. */
 #ifndef VCL_AVX512_H
 #define VCL_AVX512_H
 

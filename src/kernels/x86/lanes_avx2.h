@@ -1,5 +1,4 @@
-/* lanes_avx2.h - what decoding loops with AVX2 share: the states of 32 lanes, and a symbol for each.
- */
+/* lanes_avx2.h - what decoding loops with AVX2 share: the states of 32 lanes, and a symbol for each. */
 #ifndef VCL_LANES_AVX2_H
 #define VCL_LANES_AVX2_H
 
@@ -8,14 +7,9 @@
 
 enum { VECTORS = VCL_STRIPE_LANES / WIDTH, TABLE_LOG2 = VCL_MODEL_BITS + 1 };
 
-/* Entries of slots, as model.c makes them: frequency | rest << 10 | point << 20, the point's low bit its codebook. */
-_Static_assert(VCL_MODEL_BITS == 10,
-               "an entry has ten bits for a frequency and ten for what is left of a slot");
-_Static_assert(VECTORS *WIDTH == VCL_STRIPE_LANES, "whole vectors");
-_Static_assert(sizeof(((struct vcl_lanes_reader *)0)->state) == VCL_STRIPE_LANES * sizeof(uint32_t),
-               "states are loaded");
+_Static_assert(VCL_STRIPE_LANES % WIDTH == 0, "a stripe is whole vectors");
 
-/* The points j of entries. */
+/* The points of entries. */
 INLINE vi entry_index(vi entry) { return _mm256_srai_epi32(entry, 20); }
 
 INLINE unsigned mask_of(__m256i x) { return (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(x)); }

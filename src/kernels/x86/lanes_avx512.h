@@ -1,9 +1,9 @@
 /* lanes_avx512.h - what decoding loops with AVX-512 share: the states of 32 lanes, and a symbol for each.
  *
  * Where the time goes (docs/experiments.md, "How is a coded matrix multiplied?"): the chain from state to
- * gather to state, and the gathers themselves.  A gather of eight is ready after 21 cycles, one of sixteen after 31, and neither does
- * more lanes a cycle; so states are four vectors of eight, and all that has time comes in vectors of sixteen.
- */
+ * gather to state, and the gathers themselves.  A gather of eight is ready after 21 cycles, one of sixteen
+ * after 31, and neither does more lanes a cycle; so states are four vectors of eight, and all that has time
+ * comes in vectors of sixteen. */
 #ifndef VCL_LANES_AVX512_H
 #define VCL_LANES_AVX512_H
 
@@ -12,14 +12,9 @@
 
 enum { VECTORS = VCL_STRIPE_LANES / WIDTH, HALVES = 2 * VECTORS, TABLE_LOG2 = VCL_MODEL_BITS + 1 };
 
-/* Entries of slots, as model.c makes them: frequency | rest << 10 | point << 20, the point's low bit its codebook. */
-_Static_assert(VCL_MODEL_BITS == 10,
-               "an entry has ten bits for a frequency and ten for what is left of a slot");
-_Static_assert(VECTORS *WIDTH == VCL_STRIPE_LANES, "whole vectors");
-_Static_assert(sizeof(((struct vcl_lanes_reader *)0)->state) == VCL_STRIPE_LANES * sizeof(uint32_t),
-               "states are loaded");
+_Static_assert(VCL_STRIPE_LANES % WIDTH == 0, "a stripe is whole vectors");
 
-/* The points j of entries. */
+/* The points of entries. */
 INLINE vi entry_index(vi entry) { return _mm512_srai_epi32(entry, 20); }
 
 INLINE __m256i half_set1(uint32_t x) { return _mm256_set1_epi32((int)x); }

@@ -1,5 +1,5 @@
-/* push_avx2.h - what rANS encoding with AVX2 shares: 8 states divided by their symbols' frequencies at once, and
- * their words stored.
+/* push_avx2.h - what rANS encoding with AVX2 shares: 8 states divided by their symbols' frequencies at
+ * once, and their words stored.
  */
 #ifndef VCL_PUSH_AVX2_H
 #define VCL_PUSH_AVX2_H

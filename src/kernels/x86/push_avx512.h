@@ -23,7 +23,8 @@ INLINE __m512i push_symbols(__m512i x, __m512i frequency, __m512i start, unsigne
     return _mm512_add_epi32(_mm512_slli_epi32(quotient, bits), _mm512_add_epi32(rest, start));
 }
 
-/* The lower words of the lanes in the mask go below `words`; the lane of the lowest number gets the lowest place. */
+/* The lower words of the lanes in the mask go below `words`; the lane of the lowest number gets the lowest
+ * place. */
 INLINE uint8_t *put_words(__m512i *x, __mmask16 mask, uint8_t *words)
 {
     const unsigned count = (unsigned)_mm_popcnt_u32(mask);
