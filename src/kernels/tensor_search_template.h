@@ -250,7 +250,13 @@ INLINE void search_trellis(const struct vcl_stripe *t, int v, int priced, int by
     trace_back(t, v, priced, by_column, u, scratch, state, j);
 }
 
-/* The numbers of states that are used most have code of their own. */
+/* The numbers of states that are used most have code of their own; not under sanitizers (CMakeLists.txt). */
+#ifdef VCL_FEW_SEARCHES
+enum { FEW_SEARCHES = 1 };
+#else
+enum { FEW_SEARCHES = 0 };
+#endif
+
 INLINE void search_states(const struct vcl_stripe *t, int by_column, const float *u, uint32_t *scratch,
                           int16_t *j)
 {
@@ -283,6 +289,8 @@ TARGET void KERNEL(search)(const struct vcl_stripe *t, const float *u, uint32_t 
         vcl_search_c(t, u, scratch, j);
     else if (t->v == 0)
         search_scalar(t, u, j);
+    else if (FEW_SEARCHES)
+        search_trellis(t, t->v, t->costs != NULL, 1, u, scratch, j);
     else if (t->costs && t->v == 4)
         search_trellis(t, 4, 1, t->col_class != NULL, u, scratch, j);
     else if (t->costs)
