@@ -178,6 +178,11 @@ struct vcl_context;
 VCL_API enum vcl_status vcl_context_create(const struct vcl_options *options, struct vcl_context **ctx);
 VCL_API void vcl_context_destroy(struct vcl_context *ctx); /* NULL is fine */
 
+/* The level of CPU that a context created now keeps to: 0 portable C, 1 AVX2, 2 AVX-512, on a ladder on which
+ * each level has all that those below it have, and to which later versions may add.  For a program that has
+ * loops of its own beside the library's. */
+VCL_API unsigned vcl_cpu(void);
+
 /* What went wrong in this context's last failed call, one line with no newline: the offset in the
  * frame, the codec's own words.  Empty if nothing did.  Valid until the next call on the context. */
 VCL_API const char *vcl_context_message(const struct vcl_context *ctx);

@@ -16,7 +16,7 @@ fi
 cmake -S . -B "$build" -DCMAKE_C_COMPILER=clang -DVCLLM_FUZZ=ON \
     -DVCLLM_SANITIZE=address,undefined,float-cast-overflow \
     -DCMAKE_BUILD_TYPE=RelWithDebInfo -DBUILD_TESTING=OFF >/dev/null
-cmake --build "$build" -j "$jobs" >/dev/null
+cmake --build "$build" -j "$jobs" --target fuzzers >/dev/null
 
 LSAN_OPTIONS=suppressions=$PWD/tests/lsan.supp:print_suppressions=0 VCLLM_MODULE_DIR=$build
 export LSAN_OPTIONS VCLLM_MODULE_DIR

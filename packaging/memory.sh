@@ -12,7 +12,7 @@ if ! echo 'int LLVMFuzzerTestOneInput(const char *data, unsigned long size) { re
 fi
 cmake -S . -B "$build" -DCMAKE_C_COMPILER=clang -DVCLLM_FUZZ=ON -DVCLLM_SANITIZE=memory -DCMAKE_C_FLAGS=-DXXH_INLINE_ALL \
     -DCMAKE_BUILD_TYPE=RelWithDebInfo -DBUILD_TESTING=OFF >/dev/null
-cmake --build "$build" -j "$jobs" --target fuzzers >/dev/null
+cmake --build "$build" -j "$jobs" --target fuzz_frame fuzz_roundtrip >/dev/null
 python3 fuzz/seeds.py "$build/seeds"
 
 # Usage: replay NAME

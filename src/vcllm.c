@@ -72,6 +72,8 @@ static int rounds_products(const struct vcl_kernels *kernels)
     return vcl_kernels_for(VCL_CPU_C)->rounds_products() && kernels->rounds_products();
 }
 
+unsigned vcl_cpu(void) { return vcl_cpu_level(); }
+
 enum vcl_status vcl_context_create(const struct vcl_options *given, struct vcl_context **out)
 {
     struct vcl_options taken;

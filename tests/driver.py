@@ -1,4 +1,5 @@
-"""driver.py - runs the vcllm program for tests.  The environment's VCLLM names it (build/vcllm)."""
+"""driver.py - runs the vcllm program for tests.  The environment's VCLLM names it (build/vcllm); VCLLM_LONG stands for
+`make check-long`."""
 import os
 import pathlib
 import subprocess
@@ -6,6 +7,7 @@ import tempfile
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+LONG = bool(os.environ.get("VCLLM_LONG"))
 VCLLM = os.environ.get("VCLLM", str(ROOT / "build" / "vcllm"))
 
 

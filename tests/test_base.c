@@ -137,7 +137,7 @@ static void conversion_of_odd_lengths(void **unused)
 {
     (void)unused;
     for (size_t n = 0; n < 600; n += 37) {
-        float *x = malloc(4 * n + 1);
+        float *x = calloc(4 * n + 1, 1);
         double *y = malloc(8 * n + 1);
         random_fill(x, n, n + 1, random_normal);
         assert_int_equal(vcl_convert(VCL_DTYPE_F32, x, VCL_DTYPE_F64, y, n), VCL_OK);

@@ -17,7 +17,7 @@ import numpy as np
 import refdec
 import refenc
 import refenc_tensor
-from driver import Case, run_vcllm
+from driver import LONG, Case, run_vcllm
 
 SEED = 20240521
 
@@ -832,8 +832,11 @@ def hostile_lanes(made):
 
 
 class Hostile(Case):
+    seen = 0
+
     def refused(self, what, victim, but=None):
-        """but: what the reason is not."""
+        """but: what the reason is not.  decompress, which decodes as verify does, writes nothing of every fifth."""
+        Hostile.seen += 1
         frames = [("good", refenc.exact("F32", (2, 2), bytes(16))), ("good alias", refenc.alias("F32", (2, 2), "good")),
                   ("victim", victim)]
         path, out = self.write("hostile.safetensors", refenc.container(frames)), self.folder / "out.safetensors"
@@ -844,9 +847,10 @@ class Hostile(Case):
             self.assertIn("victim", run.stderr)
             if but:
                 self.assertNotIn(but, run.stderr)
-            run = run_vcllm("decompress", path, "-o", out)
-            self.assertEqual(run.returncode, 1, f"decompress: {run.stderr}")
-            self.assertEqual(os.listdir(self.folder), ["hostile.safetensors"], "left behind")
+            if LONG or Hostile.seen % 5 == 1:
+                run = run_vcllm("decompress", path, "-o", out)
+                self.assertEqual(run.returncode, 1, f"decompress: {run.stderr}")
+                self.assertEqual(os.listdir(self.folder), ["hostile.safetensors"], "left behind")
             with self.assertRaises(refdec.Bad):
                 compressed = refdec.Compressed(path)
                 compressed.decode("victim")

@@ -13,10 +13,9 @@ import subprocess
 import unittest
 
 import refdec
-from driver import VCLLM, Case, is_sanitized
+from driver import LONG, VCLLM, Case, is_sanitized
 
 MOST_MEMORY = 200 << 20
-LONG = bool(os.environ.get("VCLLM_LONG"))
 
 
 @unittest.skipIf(is_sanitized(), "the sanitizers' own memory would be measured")

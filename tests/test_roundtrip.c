@@ -1,6 +1,6 @@
 /* Random tensors with random parameters through the fuzzer's properties (fuzz/fuzz_roundtrip.c): whatever
  * vcllm.h promises of a frame holds, at every level of CPU and with more threads.  Fewer under sanitizers, where
- * the fuzzer takes up from here; VCLLM_LONG: all of them there too. */
+ * the fuzzer takes up from here. */
 #include "random.h"
 #include "sanitized.h"
 
@@ -12,18 +12,12 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#ifdef SANITIZED
-enum { TENSORS = 100 };
-#else
-enum { TENSORS = 400 };
-#endif
-
 /* Fault: a promise broken for some dtype, shape, value or parameter.  What is said on stderr tells which. */
 static void promises_hold(void **unused)
 {
     (void)unused;
-    const uint64_t count = getenv("VCLLM_LONG") ? 400 : TENSORS;
-    for (uint64_t seed = 1; seed <= count; seed++) {
+    const int count = vcl_how_many(25, 160, 400);
+    for (uint64_t seed = 1; seed <= (uint64_t)count; seed++) {
         uint64_t state = seed * 0x9E3779B97F4A7C15 + 1;
         uint8_t bytes[160];
         for (size_t i = 0; i < sizeof bytes; i++)

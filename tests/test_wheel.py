@@ -10,6 +10,8 @@ import tempfile
 import unittest
 import zipfile
 
+from driver import LONG
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 USE = """
 import vcllm, vcllm.bindings
@@ -30,7 +32,7 @@ def run(*args, **settings):
 class Wheel(unittest.TestCase):
     """Catches: a package that cannot find its library, or one that another machine cannot load."""
 
-    @unittest.skipUnless(os.environ.get("VCLLM_LONG"), "half a minute and a package index: with VCLLM_LONG")
+    @unittest.skipUnless(LONG, "half a minute and a package index: with VCLLM_LONG")
     def test_wheel(self):
         with tempfile.TemporaryDirectory() as folder:
             venv, site = os.path.join(folder, "venv"), os.path.join(folder, "site")

@@ -1,8 +1,8 @@
 /* loops16.c - matrix times sixteen vectors, dot products, softmax and SwiGLU, at three levels of CPU. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "loops16.h"
+#include "vcllm.h"
 
 enum { SUMS = 4 * VCL_LANES }; /* of a dot product */
 
@@ -54,16 +54,18 @@ static inline void mask(float *s, size_t j, size_t lanes, const size_t *first, c
 
 #endif
 
+/* By the library's level; a level that it has and this file does not takes the highest here. */
+static const struct vcl_loops16 *const levels[] = {
+    &level_c,
+#if defined(__x86_64__)
+    &level_avx2,
+    &level_avx512,
+#endif
+};
+
 const struct vcl_loops16 *vcl_loops16_choose(void)
 {
-#if defined(__x86_64__)
-    const char *most = getenv("VCLLM_CPU");
-    const int c = most && strcmp(most, "c") == 0, avx2 = most && strcmp(most, "avx2") == 0;
-    if (!c && !avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
-        && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-        return &level_avx512;
-    if (!c && __builtin_cpu_supports("avx2"))
-        return &level_avx2;
-#endif
-    return &level_c;
+    enum { LEVELS = sizeof levels / sizeof *levels };
+    const unsigned level = vcl_cpu();
+    return levels[level < LEVELS ? level : LEVELS - 1];
 }

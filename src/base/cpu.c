@@ -6,23 +6,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const names[VCL_CPU_COUNT] = { "c", "avx2", "avx512" };
+#define NAME(LEVEL, name, has) #name,
+static const char *const names[VCL_CPU_COUNT] = { VCL_CPU_LEVELS(NAME) };
 
 const char *vcl_cpu_name(enum vcl_cpu_level level) { return names[level]; }
 
+#define VCL_HAS(feature) __builtin_cpu_supports(feature)
+#define STEP(LEVEL, name, has)                          \
+    if ((int)VCL_CPU_##LEVEL == (int)most + 1 && (has)) \
+        most = VCL_CPU_##LEVEL;
+
 enum vcl_cpu_level vcl_cpu_detect(void)
 {
+    enum vcl_cpu_level most = VCL_CPU_C;
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    const int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")
-                  && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
-    const int avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
-                    && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")
-                    && __builtin_cpu_supports("avx512cd");
-    return avx512 ? VCL_CPU_AVX512 : avx2 ? VCL_CPU_AVX2 : VCL_CPU_C;
-#else
-    return VCL_CPU_C;
 #endif
+    VCL_CPU_LEVELS(STEP)
+    return most;
 }
 
 enum vcl_cpu_level vcl_cpu_level(void)

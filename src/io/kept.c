@@ -238,9 +238,8 @@ static enum vcl_status unpack(const struct vcl_layout *layout, const char *kept,
     *length = end - canonical;
     memmove(grown, grown + canonical, *length);
     grown[*length] = 0;
-    *header = realloc(grown, *length + 1);
-    if (*header == NULL)
-        *header = grown;
+    char *const fitted = realloc(grown, *length + 1);
+    *header = fitted ? fitted : grown;
     if (good)
         return VCL_OK;
     free(*header);

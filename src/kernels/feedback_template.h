@@ -1,6 +1,6 @@
 /* feedback_template.h - the trellis search with error feedback, compiled once per level of CPU.
  *
- * KERNEL(name) and TARGET tell which.  What a column's target is depends on the errors of the columns
+ * KERNEL(name), TARGET and INLINE tell which.  What a column's target is depends on the errors of the columns
  * before it, and these on the path: every survivor carries the sum that its own errors add to the columns
  * ahead (per-survivor processing; Raheli, Polydoros and Tzou 1995).  That is kept up for a block of
  * columns; at its end the best survivor stays alone, and what its errors add to later blocks is a product
@@ -11,8 +11,6 @@
 #include "kernels/tensor_loops.h"
 
 #include <string.h>
-
-#define INLINE static inline __attribute__((always_inline))
 
 enum { LANES = VCL_STRIPE_LANES, BLOCK = VCL_FEEDBACK_BLOCK };
 

@@ -6,49 +6,13 @@
 #define VCL_KERNELS_H
 
 #include "base/cpu.h"
+#include "kernels/lossless_loops.h"
 #include "kernels/product_loops.h"
 #include "kernels/tensor_loops.h"
+#include "kernels/values_loops.h"
 
 #include <stddef.h>
 #include <stdint.h>
-
-/* ---- rANS: 32-bit states from 2^16 on, 16-bit renormalisation, 12-bit probabilities ------------ */
-
-#define VCL_RANS_BITS 12
-#define VCL_RANS_TOTAL (1u << VCL_RANS_BITS)
-#define VCL_RANS_LOW (1u << 16) /* the least a state can be, and where it starts */
-#define VCL_RANS_LANES 32       /* symbol i belongs to lane i mod 32 */
-
-/* Tables.  Encoding: one entry per symbol, frequency | start << 16, and the first | the last << 8 of the
- * symbols that have a frequency.  Decoding: one entry per slot, symbol | (slot - start) << 8 | frequency
- * << 20.  So a frequency is 1 to 4095. */
-#define VCL_RANS_ENCODE_ENTRIES 257
-#define VCL_RANS_DECODE_ENTRIES VCL_RANS_TOTAL
-
-/* ---- byte planes ------------------------------------------------------------------------------- */
-
-/* What is done to a value, an unsigned number of its width, before it is cut into bytes
- * (docs/format.md, Codec 5). */
-enum vcl_fold {
-    VCL_FOLD_NONE = 0,
-    VCL_FOLD_ROTATE, /* sign bit to the lowest place */
-    VCL_FOLD_NARROW, /* and the exponent, less `base`, from 8 bits to 7 */
-    VCL_FOLD_ZIGZAG  /* 0, -1, 1, -2 ... to 0, 1, 2, 3 ... */
-};
-
-struct vcl_plane_split {
-    unsigned width; /* bytes of a value: 2, 4 or 8 */
-    enum vcl_fold fold;
-    unsigned base; /* of narrow: 0 to 255 */
-};
-
-#define VCL_MAX_PLANES 8
-#define VCL_PACK_GROUP 512 /* values below 128 that go into 7/8 as many bytes */
-
-struct vcl_byte_range {
-    uint8_t least, most;
-    uint8_t least_positive; /* 255 if there is none */
-};
 
 struct vcl_kernels {
     enum vcl_cpu_level level;
@@ -132,11 +96,5 @@ struct vcl_kernels {
 
 /* The level must be one the machine has. */
 const struct vcl_kernels *vcl_kernels_for(enum vcl_cpu_level level);
-
-/* Portable rANS over the first `lanes` states: the definition, and what the other levels end with. */
-uint8_t *vcl_rans_encode_lanes(uint32_t *states, size_t lanes, const uint8_t *src, size_t n,
-                               const uint32_t *table, uint8_t *end);
-const uint8_t *vcl_rans_decode_lanes(uint32_t *states, size_t lanes, const uint8_t *words, const uint8_t *end,
-                                     const uint32_t *table, uint8_t *dst, size_t n);
 
 #endif

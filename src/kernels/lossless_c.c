@@ -1,11 +1,10 @@
 /* lossless_c.c - the loops of lossless coding in portable C: the definition of what they compute. */
-#include "kernels/lossless_levels.h"
+#include "kernels/lossless_loops.h"
+#include "kernels/portable.h"
 
 #include "base/common.h"
 
-#define KERNEL(name) vcl_##name##_c
-#define TARGET
-#define WIDTH 16
+#define BYTES 16
 #include "kernels/planes_template.h"
 
 uint8_t *vcl_rans_encode_lanes(uint32_t *states, size_t lanes, const uint8_t *src, size_t n,

@@ -1,16 +1,17 @@
 /* planes_template.h - values to byte planes and back, included once per level of CPU.
  *
- * In: KERNEL(name), the function's name at this level, TARGET, its attributes, and WIDTH, the bytes of its
- * vectors. The loops are written over vectors, of which a compiler makes what the level has; the last,
+ * In: KERNEL(name), the function's name at this level, TARGET, its attributes, INLINE, and BYTES of a
+ * vector. The loops are written over vectors, of which a compiler makes what the level has; the last,
  * partial one goes through a buffer, so that there is one way to do everything. */
-#include "kernels/lossless_levels.h"
+#include "kernels/lossless_loops.h"
 
 #include <string.h>
 
-#define INLINE TARGET static inline __attribute__((always_inline))
-#define VECTOR(T, BYTES) __attribute__((vector_size(BYTES))) T
+#define VECTOR(T, SIZE) __attribute__((vector_size(SIZE))) T
 
 enum { ROW = 64 }; /* bytes of a row of a packed group */
+
+_Static_assert(VCL_PACK_GROUP == 8 * ROW, "a packed group has eight rows");
 
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 #define TO_LITTLE(BITS, x) (x)
@@ -28,18 +29,18 @@ enum { ROW = 64 }; /* bytes of a row of a packed group */
 #define FROM_BYTES32(b) TO(values32, TO(shorts32, b))
 #define FROM_BYTES64(b) TO(values64, TO(words64, TO(shorts64, b)))
 
-typedef VECTOR(uint16_t, WIDTH / 2) shorts32;
-typedef VECTOR(uint16_t, WIDTH / 4) shorts64;
-typedef VECTOR(uint32_t, WIDTH / 2) words64;
+typedef VECTOR(uint16_t, BYTES / 2) shorts32;
+typedef VECTOR(uint16_t, BYTES / 4) shorts64;
+typedef VECTOR(uint32_t, BYTES / 2) words64;
 
 /* Values of T, BITS wide, as a vector; S is the signed type.  `fold` is a constant wherever they are inlined.
  * Narrow: the highest 8 of the BITS - 1 bits that are left move up by one, so that the first plane holds
  * the exponent and the mantissa's highest bit, and the second plane's values are below 128. */
 #define DEFINE_PLANES(T, S, BITS)                                                                            \
-    enum { COUNT##BITS = WIDTH * 8 / BITS };                                                                 \
-    typedef VECTOR(T, WIDTH) values##BITS;                                                                   \
-    typedef VECTOR(S, WIDTH) signed##BITS;                                                                   \
-    typedef VECTOR(uint8_t, WIDTH * 8 / BITS) bytes##BITS;                                                   \
+    enum { COUNT##BITS = BYTES * 8 / BITS };                                                                 \
+    typedef VECTOR(T, BYTES) values##BITS;                                                                   \
+    typedef VECTOR(S, BYTES) signed##BITS;                                                                   \
+    typedef VECTOR(uint8_t, BYTES * 8 / BITS) bytes##BITS;                                                   \
                                                                                                              \
     INLINE void fold##BITS(values##BITS *v, enum vcl_fold fold, T base)                                      \
     {                                                                                                        \

@@ -1,4 +1,4 @@
-/* product_loops.h - the loops of products with coded matrices: what they take, and who chooses from them.
+/* product_loops.h - the loops of products with coded matrices: what they take, and their portable definition.
  *
  * The order of additions is the same for every matrix, CPU and number of threads: products are added up in
  * sequence in blocks of VCL_BLOCK terms, from 0 on, and what a block comes to is added to the result.  So the
@@ -28,7 +28,7 @@ struct vcl_point_values {
     enum vcl_dtype dtype;                /* F16, BF16, or F32 for no rounding */
 };
 
-#define VCL_PRODUCT_LEVEL(L)                                                                                \
+#define VCL_PRODUCT_LEVEL(LEVEL, L, has)                                                                    \
     uint32_t vcl_multiply_blocks_##L(const struct vcl_stripe *t, struct vcl_lanes_reader *r,                \
                                      const struct vcl_point_values *values, uint32_t first, uint32_t count, \
                                      const float *x, float *y);                                             \
@@ -42,9 +42,6 @@ struct vcl_point_values {
     void vcl_turn_##L(const float *src, size_t src_stride, uint32_t rows, uint32_t cols, float *dst,        \
                       size_t dst_stride);
 
-/* The levels of base/cpu.h. */
-VCL_PRODUCT_LEVEL(c)
-VCL_PRODUCT_LEVEL(avx2)
-VCL_PRODUCT_LEVEL(avx512)
+VCL_CPU_LEVELS(VCL_PRODUCT_LEVEL)
 
 #endif

@@ -1,13 +1,76 @@
 /* product_template.h - the loops of products with coded matrices, compiled once per level of vectors.
  *
- * The file that includes it defines KERNEL(name), TARGET, INLINE and UNROLL; the types vf and vi of
- * vectors and f_load, f_store, f_set, f_add, f_mul; what lanes_*.h has, next_entries (a symbol for each of
- * 32 lanes) and store_points; look_up, which finds the values of all points within NARROW or WIDE of 0,
- * and correct_far, which finds the others; f_scale, a vector times a float; and PART_VECTORS and
+ * The file that includes it has what the level's header and lanes_*.h have, next_entries (a symbol for each
+ * of 32 lanes) and store_points; NARROW and WIDE, the points around 0 that near_values looks up, and
+ * near_points, which looks the narrow ones up; f_scale, a vector times a float; and PART_VECTORS and
  * PART_OUTPUTS, how many vectors and vectors of outputs at a time the registers have room for. */
 #include <string.h>
 
 #include "kernels/product_loops.h"
+
+_Static_assert((int)VCL_BLOCK == (int)VCL_STRIPE_LANES, "a block has as many outputs as a stripe has lanes");
+_Static_assert(VCL_GROUP % PART_VECTORS == 0 && VECTORS % PART_OUTPUTS == 0, "panels are whole parts");
+_Static_assert(2 * VCL_NEAR == 64, "tables are looked up by six bits");
+
+/* ---- points to values -------------------------------------------------------------------------- */
+
+INLINE vf round_to(enum vcl_dtype dtype, vf x)
+{
+    if (dtype == VCL_DTYPE_BF16)
+        return f_from_bits(i_and(round_bf16(x), i_bits(0xffff0000)));
+    return dtype == VCL_DTYPE_F16 ? round_f16(x) : x;
+}
+
+/* Points to values of column c. */
+INLINE vf values_of(const struct vcl_point_values *values, vf points, uint32_t c)
+{
+    vf x = f_mul(points, f_set(values->steps[c]));
+    if (values->means)
+        x = f_add(x, f_set(values->means[c]));
+    return round_to(values->dtype, x);
+}
+
+/* Points beyond NARROW: on the lattice, but for those within VCL_NEAR that move. */
+INLINE vf far_points(const struct vcl_point_values *values, vi index)
+{
+    const vi near = i_and(index, i_set(2 * VCL_NEAR - 1));
+    const vi back = i_sub(i_xor(near, i_set(VCL_NEAR)), i_set(VCL_NEAR));
+    const vf points = f_from_i(index);
+    return values->moved ? f_gather_where(i_equal(back, index), points, values->point, near) : points;
+}
+
+INLINE void correct_far(const struct vcl_point_values *values, const vi entry[VECTORS], uint32_t c,
+                        vf w[VECTORS])
+{
+    UNROLL
+    for (int v = 0; v < VECTORS; v++) {
+        const vf points = far_points(values, entry_index(entry[v]));
+        w[v] = f_pick(beyond(entry[v], NARROW), w[v], values_of(values, points, c));
+    }
+}
+
+/* Where points are wide, those that are not looked up are computed at once. */
+INLINE void look_up(const float *table, const struct vcl_point_values *values, const vi entry[VECTORS],
+                    uint32_t c, int wide, vf w[VECTORS])
+{
+    UNROLL
+    for (int v = 0; v < VECTORS; v++)
+        w[v] = near_values(table, entry[v], wide);
+    if (wide && WIDE == NARROW)
+        correct_far(values, entry, c, w);
+}
+
+TARGET void KERNEL(find_values)(const struct vcl_point_values *values, const int16_t *j, uint32_t first,
+                                uint32_t count, float *w)
+{
+    for (uint32_t c = first; c < first + count; c++)
+        for (int v = 0; v < VECTORS; v++, j += WIDTH, w += WIDTH) {
+            const vi index = i_load16(j);
+            const vm far = i_at_least(i_add(index, i_set(NARROW)), i_set(2 * NARROW)); /* of all 16 bits */
+            const vf near = near_points(values->point, index);
+            f_store(w, values_of(values, f_pick(far, near, far_points(values, index)), c));
+        }
+}
 
 /* ---- decoding and multiplying ------------------------------------------------------------------ */
 
@@ -54,7 +117,7 @@ INLINE void add_sums(float *y, vf sum[VECTORS])
 INLINE int run_columns(const struct task *task, struct column_cursor *at, int stores, int wide)
 {
     const ptrdiff_t most = 2 * VCL_BLOCK * VCL_STRIPE_LANES;
-    const uint32_t within = wide ? WIDE : NARROW;
+    const uint32_t within = !wide ? NARROW : WIDE == NARROW ? VCL_ESCAPE_POINT : WIDE;
     const uint8_t *const end = task->reader->words_end;
     vf sum[VECTORS];
     uint32_t c = at->done;

@@ -68,7 +68,8 @@ INLINE void decode_column(const struct vcl_stripe *t, struct vcl_lanes_reader *r
         const uint32_t x = r->state[l], g = r->trellis[l] & 1;
         const uint32_t entry = t->slots[tables[l] + (g << VCL_MODEL_BITS | (x & (VCL_MODEL_TOTAL - 1)))];
         entries[l] = entry;
-        escaped |= (uint32_t)(entry + (62u << 20) >= 124u << 20) << l;
+        escaped |= (uint32_t)(entry + ((uint32_t)VCL_ESCAPE_POINT << 20) >= (uint32_t)VCL_ESCAPE_POINT << 21)
+                << l;
         r->state[l] = refill((entry & 1023) * (x >> VCL_MODEL_BITS) + (entry >> 10 & 1023), r, checked);
     }
     for (int l = 0; l < t->active; l++) {

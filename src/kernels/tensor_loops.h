@@ -5,6 +5,7 @@
 #ifndef VCL_TENSOR_LOOPS_H
 #define VCL_TENSOR_LOOPS_H
 
+#include "base/cpu.h"
 #include "vcllm.h"
 
 enum {
@@ -78,6 +79,10 @@ static const uint8_t vcl_trellis_turns[VCL_TRELLIS_BITS_MAX + 1][2] = {
 #define VCL_UNREACHED 1e30f
 #define VCL_RENORM 64
 
+/* A slot's entry is a frequency, from bit 10 on what is left of the slot, from bit 20 on the point, of which
+ * the lowest bit is the codebook; loops in vectors take the numbers for granted. */
+_Static_assert(VCL_MODEL_BITS == 10, "a frequency, and what is left of a slot, have ten bits of an entry");
+
 struct vcl_lanes_reader {
     const uint8_t *escapes, *escapes_end;
     const uint8_t *words, *words_end;
@@ -136,7 +141,7 @@ static inline __attribute__((always_inline)) int vcl_product_is_rounded(void)
     return x * x - y == 0;
 }
 
-#define VCL_TENSOR_LEVEL(L)                                                                                 \
+#define VCL_TENSOR_LEVEL(LEVEL, L, has)                                                                     \
     int vcl_rounds_products_##L(void);                                                                      \
     void vcl_decode_columns_##L(const struct vcl_stripe *t, struct vcl_lanes_reader *r, uint32_t first,     \
                                 uint32_t count, int16_t *j);                                                \
@@ -149,10 +154,7 @@ static inline __attribute__((always_inline)) int vcl_product_is_rounded(void)
     void vcl_search_feedback_##L(const struct vcl_stripe *t, const struct vcl_feedback *feedback, float *u, \
                                  void *scratch, int16_t *j);
 
-/* The levels of base/cpu.h. */
-VCL_TENSOR_LEVEL(c)
-VCL_TENSOR_LEVEL(avx2)
-VCL_TENSOR_LEVEL(avx512)
+VCL_CPU_LEVELS(VCL_TENSOR_LEVEL)
 
 /* What all levels share: escapes are rare. */
 

@@ -1,14 +1,19 @@
 /* tensor_search_template.h - the trellis search in vectors, included once per level of CPU.
  *
- * In: floats, integers and masks of WIDTH lanes (vf, vi, vm) with what is done to them, KERNEL(name),
- * TARGET. The lanes of one vector run through all columns before the next vector's, so that the costs of
- * few states stay in registers.  tensor_search_c.c is the definition: every lane does the same float
- * operations in the same order. */
+ * In: the level's header, and store16, put_bits, lane_bits and select_word.  The lanes of one vector run
+ * through all columns before the next vector's, so that the costs of few states stay in registers.
+ * tensor_search_c.c is the definition: every lane does the same float operations in the same order. */
 #include "kernels/tensor_loops.h"
 
+#include <stddef.h>
 #include <string.h>
 
 enum { VECTORS = VCL_STRIPE_LANES / WIDTH };
+
+_Static_assert(VCL_STRIPE_LANES % WIDTH == 0, "a stripe is whole vectors");
+_Static_assert(sizeof(struct vcl_bend) == 5 * sizeof(float)
+                   && offsetof(struct vcl_bend, slope) == 4 * sizeof(float),
+               "bends are gathered as five floats: a, b, shrink, rise, slope");
 
 INLINE vf nearest(vf u, vf subset)
 {
@@ -245,7 +250,13 @@ INLINE void search_trellis(const struct vcl_stripe *t, int v, int priced, int by
     trace_back(t, v, priced, by_column, u, scratch, state, j);
 }
 
-/* The numbers of states that are used most have code of their own. */
+/* The numbers of states that are used most have code of their own; not under sanitizers (CMakeLists.txt). */
+#ifdef VCL_FEW_SEARCHES
+enum { FEW_SEARCHES = 1 };
+#else
+enum { FEW_SEARCHES = 0 };
+#endif
+
 INLINE void search_states(const struct vcl_stripe *t, int by_column, const float *u, uint32_t *scratch,
                           int16_t *j)
 {
@@ -278,6 +289,8 @@ TARGET void KERNEL(search)(const struct vcl_stripe *t, const float *u, uint32_t 
         vcl_search_c(t, u, scratch, j);
     else if (t->v == 0)
         search_scalar(t, u, j);
+    else if (FEW_SEARCHES)
+        search_trellis(t, t->v, t->costs != NULL, 1, u, scratch, j);
     else if (t->costs && t->v == 4)
         search_trellis(t, 4, 1, t->col_class != NULL, u, scratch, j);
     else if (t->costs)

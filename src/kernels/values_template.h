@@ -2,7 +2,7 @@
  *
  * KERNEL(name) and TARGET tell which. */
 #include "base/loops.h"
-#include "kernels/values_levels.h"
+#include "kernels/values_loops.h"
 
 TARGET void KERNEL(to_f32)(enum vcl_dtype dtype, const void *src, float *dst, size_t n)
 {

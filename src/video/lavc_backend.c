@@ -164,11 +164,24 @@ const struct vcl_pixels *vcl_pixels_of(enum AVPixelFormat format, int depth)
     return NULL;
 }
 
+/* Ended by AV_PIX_FMT_NONE; NULL where the encoder names none. */
+static const enum AVPixelFormat *formats_of(const AVCodec *codec)
+{
+#if LIBAVCODEC_VERSION_INT >= AV_VERSION_INT(61, 13, 100)
+    const void *formats = NULL;
+    const int fault =
+        avcodec_get_supported_config(NULL, codec, AV_CODEC_CONFIG_PIX_FORMAT, 0, &formats, NULL);
+    return fault < 0 ? NULL : formats;
+#else
+    return codec->pix_fmts;
+#endif
+}
+
 static int encoder_takes(const AVCodec *codec, enum vcl_device device, const struct vcl_pixels *pixels)
 {
     if (device == VCL_DEVICE_VAAPI) /* its surfaces are uploaded from these */
         return pixels->planes == 2;
-    for (const enum AVPixelFormat *f = codec->pix_fmts; f && *f != AV_PIX_FMT_NONE; f++)
+    for (const enum AVPixelFormat *f = formats_of(codec); f && *f != AV_PIX_FMT_NONE; f++)
         if (*f == pixels->format)
             return 1;
     return 0;

@@ -1,23 +1,22 @@
 /* lanes_avx512.h - what decoding loops with AVX-512 share: the states of 32 lanes, and a symbol for each.
  *
  * Where the time goes (docs/experiments.md, "How is a coded matrix multiplied?"): the chain from state to
- * gather to state, and the gathers themselves.  A gather of eight is ready after 21 cycles, one of sixteen after 31, and neither does
- * more lanes a cycle; so states are four vectors of eight, and all that has time comes in vectors of sixteen.
- *
- * Included where TARGET, INLINE and UNROLL are defined. */
+ * gather to state, and the gathers themselves.  A gather of eight is ready after 21 cycles, one of sixteen
+ * after 31, and neither does more lanes a cycle; so states are four vectors of eight, and all that has time
+ * comes in vectors of sixteen. */
 #ifndef VCL_LANES_AVX512_H
 #define VCL_LANES_AVX512_H
 
 #include "kernels/tensor_loops.h"
+#include "kernels/x86/avx512.h"
 
-enum {
-    WIDTH = 16,
-    VECTORS = VCL_STRIPE_LANES / WIDTH,
-    HALVES = 2 * VECTORS,
-    TABLE_LOG2 = VCL_MODEL_BITS + 1
-};
+enum { VECTORS = VCL_STRIPE_LANES / WIDTH, HALVES = 2 * VECTORS, TABLE_LOG2 = VCL_MODEL_BITS + 1 };
 
-INLINE __m512i set1(uint32_t x) { return _mm512_set1_epi32((int)x); }
+_Static_assert(VCL_STRIPE_LANES % WIDTH == 0, "a stripe is whole vectors");
+
+/* The points of entries. */
+INLINE vi entry_index(vi entry) { return _mm512_srai_epi32(entry, 20); }
+
 INLINE __m256i half_set1(uint32_t x) { return _mm256_set1_epi32((int)x); }
 
 INLINE uint32_t active_mask(const struct vcl_stripe *t) { return UINT32_MAX >> (32 - t->active); }
@@ -36,7 +35,7 @@ INLINE void find_tables(const struct vcl_stripe *t, const __m512i rows[VECTORS],
                         int entries_log2, __m512i tables[VECTORS])
 {
     const __m512i add = _mm512_set1_epi32(t->col_class ? t->col_class[col] * (1 << entries_log2) : 0);
-    const __m512i last = set1((uint32_t)(VCL_MODEL_CLASSES - 1) << entries_log2);
+    const __m512i last = i_bits((uint32_t)(VCL_MODEL_CLASSES - 1) << entries_log2);
     UNROLL
     for (int v = 0; v < VECTORS; v++)
         tables[v] =
@@ -73,8 +72,8 @@ INLINE void load_lanes(const struct vcl_stripe *t, const struct vcl_lanes_reader
     UNROLL
     for (int v = 0; v < VECTORS; v++)
         s->tables[v] = s->rows[v];
-    s->turn_branch = set1((uint32_t)vcl_trellis_turns[t->v][0] << VCL_MODEL_BITS);
-    s->turn = set1((uint32_t)vcl_trellis_turns[t->v][1] << VCL_MODEL_BITS);
+    s->turn_branch = i_bits((uint32_t)vcl_trellis_turns[t->v][0] << VCL_MODEL_BITS);
+    s->turn = i_bits((uint32_t)vcl_trellis_turns[t->v][1] << VCL_MODEL_BITS);
     s->words = r->words;
 }
 
@@ -116,7 +115,7 @@ INLINE void take_symbols(struct lanes *s, const uint32_t *slots, uint32_t active
     __m256i half[HALVES];
     UNROLL
     for (int h = 0; h < HALVES; h++) {
-        const __m512i table = _mm512_ternarylogic_epi32(s->trellis[h / 2], set1(VCL_MODEL_TOTAL),
+        const __m512i table = _mm512_ternarylogic_epi32(s->trellis[h / 2], i_bits(VCL_MODEL_TOTAL),
                                                         s->tables[h / 2], A_AND_B_OR_C);
         const __m256i its = h % 2 ? _mm512_extracti64x4_epi64(table, 1) : _mm512_castsi512_si256(table);
         const __m256i at =
@@ -137,7 +136,7 @@ INLINE void turn_trellis(struct lanes *s, const __mmask16 branch[VECTORS])
 {
     UNROLL
     for (int v = 0; v < VECTORS; v++) {
-        const __mmask16 odd = _mm512_test_epi32_mask(s->trellis[v], set1(VCL_MODEL_TOTAL));
+        const __mmask16 odd = _mm512_test_epi32_mask(s->trellis[v], i_bits(VCL_MODEL_TOTAL));
         __m512i next = _mm512_srli_epi32(s->trellis[v], 1);
         next = _mm512_mask_xor_epi32(next, branch[v], next, s->turn_branch);
         s->trellis[v] = _mm512_mask_xor_epi32(next, odd, next, s->turn);
@@ -149,21 +148,18 @@ INLINE void find_branches(const __m512i entry[VECTORS], __mmask16 branch[VECTORS
 {
     UNROLL
     for (int v = 0; v < VECTORS; v++)
-        branch[v] = _mm512_test_epi32_mask(entry[v], set1(1u << 21));
+        branch[v] = _mm512_test_epi32_mask(entry[v], i_bits(1u << 21));
 }
 
 /* Entries whose point is not one of -n ... n - 1; with VCL_ESCAPE_POINT those are escapes. */
-INLINE __mmask16 beyond(__m512i entry, uint32_t n)
-{
-    return _mm512_cmpge_epu32_mask(_mm512_add_epi32(entry, set1(n << 20)), set1(n << 21));
-}
+INLINE vm beyond(vi entry, uint32_t n) { return i_at_least(i_add(entry, i_bits(n << 20)), i_bits(n << 21)); }
 
 INLINE int any_beyond(const __m512i entry[VECTORS], uint32_t n)
 {
-    const __m512i add = set1(n << 20);
+    const __m512i add = i_bits(n << 20);
     const __m512i farthest =
         _mm512_max_epu32(_mm512_add_epi32(entry[0], add), _mm512_add_epi32(entry[1], add));
-    return _mm512_cmpge_epu32_mask(farthest, set1(n << 21)) != 0;
+    return _mm512_cmpge_epu32_mask(farthest, i_bits(n << 21)) != 0;
 }
 
 INLINE uint32_t lanes_beyond(const __m512i entry[VECTORS], uint32_t n)

@@ -2,55 +2,32 @@
  *
  * Words are dealt to the lanes that need one by a permutation made with pdep from the mask of those lanes,
  * and collected from them with pext: eight bytes, each the number of a lane or of a word. */
-#include "kernels/lossless_levels.h"
+#include "kernels/lossless_loops.h"
+#include "kernels/x86/push_avx2.h"
 
-#if defined(__x86_64__)
-
-#include <immintrin.h>
-
-#define KERNEL(name) vcl_##name##_avx2
-#define TARGET __attribute__((target("avx2,fma,bmi,bmi2,popcnt")))
-#define WIDTH 32
-#include "kernels/push_avx2.h"
+#define BYTES 32
 #include "kernels/planes_template.h"
 
-#define NUMBERS 0x0706050403020100u
+_Static_assert(VCL_RANS_LANES == 32 && VCL_RANS_BITS == 12,
+               "groups of 32 symbols; states below 2^32 with 12 bits more");
 
-/* 0xff in the bytes whose bit of the mask is set. */
-INLINE uint64_t spread_mask(unsigned mask) { return _pdep_u64(mask, 0x0101010101010101u) * 0xff; }
-
-INLINE __m256i bytes_to_lanes(uint64_t bytes)
-{
-    return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)bytes));
-}
-
-INLINE __m256i load8(const void *p) { return _mm256_loadu_si256(p); }
-
-/* Words below `end` for the lanes that would overflow; the lane of the lowest number gets the lowest
- * place. */
+/* Words below `end` for the lanes that would overflow. */
 INLINE uint8_t *put_words(__m256i *x, __m256i frequency, uint8_t *end)
 {
     const __m256i keep = _mm256_cmpgt_epi32(frequency, _mm256_srli_epi32(*x, 20));
-    const unsigned mask = ~(unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(keep)) & 255;
-    const unsigned idle = 8 - (unsigned)_mm_popcnt_u32(mask);
-    const uint64_t lanes = _pext_u64(NUMBERS, spread_mask(mask)) << 4 * idle << 4 * idle;
-    const __m256i low = _mm256_and_si256(*x, _mm256_set1_epi32(0xffff));
-    const __m256i words = _mm256_permutevar8x32_epi32(low, bytes_to_lanes(lanes));
-    const __m128i packed =
-        _mm_packus_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
-    _mm_storeu_si128((__m128i *)(void *)(end - 16), packed);
+    end = store_words(*x, ~(unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(keep)) & 255, end);
     *x = _mm256_blendv_epi8(_mm256_srli_epi32(*x, 16), *x, keep);
-    return end - 16 + 2 * idle;
+    return end;
 }
 
-TARGET uint8_t *vcl_rans_encode_avx2(uint32_t *states, const uint8_t *src, size_t n, const uint32_t *table,
-                                     uint8_t *end)
+TARGET uint8_t *KERNEL(rans_encode)(uint32_t *states, const uint8_t *src, size_t n, const uint32_t *table,
+                                    uint8_t *end)
 {
     __m256i x[4];
     end = vcl_rans_encode_lanes(states, VCL_RANS_LANES, src + n / 32 * 32, n % 32, table, end);
 #pragma GCC unroll 4
     for (int v = 0; v < 4; v++)
-        x[v] = load8(states + 8 * v);
+        x[v] = i_load(states + 8 * v);
     for (size_t at = n / 32 * 32; at > 0; at -= 32)
 #pragma GCC unroll 4
         for (int v = 3; v >= 0; v--) {
@@ -80,8 +57,8 @@ INLINE const uint8_t *get_words(__m256i *x, const uint8_t *words)
     return words + 2 * _mm_popcnt_u32(mask);
 }
 
-TARGET const uint8_t *vcl_rans_decode_avx2(uint32_t *states, const uint8_t *words, const uint8_t *end,
-                                           const uint32_t *table, uint8_t *dst, size_t n)
+TARGET const uint8_t *KERNEL(rans_decode)(uint32_t *states, const uint8_t *words, const uint8_t *end,
+                                          const uint32_t *table, uint8_t *dst, size_t n)
 {
     const __m256i slots = _mm256_set1_epi32(VCL_RANS_TOTAL - 1), byte = _mm256_set1_epi32(255);
     const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
@@ -89,7 +66,7 @@ TARGET const uint8_t *vcl_rans_decode_avx2(uint32_t *states, const uint8_t *word
     size_t at = 0;
 #pragma GCC unroll 4
     for (int v = 0; v < 4; v++)
-        x[v] = load8(states + 8 * v);
+        x[v] = i_load(states + 8 * v);
     for (; at + 32 <= n && end - words >= 64; at += 32) {
 #pragma GCC unroll 4
         for (int v = 0; v < 4; v++) {
@@ -112,5 +89,3 @@ TARGET const uint8_t *vcl_rans_decode_avx2(uint32_t *states, const uint8_t *word
         _mm256_storeu_si256((__m256i *)(void *)(states + 8 * v), x[v]);
     return vcl_rans_decode_lanes(states, VCL_RANS_LANES, words, end, table, dst + at, n - at);
 }
-
-#endif

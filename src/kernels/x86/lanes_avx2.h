@@ -1,16 +1,17 @@
-/* lanes_avx2.h - what decoding loops with AVX2 share: the states of 32 lanes, and a symbol for each.
- *
- * Included where TARGET, INLINE and UNROLL are defined. */
+/* lanes_avx2.h - what decoding loops with AVX2 share: the states of 32 lanes, and a symbol for each. */
 #ifndef VCL_LANES_AVX2_H
 #define VCL_LANES_AVX2_H
 
 #include "kernels/tensor_loops.h"
+#include "kernels/x86/avx2.h"
 
-enum { WIDTH = 8, VECTORS = VCL_STRIPE_LANES / WIDTH, TABLE_LOG2 = VCL_MODEL_BITS + 1 };
+enum { VECTORS = VCL_STRIPE_LANES / WIDTH, TABLE_LOG2 = VCL_MODEL_BITS + 1 };
 
-INLINE __m256i set1(uint32_t x) { return _mm256_set1_epi32((int)x); }
-INLINE __m256i load8(const void *p) { return _mm256_loadu_si256(p); }
-INLINE void store8(void *p, __m256i x) { _mm256_storeu_si256(p, x); }
+_Static_assert(VCL_STRIPE_LANES % WIDTH == 0, "a stripe is whole vectors");
+
+/* The points of entries. */
+INLINE vi entry_index(vi entry) { return _mm256_srai_epi32(entry, 20); }
+
 INLINE unsigned mask_of(__m256i x) { return (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(x)); }
 
 /* -1 in the lanes that have a row. */
@@ -36,7 +37,7 @@ INLINE void find_tables(const struct vcl_stripe *t, const __m256i rows[VECTORS],
                         int entries_log2, __m256i tables[VECTORS])
 {
     const __m256i add = _mm256_set1_epi32(t->col_class ? t->col_class[col] * (1 << entries_log2) : 0);
-    const __m256i last = set1((uint32_t)(VCL_MODEL_CLASSES - 1) << entries_log2);
+    const __m256i last = i_bits((uint32_t)(VCL_MODEL_CLASSES - 1) << entries_log2);
     UNROLL
     for (int v = 0; v < VECTORS; v++)
         tables[v] =
@@ -64,12 +65,12 @@ INLINE void load_lanes(const struct vcl_stripe *t, const struct vcl_lanes_reader
     find_rows(t, TABLE_LOG2, s->rows);
     UNROLL
     for (int v = 0; v < VECTORS; v++) {
-        s->x[v] = load8(r->state + WIDTH * v);
-        s->trellis[v] = _mm256_slli_epi32(load8(r->trellis + WIDTH * v), VCL_MODEL_BITS);
+        s->x[v] = i_load(r->state + WIDTH * v);
+        s->trellis[v] = _mm256_slli_epi32(i_load(r->trellis + WIDTH * v), VCL_MODEL_BITS);
         s->tables[v] = s->rows[v];
     }
-    s->turn_branch = set1((uint32_t)vcl_trellis_turns[t->v][0] << VCL_MODEL_BITS);
-    s->turn = set1((uint32_t)vcl_trellis_turns[t->v][1] << VCL_MODEL_BITS);
+    s->turn_branch = i_bits((uint32_t)vcl_trellis_turns[t->v][0] << VCL_MODEL_BITS);
+    s->turn = i_bits((uint32_t)vcl_trellis_turns[t->v][1] << VCL_MODEL_BITS);
     s->words = r->words;
 }
 
@@ -77,8 +78,8 @@ INLINE void store_lanes(const struct lanes *s, struct vcl_lanes_reader *r)
 {
     UNROLL
     for (int v = 0; v < VECTORS; v++) {
-        store8(r->state + WIDTH * v, s->x[v]);
-        store8(r->trellis + WIDTH * v, _mm256_srli_epi32(s->trellis[v], VCL_MODEL_BITS));
+        i_store(r->state + WIDTH * v, s->x[v]);
+        i_store(r->trellis + WIDTH * v, _mm256_srli_epi32(s->trellis[v], VCL_MODEL_BITS));
     }
     r->words = s->words;
 }
@@ -108,7 +109,7 @@ INLINE const uint8_t *refill(__m256i *x, const uint8_t *words)
 
 INLINE __m256i take_symbol(__m256i x, __m256i entry, __m256i active, int whole)
 {
-    const __m256i ten = set1(1023);
+    const __m256i ten = i_bits(1023);
     const __m256i frequency = _mm256_and_si256(entry, ten);
     const __m256i rest = _mm256_and_si256(_mm256_srli_epi32(entry, 10), ten);
     const __m256i product = _mm256_mullo_epi32(frequency, _mm256_srli_epi32(x, VCL_MODEL_BITS));
@@ -122,8 +123,8 @@ INLINE void take_symbols(struct lanes *s, const uint32_t *slots, const __m256i a
 {
     UNROLL
     for (int v = 0; v < VECTORS; v++) {
-        const __m256i codebook = _mm256_and_si256(s->trellis[v], set1(VCL_MODEL_TOTAL));
-        const __m256i slot = _mm256_and_si256(s->x[v], set1(VCL_MODEL_TOTAL - 1));
+        const __m256i codebook = _mm256_and_si256(s->trellis[v], i_bits(VCL_MODEL_TOTAL));
+        const __m256i slot = _mm256_and_si256(s->x[v], i_bits(VCL_MODEL_TOTAL - 1));
         const __m256i at = _mm256_or_si256(slot, _mm256_or_si256(codebook, s->tables[v]));
         entry[v] = _mm256_i32gather_epi32((const int *)slots, at, 4);
     }
@@ -152,20 +153,16 @@ INLINE void turn_trellis(struct lanes *s, const __m256i index[VECTORS], int bran
     }
 }
 
-/* -1 where the entry's point is not one of -n ... n - 1; with VCL_ESCAPE_POINT it is an escape then. */
-INLINE __m256i beyond(__m256i entry, uint32_t n)
-{
-    const __m256i sum = _mm256_add_epi32(entry, set1(n << 20)), least = set1(n << 21);
-    return _mm256_cmpeq_epi32(_mm256_max_epu32(sum, least), sum);
-}
+/* Where the entry's point is not one of -n ... n - 1; with VCL_ESCAPE_POINT it is an escape then. */
+INLINE vm beyond(vi entry, uint32_t n) { return i_at_least(i_add(entry, i_bits(n << 20)), i_bits(n << 21)); }
 
 INLINE int any_beyond(const __m256i entry[VECTORS], uint32_t n)
 {
-    __m256i farthest = _mm256_add_epi32(entry[0], set1(n << 20));
+    __m256i farthest = _mm256_add_epi32(entry[0], i_bits(n << 20));
     UNROLL
     for (int v = 1; v < VECTORS; v++)
-        farthest = _mm256_max_epu32(farthest, _mm256_add_epi32(entry[v], set1(n << 20)));
-    return mask_of(_mm256_cmpeq_epi32(_mm256_max_epu32(farthest, set1(n << 21)), farthest)) != 0;
+        farthest = _mm256_max_epu32(farthest, _mm256_add_epi32(entry[v], i_bits(n << 20)));
+    return bits_of(i_at_least(farthest, i_bits(n << 21))) != 0;
 }
 
 INLINE uint32_t lanes_beyond(const __m256i entry[VECTORS], uint32_t n)
@@ -173,7 +170,7 @@ INLINE uint32_t lanes_beyond(const __m256i entry[VECTORS], uint32_t n)
     uint32_t mask = 0;
     UNROLL
     for (int v = 0; v < VECTORS; v++)
-        mask |= mask_of(beyond(entry[v], n)) << WIDTH * v;
+        mask |= bits_of(beyond(entry[v], n)) << WIDTH * v;
     return mask;
 }
 
@@ -182,7 +179,7 @@ INLINE void store_indices(int16_t *column, const __m256i j[VECTORS])
 {
     UNROLL
     for (int v = 0; v < VECTORS; v += 2)
-        store8(column + WIDTH * v, _mm256_permute4x64_epi64(_mm256_packs_epi32(j[v], j[v + 1]), 0xd8));
+        i_store(column + WIDTH * v, _mm256_permute4x64_epi64(_mm256_packs_epi32(j[v], j[v + 1]), 0xd8));
 }
 
 #endif

@@ -2,17 +2,14 @@
  *
  * States, trellises and classes stay in registers; a symbol costs one gather from its class' table. */
 #include "kernels/tensor_loops.h"
+#include "kernels/x86/lanes_avx512.h"
+#include "kernels/x86/push_avx512.h"
 
-#if defined(__x86_64__)
+enum { CODES_LOG2 = 7 };
 
-#include <immintrin.h>
-
-#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx2,bmi,bmi2,popcnt")))
-#define INLINE TARGET static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
-#include "kernels/lanes_avx512.h"
-#include "kernels/push_avx512.h"
-#include "kernels/transpose_avx512.h"
+_Static_assert(1 << CODES_LOG2 == 2 * VCL_MODEL_SYMBOLS,
+               "a class has a code for every symbol of either codebook");
+_Static_assert(VCL_OFFSETS == 16, "offsets are looked up in one vector");
 
 /* ---- decoding -------------------------------------------------------------------------------- */
 
@@ -20,7 +17,7 @@
 INLINE __m512i take_low_bits(struct lanes *s, int from, const __m512i entry[VECTORS], uint32_t active,
                              __mmask16 branch[VECTORS])
 {
-    const __m512i one = set1(1);
+    const __m512i one = i_bits(1);
     __m512i bits[VECTORS];
     __m256i half[VECTORS];
     UNROLL
@@ -74,43 +71,14 @@ INLINE uint32_t decode_columns(const struct vcl_stripe *t, struct vcl_lanes_read
     return c;
 }
 
-TARGET void vcl_decode_columns_avx512(const struct vcl_stripe *t, struct vcl_lanes_reader *r, uint32_t first,
-                                      uint32_t count, int16_t *j)
-{
-    const int whole = t->active == VCL_STRIPE_LANES;
-    uint32_t done = 0;
-    if (t->lanes == VCL_STRIPE_LANES && count > 0) {
-        if (vcl_stripe_is_low(t))
-            done = decode_columns(t, r, first, count, 1, t->col_class != NULL, 0, j);
-        else if (!whole)
-            done = decode_columns(t, r, first, count, 0, t->col_class != NULL, 0, j);
-        else if (t->col_class)
-            done = decode_columns(t, r, first, count, 0, 1, 1, j);
-        else
-            done = decode_columns(t, r, first, count, 0, 0, 1, j);
-    }
-    vcl_decode_columns_c(t, r, first + done, count - done, j + (size_t)done * VCL_STRIPE_LANES);
-}
-
 /* ---- encoding -------------------------------------------------------------------------------- */
-
-/* The words of the lanes that would overflow; the lane of the lowest number gets the lowest place. */
-INLINE uint8_t *put_words(__m512i *x, __mmask16 mask, uint8_t *words)
-{
-    const unsigned count = (unsigned)_mm_popcnt_u32(mask);
-    const __m256i packed = _mm512_cvtepi32_epi16(_mm512_maskz_compress_epi32(mask, *x));
-    words -= 2 * count;
-    _mm256_mask_storeu_epi16(words, (__mmask16)((1u << count) - 1), packed);
-    *x = _mm512_mask_srli_epi32(*x, mask, *x, 16);
-    return words;
-}
 
 /* A shift by 32 leaves nothing: where there are no low bits, no word goes out. */
 INLINE uint8_t *push_low_bits(__m512i *x, __m512i j, __m512i bits, __mmask16 active, uint8_t *words)
 {
-    const __m512i one = set1(1), mask = _mm512_sub_epi32(_mm512_sllv_epi32(one, bits), one);
+    const __m512i one = i_bits(1), mask = _mm512_sub_epi32(_mm512_sllv_epi32(one, bits), one);
     const __m512i low = _mm512_and_si512(_mm512_srai_epi32(j, 1), mask);
-    const __m512i over = _mm512_srlv_epi32(*x, _mm512_sub_epi32(set1(32), bits));
+    const __m512i over = _mm512_srlv_epi32(*x, _mm512_sub_epi32(i_bits(32), bits));
     words = put_words(x, _mm512_mask_test_epi32_mask(active, over, over), words);
     *x = _mm512_mask_or_epi32(*x, active, _mm512_sllv_epi32(*x, bits), low);
     return words;
@@ -119,11 +87,11 @@ INLINE uint8_t *push_low_bits(__m512i *x, __m512i j, __m512i bits, __mmask16 act
 /* Where in a class' table the index stands: 64 g + symbol. */
 INLINE __m512i symbols_of(__m512i j, __m512i bits)
 {
-    const __m512i one = set1(1), high = _mm512_srav_epi32(j, _mm512_add_epi32(bits, one));
-    const __m512i plain = _mm512_add_epi32(high, set1(32));
-    const __mmask16 escaped = _mm512_cmpgt_epu32_mask(_mm512_sub_epi32(plain, one), set1(61));
+    const __m512i one = i_bits(1), high = _mm512_srav_epi32(j, _mm512_add_epi32(bits, one));
+    const __m512i plain = _mm512_add_epi32(high, i_bits(32));
+    const __mmask16 escaped = _mm512_cmpgt_epu32_mask(_mm512_sub_epi32(plain, one), i_bits(61));
     const __m512i parity = _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_and_si512(high, one));
-    const __m512i symbol = _mm512_mask_and_epi32(plain, escaped, parity, set1(63));
+    const __m512i symbol = _mm512_mask_and_epi32(plain, escaped, parity, i_bits(63));
     return _mm512_or_si512(_mm512_slli_epi32(_mm512_and_si512(j, one), 6), symbol);
 }
 
@@ -135,18 +103,18 @@ INLINE void encode_stripe(const struct vcl_stripe *t, struct vcl_lanes_writer *w
     UNROLL
     for (int v = 0; v < VECTORS; v++)
         x[v] = _mm512_loadu_si512(w->state + WIDTH * v);
-    find_rows(t, 7, rows);
-    find_tables(t, rows, 0, 7, tables);
+    find_rows(t, CODES_LOG2, rows);
+    find_tables(t, rows, 0, CODES_LOG2, tables);
     for (uint32_t c = t->cols; c-- > 0;) {
         const int16_t *const column = j + (size_t)c * VCL_STRIPE_LANES;
         uint32_t escaped = 0;
         __m512i index[VECTORS], bits[VECTORS];
         if (t->col_class)
-            find_tables(t, rows, c, 7, tables);
+            find_tables(t, rows, c, CODES_LOG2, tables);
         UNROLL
         for (int v = VECTORS - 1; v >= 0; v--) {
             index[v] = _mm512_cvtepi16_epi32(_mm256_loadu_si256((const void *)(column + WIDTH * v)));
-            bits[v] = low ? low_bits(tables[v], t->low_from, 7) : _mm512_setzero_si512();
+            bits[v] = low ? low_bits(tables[v], t->low_from, CODES_LOG2) : _mm512_setzero_si512();
             if (low)
                 words = push_low_bits(&x[v], index[v], bits[v], (__mmask16)(active >> WIDTH * v), words);
         }
@@ -155,8 +123,8 @@ INLINE void encode_stripe(const struct vcl_stripe *t, struct vcl_lanes_writer *w
             const __mmask16 mask = (__mmask16)(active >> WIDTH * v);
             const __m512i at = _mm512_or_si512(symbols_of(index[v], bits[v]), tables[v]);
             const __m512i code = _mm512_i32gather_epi32(at, t->codes, 4);
-            const __m512i frequency = _mm512_and_si512(code, set1(1023));
-            const __m512i start = _mm512_and_si512(_mm512_srli_epi32(code, 10), set1(1023));
+            const __m512i frequency = _mm512_and_si512(code, i_bits(1023));
+            const __m512i start = _mm512_and_si512(_mm512_srli_epi32(code, 10), i_bits(1023));
             const __m512i room = _mm512_srli_epi32(x[v], 32 - VCL_MODEL_BITS);
             words = put_words(&x[v], _mm512_mask_cmpge_epu32_mask(mask, room, frequency), words);
             x[v] = _mm512_mask_mov_epi32(x[v], mask, push_symbols(x[v], frequency, start, VCL_MODEL_BITS));
@@ -171,16 +139,6 @@ INLINE void encode_stripe(const struct vcl_stripe *t, struct vcl_lanes_writer *w
         _mm512_storeu_si512(w->state + WIDTH * v, x[v]);
 }
 
-TARGET void vcl_encode_stripe_avx512(const struct vcl_stripe *t, struct vcl_lanes_writer *w, const int16_t *j)
-{
-    if (t->lanes != VCL_STRIPE_LANES)
-        vcl_encode_stripe_c(t, w, j);
-    else if (vcl_stripe_is_low(t))
-        encode_stripe(t, w, j, 1);
-    else
-        encode_stripe(t, w, j, 0);
-}
-
 /* ---- rows to lanes and back ------------------------------------------------------------------- */
 
 /* Columns left, 16 or fewer, as a mask. */
@@ -189,8 +147,8 @@ INLINE __mmask16 columns_mask(uint32_t left)
     return (__mmask16)(0xffffu >> (left < WIDTH ? WIDTH - left : 0));
 }
 
-TARGET void vcl_load_rows_avx512(const struct vcl_stripe *t, const struct vcl_scaling *scaling,
-                                 const float *x, size_t stride, float *u)
+TARGET void KERNEL(load_rows)(const struct vcl_stripe *t, const struct vcl_scaling *scaling, const float *x,
+                              size_t stride, float *u)
 {
     const __m512 scale = _mm512_set1_ps(scaling->scale);
     const __m512 most = _mm512_set1_ps(scaling->limit), least = _mm512_set1_ps(-scaling->limit);
@@ -227,7 +185,7 @@ struct points {
 INLINE __m512 points_of(__m512i j, const struct points *points)
 {
     const __m512i size = _mm512_abs_epi32(j);
-    const __mmask16 near = _mm512_cmplt_epi32_mask(size, set1(VCL_OFFSETS));
+    const __mmask16 near = _mm512_cmplt_epi32_mask(size, i_bits(VCL_OFFSETS));
     const __m512 move = _mm512_maskz_permutexvar_ps(near, size, points->offsets);
     const __m512 p = _mm512_cvtepi32_ps(j), moved = _mm512_add_ps(p, move);
     return _mm512_mask_sub_ps(moved, _mm512_movepi32_mask(j), p, move);
@@ -238,14 +196,7 @@ INLINE __m512 values_of(__m512 x, __m512 steps, const struct points *points)
     return _mm512_max_ps(_mm512_min_ps(_mm512_mul_ps(x, steps), points->most), points->least);
 }
 
-/* Finite values, rounded to nearest, ties to even. */
-INLINE __m256i to_bf16(__m512 x)
-{
-    const __m512i u = _mm512_castps_si512(x);
-    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), set1(1));
-    return _mm512_cvtepi32_epi16(
-        _mm512_srli_epi32(_mm512_add_epi32(u, _mm512_add_epi32(odd, set1(0x7fff))), 16));
-}
+INLINE __m256i to_bf16(__m512 x) { return _mm512_cvtepi32_epi16(_mm512_srli_epi32(round_bf16(x), 16)); }
 
 INLINE void store_row(enum vcl_dtype dtype, void *dst, size_t at, __mmask16 mask, __m512 x)
 {
@@ -284,8 +235,8 @@ INLINE void store_rows(const struct vcl_stripe *t, const struct vcl_points *how,
         }
 }
 
-TARGET void vcl_store_rows_avx512(const struct vcl_stripe *t, const struct vcl_points *points,
-                                  const int16_t *j, uint32_t first, uint32_t count, void *dst, size_t stride)
+TARGET void KERNEL(store_rows)(const struct vcl_stripe *t, const struct vcl_points *points, const int16_t *j,
+                               uint32_t first, uint32_t count, void *dst, size_t stride)
 {
     if (t->lanes != VCL_STRIPE_LANES || points->moves)
         vcl_store_rows_c(t, points, j, first, count, dst, stride);
@@ -299,6 +250,4 @@ TARGET void vcl_store_rows_avx512(const struct vcl_stripe *t, const struct vcl_p
         vcl_store_rows_c(t, points, j, first, count, dst, stride);
 }
 
-TARGET int vcl_rounds_products_avx512(void) { return vcl_product_is_rounded(); }
-
-#endif
+#include "kernels/tensor_template.h"

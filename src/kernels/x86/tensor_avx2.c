@@ -1,23 +1,20 @@
 /* tensor_avx2.c - the loops of the tensor codec with AVX2: 32 lanes in four vectors. */
 #include "kernels/tensor_loops.h"
+#include "kernels/x86/lanes_avx2.h"
+#include "kernels/x86/push_avx2.h"
 
-#if defined(__x86_64__)
+enum { CODES_LOG2 = 7 };
 
-#include <immintrin.h>
-
-#define TARGET __attribute__((target("avx2,fma,f16c,bmi,bmi2,popcnt")))
-#define INLINE TARGET static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
-#include "kernels/lanes_avx2.h"
-#include "kernels/push_avx2.h"
-#include "kernels/transpose_avx2.h"
+_Static_assert(1 << CODES_LOG2 == 2 * VCL_MODEL_SYMBOLS,
+               "a class has a code for every symbol of either codebook");
+_Static_assert(VCL_OFFSETS == 16, "offsets are looked up in two vectors");
 
 /* ---- decoding -------------------------------------------------------------------------------- */
 
 /* Low bits of k outside the model: those of every lane follow its symbol's words. */
 INLINE void take_low_bits(struct lanes *s, int from, __m256i j[VECTORS], const __m256i active[VECTORS])
 {
-    const __m256i one = set1(1);
+    const __m256i one = i_bits(1);
     UNROLL
     for (int v = 0; v < VECTORS; v++) {
         const __m256i bits = low_bits(s->tables[v], from, TABLE_LOG2);
@@ -67,57 +64,22 @@ INLINE uint32_t decode_columns(const struct vcl_stripe *t, struct vcl_lanes_read
     return c;
 }
 
-TARGET void vcl_decode_columns_avx2(const struct vcl_stripe *t, struct vcl_lanes_reader *r, uint32_t first,
-                                    uint32_t count, int16_t *j)
-{
-    const int whole = t->active == VCL_STRIPE_LANES;
-    uint32_t done = 0;
-    if (t->lanes == VCL_STRIPE_LANES && count > 0) {
-        if (vcl_stripe_is_low(t))
-            done = decode_columns(t, r, first, count, 1, t->col_class != NULL, 0, j);
-        else if (!whole)
-            done = decode_columns(t, r, first, count, 0, t->col_class != NULL, 0, j);
-        else if (t->col_class)
-            done = decode_columns(t, r, first, count, 0, 1, 1, j);
-        else
-            done = decode_columns(t, r, first, count, 0, 0, 1, j);
-    }
-    vcl_decode_columns_c(t, r, first + done, count - done, j + (size_t)done * VCL_STRIPE_LANES);
-}
-
 /* ---- encoding -------------------------------------------------------------------------------- */
 
-#define NUMBERS 0x0706050403020100u
-
-/* 0xff in the bytes whose bit of the mask is set. */
-INLINE uint64_t spread_mask(unsigned mask) { return _pdep_u64(mask, 0x0101010101010101u) * 0xff; }
-
-INLINE __m256i bytes_to_lanes(uint64_t bytes)
-{
-    return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)bytes));
-}
-
-/* Their order is made with pext from the mask: eight bytes, each the number of a lane. */
-/* The words of the lanes in `full`; the lane of the lowest number gets the lowest place. */
+/* The words of the lanes in `full`. */
 INLINE uint8_t *put_words(__m256i *x, __m256i full, uint8_t *words)
 {
-    const unsigned mask = mask_of(full), idle = 8 - (unsigned)_mm_popcnt_u32(mask);
-    const uint64_t lanes = _pext_u64(NUMBERS, spread_mask(mask)) << 4 * idle << 4 * idle;
-    const __m256i low = _mm256_and_si256(*x, set1(0xffff));
-    const __m256i picked = _mm256_permutevar8x32_epi32(low, bytes_to_lanes(lanes));
-    const __m128i packed =
-        _mm_packus_epi32(_mm256_castsi256_si128(picked), _mm256_extracti128_si256(picked, 1));
-    _mm_storeu_si128((__m128i *)(void *)(words - 16), packed);
+    words = store_words(*x, mask_of(full), words);
     *x = _mm256_blendv_epi8(*x, _mm256_srli_epi32(*x, 16), full);
-    return words - 16 + 2 * idle;
+    return words;
 }
 
 /* A shift by 32 leaves nothing: where there are no low bits, no word goes out. */
 INLINE uint8_t *push_low_bits(__m256i *x, __m256i j, __m256i bits, __m256i active, uint8_t *words)
 {
-    const __m256i one = set1(1), mask = _mm256_sub_epi32(_mm256_sllv_epi32(one, bits), one);
+    const __m256i one = i_bits(1), mask = _mm256_sub_epi32(_mm256_sllv_epi32(one, bits), one);
     const __m256i low = _mm256_and_si256(_mm256_srai_epi32(j, 1), mask);
-    const __m256i over = _mm256_srlv_epi32(*x, _mm256_sub_epi32(set1(32), bits));
+    const __m256i over = _mm256_srlv_epi32(*x, _mm256_sub_epi32(i_bits(32), bits));
     words =
         put_words(x, _mm256_andnot_si256(_mm256_cmpeq_epi32(over, _mm256_setzero_si256()), active), words);
     const __m256i next = _mm256_or_si256(_mm256_sllv_epi32(*x, bits), low);
@@ -128,12 +90,12 @@ INLINE uint8_t *push_low_bits(__m256i *x, __m256i j, __m256i bits, __m256i activ
 /* Where in a class' table the index stands: 64 g + symbol. */
 INLINE __m256i symbols_of(__m256i j, __m256i bits)
 {
-    const __m256i one = set1(1), high = _mm256_srav_epi32(j, _mm256_add_epi32(bits, one));
-    const __m256i inside =
-        _mm256_and_si256(_mm256_cmpgt_epi32(high, set1((uint32_t)-32)), _mm256_cmpgt_epi32(set1(31), high));
+    const __m256i one = i_bits(1), high = _mm256_srav_epi32(j, _mm256_add_epi32(bits, one));
+    const __m256i inside = _mm256_and_si256(_mm256_cmpgt_epi32(high, i_bits((uint32_t)-32)),
+                                            _mm256_cmpgt_epi32(i_bits(31), high));
     const __m256i parity = _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_and_si256(high, one));
-    const __m256i escape = _mm256_and_si256(parity, set1(63));
-    const __m256i symbol = _mm256_blendv_epi8(escape, _mm256_add_epi32(high, set1(32)), inside);
+    const __m256i escape = _mm256_and_si256(parity, i_bits(63));
+    const __m256i symbol = _mm256_blendv_epi8(escape, _mm256_add_epi32(high, i_bits(32)), inside);
     return _mm256_or_si256(_mm256_slli_epi32(_mm256_and_si256(j, one), 6), symbol);
 }
 
@@ -143,20 +105,20 @@ INLINE void encode_stripe(const struct vcl_stripe *t, struct vcl_lanes_writer *w
     __m256i x[VECTORS], rows[VECTORS], tables[VECTORS], active[VECTORS];
     UNROLL
     for (int v = 0; v < VECTORS; v++)
-        x[v] = load8(w->state + WIDTH * v);
+        x[v] = i_load(w->state + WIDTH * v);
     find_active(t, active);
-    find_rows(t, 7, rows);
-    find_tables(t, rows, 0, 7, tables);
+    find_rows(t, CODES_LOG2, rows);
+    find_tables(t, rows, 0, CODES_LOG2, tables);
     for (uint32_t c = t->cols; c-- > 0;) {
         const int16_t *const column = j + (size_t)c * VCL_STRIPE_LANES;
         uint32_t escaped = 0;
         __m256i index[VECTORS], bits[VECTORS];
         if (t->col_class)
-            find_tables(t, rows, c, 7, tables);
+            find_tables(t, rows, c, CODES_LOG2, tables);
         UNROLL
         for (int v = VECTORS - 1; v >= 0; v--) {
             index[v] = _mm256_cvtepi16_epi32(_mm_loadu_si128((const void *)(column + WIDTH * v)));
-            bits[v] = low ? low_bits(tables[v], t->low_from, 7) : _mm256_setzero_si256();
+            bits[v] = low ? low_bits(tables[v], t->low_from, CODES_LOG2) : _mm256_setzero_si256();
             if (low)
                 words = push_low_bits(&x[v], index[v], bits[v], active[v], words);
         }
@@ -164,8 +126,8 @@ INLINE void encode_stripe(const struct vcl_stripe *t, struct vcl_lanes_writer *w
         for (int v = VECTORS - 1; v >= 0; v--) {
             const __m256i at = _mm256_or_si256(symbols_of(index[v], bits[v]), tables[v]);
             const __m256i code = _mm256_i32gather_epi32((const int *)t->codes, at, 4);
-            const __m256i frequency = _mm256_and_si256(code, set1(1023));
-            const __m256i start = _mm256_and_si256(_mm256_srli_epi32(code, 10), set1(1023));
+            const __m256i frequency = _mm256_and_si256(code, i_bits(1023));
+            const __m256i start = _mm256_and_si256(_mm256_srli_epi32(code, 10), i_bits(1023));
             const __m256i room = _mm256_srli_epi32(x[v], 32 - VCL_MODEL_BITS);
             const __m256i keep = _mm256_cmpgt_epi32(frequency, room);
             words = put_words(&x[v], _mm256_andnot_si256(keep, active[v]), words);
@@ -178,24 +140,14 @@ INLINE void encode_stripe(const struct vcl_stripe *t, struct vcl_lanes_writer *w
     w->words = words;
     UNROLL
     for (int v = 0; v < VECTORS; v++)
-        store8(w->state + WIDTH * v, x[v]);
-}
-
-TARGET void vcl_encode_stripe_avx2(const struct vcl_stripe *t, struct vcl_lanes_writer *w, const int16_t *j)
-{
-    if (t->lanes != VCL_STRIPE_LANES)
-        vcl_encode_stripe_c(t, w, j);
-    else if (vcl_stripe_is_low(t))
-        encode_stripe(t, w, j, 1);
-    else
-        encode_stripe(t, w, j, 0);
+        i_store(w->state + WIDTH * v, x[v]);
 }
 
 /* ---- rows to lanes and back ------------------------------------------------------------------ */
 
 /* Columns beyond the last whole eight go the portable way. */
-TARGET void vcl_load_rows_avx2(const struct vcl_stripe *t, const struct vcl_scaling *scaling, const float *x,
-                               size_t stride, float *u)
+TARGET void KERNEL(load_rows)(const struct vcl_stripe *t, const struct vcl_scaling *scaling, const float *x,
+                              size_t stride, float *u)
 {
     const __m256 scale = _mm256_set1_ps(scaling->scale);
     const __m256 most = _mm256_set1_ps(scaling->limit), least = _mm256_set1_ps(-scaling->limit);
@@ -231,10 +183,10 @@ INLINE __m256 points_of(__m256i j, const struct points *points)
     const __m256i size = _mm256_abs_epi32(j);
     const __m256 below = _mm256_permutevar8x32_ps(points->low, size);
     const __m256 above = _mm256_permutevar8x32_ps(points->high, size);
-    const __m256 eight = _mm256_castsi256_ps(_mm256_cmpgt_epi32(size, set1(7)));
-    const __m256 near = _mm256_castsi256_ps(_mm256_cmpgt_epi32(set1(VCL_OFFSETS), size));
+    const __m256 eight = _mm256_castsi256_ps(_mm256_cmpgt_epi32(size, i_bits(7)));
+    const __m256 near = _mm256_castsi256_ps(_mm256_cmpgt_epi32(i_bits(VCL_OFFSETS), size));
     const __m256 move = _mm256_and_ps(near, _mm256_blendv_ps(below, above, eight));
-    const __m256 sign = _mm256_castsi256_ps(_mm256_and_si256(j, set1(1u << 31)));
+    const __m256 sign = _mm256_castsi256_ps(_mm256_and_si256(j, i_bits(1u << 31)));
     return _mm256_add_ps(_mm256_cvtepi32_ps(j), _mm256_xor_ps(move, sign));
 }
 
@@ -243,11 +195,9 @@ INLINE __m256 values_of(__m256 x, __m256 steps, const struct points *points)
     return _mm256_max_ps(_mm256_min_ps(_mm256_mul_ps(x, steps), points->most), points->least);
 }
 
-/* Finite values, rounded to nearest, ties to even. */
 INLINE __m128i to_bf16(__m256 x)
 {
-    const __m256i u = _mm256_castps_si256(x), odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), set1(1));
-    const __m256i y = _mm256_srli_epi32(_mm256_add_epi32(u, _mm256_add_epi32(odd, set1(0x7fff))), 16);
+    const __m256i y = _mm256_srli_epi32(round_bf16(x), 16);
     return _mm_packus_epi32(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1));
 }
 
@@ -285,8 +235,8 @@ INLINE void store_rows(const struct vcl_stripe *t, const struct vcl_points *how,
         }
 }
 
-TARGET void vcl_store_rows_avx2(const struct vcl_stripe *t, const struct vcl_points *points, const int16_t *j,
-                                uint32_t first, uint32_t count, void *dst, size_t stride)
+TARGET void KERNEL(store_rows)(const struct vcl_stripe *t, const struct vcl_points *points, const int16_t *j,
+                               uint32_t first, uint32_t count, void *dst, size_t stride)
 {
     const enum vcl_dtype dtype = points->dtype;
     const int wide = dtype != VCL_DTYPE_F32 && dtype != VCL_DTYPE_F16 && dtype != VCL_DTYPE_BF16;
@@ -303,6 +253,4 @@ TARGET void vcl_store_rows_avx2(const struct vcl_stripe *t, const struct vcl_poi
                      (uint8_t *)dst + whole * size, stride);
 }
 
-TARGET int vcl_rounds_products_avx2(void) { return vcl_product_is_rounded(); }
-
-#endif
+#include "kernels/tensor_template.h"

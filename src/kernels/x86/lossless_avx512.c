@@ -2,29 +2,18 @@
  *
  * expand and compress deal the words to the lanes that need them and collect them; in registers, since on
  * some machines their forms that reach into memory take a hundred cycles. */
-#include "kernels/lossless_levels.h"
+#include "kernels/lossless_loops.h"
+#include "kernels/x86/push_avx512.h"
 
-#if defined(__x86_64__)
-
-#include <immintrin.h>
-
-#define KERNEL(name) vcl_##name##_avx512
-#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx2,bmi,bmi2,popcnt")))
-#define WIDTH 64
-#include "kernels/push_avx512.h"
+#define BYTES 64
 #include "kernels/planes_template.h"
 
-/* Words below `end` for the lanes that would overflow; the lane of the lowest number gets the lowest
- * place. */
-INLINE uint8_t *put_words(__m512i *x, __m512i frequency, uint8_t *end)
+_Static_assert(VCL_RANS_LANES == 32 && VCL_RANS_BITS == 12,
+               "groups of 32 symbols; states below 2^32 with 12 bits more");
+
+INLINE uint8_t *put_overflowing(__m512i *x, __m512i frequency, uint8_t *end)
 {
-    const __mmask16 mask = _mm512_cmpge_epu32_mask(_mm512_srli_epi32(*x, 20), frequency);
-    const unsigned count = (unsigned)_mm_popcnt_u32(mask);
-    const __m256i words = _mm512_cvtepi32_epi16(_mm512_maskz_compress_epi32(mask, *x));
-    end -= 2 * count;
-    _mm256_mask_storeu_epi16(end, (__mmask16)((1u << count) - 1), words);
-    *x = _mm512_mask_srli_epi32(*x, mask, *x, 16);
-    return end;
+    return put_words(x, _mm512_cmpge_epu32_mask(_mm512_srli_epi32(*x, 20), frequency), end);
 }
 
 /* Entries of symbols by a gather, or, where 128 symbols in sequence are all that have a frequency, from eight
@@ -72,8 +61,8 @@ INLINE uint8_t *encode_groups(__m512i *x, const uint8_t *src, size_t n, const st
             look_up(lookup, _mm512_cvtepu8_epi32(_mm256_extracti128_si256(bytes, 1)), is_near);
         const __m512i f0 = _mm512_and_si512(low, _mm512_set1_epi32(0xffff)),
                       f1 = _mm512_and_si512(high, _mm512_set1_epi32(0xffff));
-        end = put_words(&x1, f1, end);
-        end = put_words(&x0, f0, end);
+        end = put_overflowing(&x1, f1, end);
+        end = put_overflowing(&x0, f0, end);
         x1 = push_symbols(x1, f1, _mm512_srli_epi32(high, 16), VCL_RANS_BITS);
         x0 = push_symbols(x0, f0, _mm512_srli_epi32(low, 16), VCL_RANS_BITS);
     }
@@ -82,8 +71,8 @@ INLINE uint8_t *encode_groups(__m512i *x, const uint8_t *src, size_t n, const st
     return end;
 }
 
-TARGET uint8_t *vcl_rans_encode_avx512(uint32_t *states, const uint8_t *src, size_t n, const uint32_t *table,
-                                       uint8_t *end)
+TARGET uint8_t *KERNEL(rans_encode)(uint32_t *states, const uint8_t *src, size_t n, const uint32_t *table,
+                                    uint8_t *end)
 {
     const size_t whole = n / 32 * 32;
     struct lookup lookup;
@@ -109,8 +98,8 @@ INLINE const uint8_t *get_words(__m512i *x, const uint8_t *words)
     return words + 2 * _mm_popcnt_u32(mask);
 }
 
-TARGET const uint8_t *vcl_rans_decode_avx512(uint32_t *states, const uint8_t *words, const uint8_t *end,
-                                             const uint32_t *table, uint8_t *dst, size_t n)
+TARGET const uint8_t *KERNEL(rans_decode)(uint32_t *states, const uint8_t *words, const uint8_t *end,
+                                          const uint32_t *table, uint8_t *dst, size_t n)
 {
     const __m512i slots = _mm512_set1_epi32(VCL_RANS_TOTAL - 1);
     __m512i x[2];
@@ -134,5 +123,3 @@ TARGET const uint8_t *vcl_rans_decode_avx512(uint32_t *states, const uint8_t *wo
         _mm512_storeu_si512(states + 16 * v, x[v]);
     return vcl_rans_decode_lanes(states, VCL_RANS_LANES, words, end, table, dst + at, n - at);
 }
-
-#endif

@@ -1,8 +1,0 @@
-/* values_avx2.c - the loops over values with AVX2. */
-#if defined(__x86_64__)
-
-#define KERNEL(name) vcl_##name##_avx2
-#define TARGET __attribute__((target("avx2,bmi,bmi2,popcnt")))
-#include "kernels/values_template.h"
-
-#endif
