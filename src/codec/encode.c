@@ -263,16 +263,35 @@ static enum vcl_status read_spot(const struct vcl_encoder *e, int spot, uint64_t
              : VCL_OK;
 }
 
+/* Do the values of a small tensor lie on few points, so that what a step gives depends on how it falls on them? */
+static enum vcl_status look_for_points(struct vcl_encoder *e)
+{
+    const size_t w = vcl_dtype_bits(e->frame.tensor.dtype) / 8;
+    const uint64_t look = vcl_min(LOOK, e->frame.values);
+    if (e->params->codec != VCL_CODEC_TENSOR || e->frame.values > VCL_SMALL)
+        return VCL_OK;
+    struct vcl_palette_finder *const finder = vcl_palette_create(e->env->mem);
+    uint8_t raw[LOOK * 8];
+    enum vcl_status status = finder ? VCL_OK : vcl_env_fail(e->env, VCL_E_MEMORY, "no memory for a sample");
+    uint64_t first;
+    e->few_points = !status;
+    for (int i = 0; i < SPOTS && e->few_points && !status; i++) {
+        status = read_spot(e, i, look, raw, &first);
+        e->few_points = !status && 2 * vcl_palette_unlike(finder, raw, (size_t)look, (unsigned)w) <= look;
+    }
+    vcl_palette_destroy(e->env->mem, finder);
+    return status;
+}
+
 /* Could a lossless frame take no more than so many bits a value?  Few values that differ among neighbours say
  * so, else only a sample coded losslessly, for rates at which that could be.  A small tensor is
  * always tried. */
 static enum vcl_status may_be_exact(const struct vcl_encoder *e, double bits, int *may)
 {
-    enum { SMALL = 1 << 16 };          /* values that are coded exactly in no time */
     enum { ORDINARY = 200, MANY = 8 }; /* of LOOK neighbours; bits below which unlike values are not exact */
     const struct vcl_tensor *const tensor = &e->frame.tensor;
     const size_t w = vcl_dtype_bits(tensor->dtype) / 8;
-    if (e->frame.values <= SMALL) {
+    if (e->frame.values <= VCL_SMALL) {
         *may = 1;
         return VCL_OK;
     }
@@ -332,7 +351,9 @@ static enum vcl_status encode_well(struct vcl_encoder *e, unsigned *flags)
     const int by_bits = p->goal == VCL_GOAL_BITS;
     const double room = by_bits ? p->target * (double)e->frame.values / 8 : INFINITY;
     int exact = 0;
-    enum vcl_status status = by_bits ? may_be_exact(e, p->target, &exact) : VCL_OK;
+    enum vcl_status status = look_for_points(e);
+    if (!status && by_bits)
+        status = may_be_exact(e, p->target, &exact);
     const int tried = exact;
     if (!status && exact)
         status = try_exact(e, room, &exact);

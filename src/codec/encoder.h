@@ -36,12 +36,17 @@ struct vcl_encoder {
     double row_snr; /* of the worst row, where rows have a floor */
     struct vcl_tensor_counts counts;
     double trials;
+    int few_points; /* of a small tensor: its values lie on few */
 };
 
 /* A sample is VCL_PROBE_TILES tiles of a tensor of more than VCL_PROBE_ABOVE; for the tensor codec so many
  * units that they hold VCL_SAMPLE_VALUES, four at least, or all.  Of units with twice as many columns and
  * more, VCL_PROBE_COLS are coded; a multiple of every transform's length. */
 enum { VCL_PROBE_TILES = 4, VCL_PROBE_ABOVE = 8, VCL_SAMPLE_VALUES = 1 << 16, VCL_PROBE_COLS = 512 };
+
+/* Up to so many values a tensor is always tried exactly too, and searched through where its values are unlike what
+ * the models were made for. */
+enum { VCL_SMALL = 1 << 16 };
 
 /* Do errors count otherwise than by their squares?  Then SNR is no measure of them. */
 static inline int vcl_has_weights(const struct vcl_params *params)

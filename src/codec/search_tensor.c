@@ -242,17 +242,27 @@ static int is_rough(const struct vcl_tensor_search *s, const struct vcl_trial *t
     return !vcl_has_weights(s->e->params) && trial->bits > 1.5 && (s->error > 0.38 || s->error < 0.2);
 }
 
-/* So few values that all steps can be tried: lists and tables weigh much there, and chance does. */
-static int is_tiny(const struct vcl_encoder *e)
+/* So few values that many steps can be tried: lists and tables weigh much there, and chance does, of values on few
+ * points most. */
+static int is_small(const struct vcl_encoder *e)
 {
-    enum { TINY = 16384 };
-    return e->frame.values <= TINY;
+    enum { SMALL = 16384 };
+    return e->frame.values <= SMALL || e->few_points;
+}
+
+/* Of all that meets the target the best has as much as indices can tell, from the largest value to rounding: what lies
+ * beyond is chance, or the business of exact coding. */
+static int is_precise(const struct vcl_tensor_search *s)
+{
+    const struct vcl_params *const p = s->e->params;
+    return p->goal == VCL_GOAL_BITS && s->any && s->best.trial.snr >= 80
+        && vcl_rate_meets(p->goal, p->target, &s->best.trial);
 }
 
 /* Did an ordinary search end where it should? */
 static int went_wrong(const struct vcl_tensor_search *s, const struct vcl_rate *rate)
 {
-    const int at_the_end = rate->found && rate->best_x <= s->least; /* no step is finer */
+    const int at_the_end = rate->found && rate->best_x <= s->least && !is_small(s->e); /* no step is finer */
     const int fills = rate->found && vcl_rate_fills(rate->goal, rate->target, &rate->best);
     return (!fills && !at_the_end) || is_poor(s->e, &rate->best) || is_rough(s, &rate->best);
 }
@@ -270,27 +280,36 @@ static enum vcl_status weigh_step(struct vcl_tensor_search *s, double x, struct 
     return status || !vcl_encoder_samples_all(s->e) ? status : run_trial(s, x, trial);
 }
 
+/* All steps that make sense: from the one at which every index is 0 to the finest, where rows and columns of usual
+ * size have 16 octaves. */
+static double coarsest_x(const struct vcl_tensor_search *s)
+{
+    const double zero = log2(fmax((double)s->e->stats.absmax, FLT_MIN)) + 1;
+    return fmin(fmax(ceil(zero), s->least), X_MOST);
+}
+
+static double finest_x(const struct vcl_tensor_search *s)
+{
+    return fmin(fmax(s->deviation - 16, s->least), coarsest_x(s));
+}
+
 /* Looks through all steps, half an octave apart, from coarse to fine, for the best: where the values lie on
  * points, bits and SNR rise and fall with the step.  The same steps for every target. */
 static enum vcl_status look_through(struct vcl_tensor_search *s, double *x, struct vcl_trial *best)
 {
-    enum { FIRST = 16, LAST = -32, BEYOND = 3 };
-    const double absmax = fmax((double)s->e->stats.absmax, FLT_MIN), zero = log2(absmax) + 1;
+    enum { BEYOND = 3 };
+    const double last = finest_x(s);
     enum vcl_status status = VCL_OK;
     struct vcl_trial trial;
     int beyond = 0, any = 0;
-    for (int i = FIRST; i >= LAST && beyond < BEYOND && !status; i--) {
-        const double at = fmin(fmax(s->deviation + 0.5 * i, s->least), X_MOST);
-        if (at > zero) /* every index is 0 */
-            continue;
+    for (double at = coarsest_x(s); at > last - 0.5 && beyond < BEYOND && !status; at -= 0.5) {
+        at = fmax(at, last);
         status = weigh_step(s, at, &trial);
         if (status)
             break;
         if (!any || is_better(s, &trial, best))
             *x = at, *best = trial, any = 1;
         beyond = is_far_beyond(s->e->params, &trial) ? beyond + 1 : 0;
-        if (at == s->least)
-            break;
     }
     for (double move = 0.25; move > 0.03 && any && !status; move *= 0.5)
         for (int sign = -1; sign <= 1 && !status; sign += 2) {
@@ -316,26 +335,33 @@ static enum vcl_status search_everywhere(struct vcl_tensor_search *s)
     return status ? status : search_around(s, x, &rate);
 }
 
-/* Few values leave much to chance: what one step gives, its neighbour does not.  So the best is taken of all steps
+/* What a step gives, whatever was learned before. */
+static enum vcl_status try_alone(struct vcl_tensor_search *s, double x, struct vcl_trial *trial)
+{
+    enum vcl_status status = vcl_drop_own_models(s);
+    s->now = vcl_first_setting(s);
+    if (!status)
+        status = vcl_survey(s, x, trial);
+    if (!status)
+        status = vcl_settle(s, x, trial);
+    return status ? status : run_trial(s, x, trial);
+}
+
+/* Few values leave much to chance: what one step gives, its neighbour does not.  So the best is taken of the steps
  * in a range around the nearest, a sixteenth of an octave apart, each learned on its own: what they give does not
- * depend on the target, so that targets near to each other choose among the same results. */
+ * depend on the target, so that targets near to each other choose among the same results.  Where values lie on few
+ * points a little more or less loses them: there the best is moved by less and less. */
 static enum vcl_status search_range(struct vcl_tensor_search *s)
 {
     enum { PART = 16, COARSER = 16, FINER = 4 };
     const double base = ceil(PART * s->near);
     struct vcl_trial trial;
     enum vcl_status status = VCL_OK;
-    for (int i = COARSER; i >= -FINER && !status; i--) {
-        const double x = fmin(fmax((base + i) / PART, s->least), X_MOST);
-        status = vcl_drop_own_models(s);
-        s->now = vcl_first_setting(s);
-        if (!status)
-            status = vcl_survey(s, x, &trial);
-        if (!status)
-            status = vcl_settle(s, x, &trial);
-        if (!status)
-            status = run_trial(s, x, &trial);
-    }
+    for (int i = COARSER; i >= -FINER && !status; i--)
+        status = try_alone(s, fmin(fmax((base + i) / PART, s->least), X_MOST), &trial);
+    for (double move = 0.5 / PART; move > 0.001 && s->e->few_points && !status; move *= 0.5)
+        for (int sign = -1; sign <= 1 && !status; sign += 2)
+            status = try_alone(s, fmin(fmax(s->best.setting.x + sign * move, s->least), X_MOST), &trial);
     return status;
 }
 
@@ -354,7 +380,7 @@ static enum vcl_status weigh_lists(struct vcl_tensor_search *s, double *x, struc
     enum { PART = 8 };
     const struct vcl_encoder *const e = s->e;
     const double bits = e->params->goal == VCL_GOAL_BITS ? e->params->target : expected->bits;
-    if (PART * lists_cost(e) < bits || e->frame.flags & VCL_FLAG_COL_STEPS || is_tiny(e))
+    if (PART * lists_cost(e) < bits || e->frame.flags & VCL_FLAG_COL_STEPS || is_small(e))
         return VCL_OK;
     const struct vcl_kept with = vcl_save_setting(s, &s->now, expected);
     struct vcl_trial without;
@@ -444,13 +470,13 @@ static enum vcl_status take_lists(struct vcl_tensor_search *s, uint32_t flags)
 /* The ordinary way, and where it goes wrong, or costs next to nothing, every other. */
 static enum vcl_status search_every_way(struct vcl_tensor_search *s, double x)
 {
-    const int tiny = is_tiny(s->e);
+    const int small = is_small(s->e);
     int wrong;
     enum vcl_status status = search_well(s, x, &wrong);
-    wrong |= tiny && s->unusual;
+    wrong = !is_precise(s) && (wrong || (small && s->unusual));
     if (!status && wrong)
         status = search_everywhere(s);
-    if (!status && wrong && tiny)
+    if (!status && wrong && small)
         status = search_range(s);
     return status;
 }
@@ -460,7 +486,7 @@ static enum vcl_status search_all(struct vcl_tensor_search *s, double x)
 {
     const struct vcl_encoder *const e = s->e;
     enum vcl_status status = search_every_way(s, x);
-    if (status || !is_tiny(e) || e->frame.side_bytes == 0 || e->frame.flags & VCL_FLAG_COL_STEPS)
+    if (status || !is_small(e) || e->frame.side_bytes == 0 || e->frame.flags & VCL_FLAG_COL_STEPS)
         return status;
     status = vcl_drop_lists(s);
     return status ? status : search_every_way(s, x);
@@ -470,19 +496,17 @@ static enum vcl_status search_all(struct vcl_tensor_search *s, double x)
  * others not at all, which is what a line between two rates is worth. */
 static enum vcl_status leave_rows_out(struct vcl_tensor_search *s)
 {
-    enum { TRIES = 6 };
+    enum { TRIES = 10 };
     struct vcl_encoder *const e = s->e;
-    const double fixed = vcl_fixed_bits(e), rows = (double)e->frame.plan.rows;
-    struct vcl_trial trial = s->beyond.trial;
+    uint64_t fit = 0, many = e->frame.plan.rows;
+    struct vcl_trial trial;
     enum vcl_status status = vcl_restore_setting(s, &s->beyond);
-    double part = (e->params->target - fixed) / (trial.bits - fixed);
-    for (int i = 0; i < TRIES && !status && part * rows >= 1; i++, part *= 0.93) {
-        e->tables->kept_rows = (uint64_t)(part * rows);
+    for (int i = 0; i < TRIES && !status && many - fit > 1; i++) {
+        e->tables->kept_rows = fit + (many - fit) / 2;
         status = vcl_run_setting(s, &s->now, VCL_PASS_WHOLE, &trial);
         if (!status)
             keep_better(s, &s->now, &trial);
-        if (status || vcl_rate_meets(VCL_GOAL_BITS, e->params->target, &trial))
-            break;
+        *(vcl_rate_meets(VCL_GOAL_BITS, e->params->target, &trial) ? &fit : &many) = e->tables->kept_rows;
     }
     e->tables->kept_rows = UINT64_MAX;
     return status;
@@ -505,7 +529,7 @@ static enum vcl_status search_further(struct vcl_tensor_search *s, uint32_t flag
     const struct vcl_params *const p = e->params;
     enum vcl_status status = VCL_OK;
     if (e->frame.states == 0 && !(p->disable & VCL_STAGE_TRELLIS)
-        && (is_tiny(e) || is_poor(e, &s->best.trial))) {
+        && (is_small(e) || is_poor(e, &s->best.trial))) {
         e->frame.states = VCL_RESCUE_STATES; /* few points, far apart, have no finer choice */
         status = search_again(s, flags);
     }
@@ -524,7 +548,8 @@ static enum vcl_status look_at_values(struct vcl_tensor_search *s)
     enum { HEAVY = 4, FAR = 2 }; /* shape; sixteenths of an octave that rows and columns do not account for */
     struct vcl_trial trial;
     const enum vcl_status status = vcl_survey(s, vcl_telling_x(s), &trial);
-    s->unusual = vcl_promise_of(s) > VCL_OWN_SHAPE || s->now.shape > HEAVY || fabs(s->now.width) > FAR;
+    s->unusual = s->e->few_points || vcl_promise_of(s) > VCL_OWN_SHAPE || s->now.shape > HEAVY
+              || fabs(s->now.width) > FAR;
     s->now = vcl_first_setting(s);
     s->learned = NAN;
     return status;
@@ -536,7 +561,7 @@ static enum vcl_status search_rate(struct vcl_tensor_search *s, int *found, unsi
     const struct vcl_params *const p = e->params;
     const uint32_t given = e->frame.flags;
     enum vcl_status status = VCL_OK;
-    if (is_tiny(e))
+    if (is_small(e))
         status = look_at_values(s);
     if (!status)
         status = search_all(s, e->stats.energy > 0 ? fmax(guess_x(s), s->least) : 0);
