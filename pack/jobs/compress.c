@@ -286,15 +286,16 @@ static void warn_of(const struct vcl_compress *c, unsigned flag, size_t count, c
 /* Bits that are too few for the floor, or rows as far below the others as steps cannot be. */
 static void warn_floors(const struct vcl_compress *c)
 {
-    for (size_t i = 0; i < vcl_model_count(c->model) && c->policy.row_floor > 0; i++) {
+    for (size_t i = 0; i < vcl_model_count(c->model); i++) {
         const struct vcl_result *result = &c->results[i];
-        const double missing = c->choices[i].row_floor - result->report.row_snr;
-        if (result->done && c->choices[i].row_floor > 0 && missing > VCL_FLOOR_SLACK)
+        const double wanted = c->choices[i].row_floor;
+        if (result->done && wanted > 0 && wanted - result->report.row_snr > VCL_FLOOR_SLACK)
             vcl_errand_note(
                 c->job,
-                "warning: --row-floor %g: %s: its worst row has %s, which is what %.3g bits have room for",
-                c->policy.row_floor, vcl_model_entry(c->model, i)->name,
-                vcl_words_snr(result->report.row_snr).text, result->report.bits);
+                "warning: --row-floor %g: %s: its worst row has %s at %.3g bits, which are too few "
+                "for it, or its rows are too far apart",
+                wanted, vcl_model_entry(c->model, i)->name, vcl_words_snr(result->report.row_snr).text,
+                result->report.bits);
     }
 }
 

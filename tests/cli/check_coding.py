@@ -139,6 +139,15 @@ class RowFloor(Case):
         for row in [3, 178, 353, 528]:
             self.assertLess(max(map(abs, struct.unpack_from("<96f", raw, 384 * row))), 0.02)
 
+    def unlike(self, name, spread):
+        """Rows whose deviations are exp(N(0, spread))."""
+        generator, values = random.Random(10), []
+        for _ in range(200):
+            deviation = math.exp(generator.gauss(0, spread))
+            values += [generator.gauss(0, deviation) for _ in range(64)]
+        values[640:704] = [0] * 64 if name.startswith("zero") else values[640:704]
+        return stfile.write(self.path("m"), [(name, "F32", [200, 64], struct.pack("<12800f", *values))])
+
     def test_default(self):
         """10 dB for embeddings whose rows are unlike in size; nothing for others, for other matrices and other goals,
         or where rows are all zero, which would come back as something else."""
@@ -146,21 +155,20 @@ class RowFloor(Case):
                                              ("zero.wte.weight", 1, [], None), ("wte.weight", 0.2, [], None),
                                              ("layer.weight", 1, [], None), ("wte.weight", 1, ["--row-floor", 0], None),
                                              ("wte.weight", 1, ["--snr", 20], None), ("wte.weight", 1, ["--rotate"], None)]:
-            generator, values = random.Random(10), []
-            for _ in range(200):
-                deviation = math.exp(generator.gauss(0, spread))
-                values += [generator.gauss(0, deviation) for _ in range(64)]
-            values[640:704] = [0] * 64 if name.startswith("zero") else values[640:704]
-            model = stfile.write(self.path("m"), [(name, "F32", [200, 64], struct.pack("<12800f", *values))])
+            model = self.unlike(name, spread)
             document, error = self.run_json("compress", model, "-o", self.path("s"), "-f", *options, *FAST)
             self.assertEqual((document["tensors"][0].get("row_floor"), error), (floor, ""), (name, spread, options))
 
     def test_floor_beyond_the_bits_is_said(self):
-        model, small = self.spread(), self.path("s")
-        _, error = self.vcllm("compress", model, "-o", small, "--bits", 1.5, "--row-floor", 20, *FAST)
-        worst = self.worst(model, small)["worst_row_snr"]
-        self.assertGreater(worst, 3)
-        self.assertIn(f"--row-floor 20: model.embed_tokens.weight: its worst row has {worst:.2f} dB", error)
+        """Also where nobody asked for the floor."""
+        small = self.path("s")
+        for make, name, bits, floor, options in (
+                (self.spread, "model.embed_tokens.weight", 1.5, 20, ["--row-floor", 20]),
+                (lambda: self.unlike("wte.weight", 1), "wte.weight", 1, 10, [])):
+            model = make()
+            _, error = self.vcllm("compress", model, "-o", small, "-f", "--bits", bits, *options, *FAST)
+            worst = self.worst(model, small)["worst_row_snr"]
+            self.assertIn(f"--row-floor {floor}: {name}: its worst row has {worst:.2f} dB", error)
 
     def test_threads_and_processors_do_not_matter(self):
         """Narrow tiles, many of them: 80 rows of 16000 values."""
