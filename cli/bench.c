@@ -336,7 +336,7 @@ static json_t *make_document(const struct bench *bench, double copy, double aver
 static int write_document(const char *path, const json_t *document)
 {
     struct vcl_error error = { 0 };
-    char *text = json_dumps(document, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
+    char *text = vcl_dump(document, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
     const enum vcl_status status = text ? vcl_write_file(path, text, strlen(text), 1, &error) : VCL_E_MEMORY;
     const int code =
         status == VCL_OK ? VCL_EXIT_OK : vcl_tell(status, "%s", text ? error.text : "out of memory");

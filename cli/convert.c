@@ -66,7 +66,7 @@ static int write_side(const char *folder, const char *name, const json_t *root)
 {
     struct vcl_error error = { 0 };
     char *path = vcl_text("%s/%s", folder, name),
-         *text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
+         *text = vcl_dump(root, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
     const enum vcl_status status = text ? vcl_write_file(path, text, strlen(text), 1, &error) : VCL_E_MEMORY;
     free(text);
     free(path);

@@ -63,12 +63,6 @@ struct settings {
 
 /* ---- report ---------------------------------------------------------------------------------- */
 
-/* exp(mean), and its error to first order. */
-static struct vcl_estimate perplexity(struct vcl_estimate nll)
-{
-    return (struct vcl_estimate){ exp(nll.mean), exp(nll.mean) * nll.error };
-}
-
 static json_t *memory_json(const struct vcl_network *network)
 {
     json_t *memory = json_object();
@@ -88,11 +82,11 @@ static void report_json(const char *model, const struct settings *s, const struc
     vcl_json_set(document, "stride", json_integer((json_int_t)e->stride));
     vcl_json_set(document, "windows", json_integer((json_int_t)e->windows));
     vcl_json_set(document, "tokens", json_integer((json_int_t)e->tokens));
-    vcl_cli_set_estimate(document, "perplexity", perplexity(e->nll));
+    vcl_cli_set_estimate(document, "perplexity", vcl_perplexity(e->nll));
     vcl_cli_set_estimate(document, "nll", e->nll);
     if (s->baseline) {
         vcl_json_set(document, "baseline", vcl_json_text(s->baseline));
-        vcl_cli_set_estimate(document, "baseline_perplexity", perplexity(e->baseline_nll));
+        vcl_cli_set_estimate(document, "baseline_perplexity", vcl_perplexity(e->baseline_nll));
         vcl_cli_set_estimate(document, "nll_difference", e->difference);
         vcl_cli_set_estimate(document, "kl", e->kl);
         vcl_json_set(document, "kl_median", vcl_json_real(e->kl_median));
@@ -115,10 +109,10 @@ static void print_estimate(const char *name, struct vcl_estimate e, double facto
 
 static void report_text(const struct settings *s, const struct vcl_eval *e)
 {
-    print_estimate("perplexity", perplexity(e->nll), 1, 4, "");
+    print_estimate("perplexity", vcl_perplexity(e->nll), 1, 4, "");
     if (s->baseline) {
-        const struct vcl_estimate ratio = perplexity(e->difference);
-        print_estimate("of the baseline", perplexity(e->baseline_nll), 1, 4, "");
+        const struct vcl_estimate ratio = vcl_perplexity(e->difference);
+        print_estimate("of the baseline", vcl_perplexity(e->baseline_nll), 1, 4, "");
         print_estimate("difference", (struct vcl_estimate){ ratio.mean - 1, ratio.error }, 100, 3, " %");
         print_estimate("  in nats", e->difference, 1, 6, " a token");
         print_estimate("KL divergence", e->kl, 1, 6, " nats");

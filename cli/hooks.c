@@ -49,11 +49,9 @@ int vcl_cli_open(const char *path, const struct vcl_reading *reading, struct vcl
 
 int vcl_file_finish(struct vcl_writer *writer, int code)
 {
-    if (code == VCL_EXIT_OK)
-        return vcl_exit_of(vcl_errand_finish(vcl_cli_errand(), writer, VCL_OK));
-    vcl_writer_abandon(writer);
-    vcl_interrupt_guard(NULL);
-    return code;
+    const enum vcl_status filled = code == VCL_EXIT_OK ? VCL_OK : VCL_E_CANCELLED;
+    const enum vcl_status status = vcl_errand_finish(vcl_cli_errand(), writer, filled);
+    return code ? code : vcl_exit_of(status);
 }
 
 struct filling {

@@ -34,21 +34,11 @@ int vcl_exit_of(enum vcl_status status)
 
 /* ---- messages -------------------------------------------------------------------------------- */
 
-static void clean(char *text)
-{
-    while (*text) {
-        const size_t n = vcl_printable_length(text);
-        if (n == 0)
-            *text = '?';
-        text += n ? n : 1;
-    }
-}
-
 static void say(const char *format, va_list arguments)
 {
     char line[4096];
     vsnprintf(line, sizeof line, format, arguments);
-    clean(line);
+    vcl_make_printable(line);
     vcl_progress_clear();
     fprintf(stderr, "vcllm: %s\n", line);
 }
@@ -91,7 +81,7 @@ static _Noreturn void die_of_memory(void)
 
 void *vcl_zeros(size_t count, size_t size)
 {
-    void *block = calloc(count ? count : 1, size ? size : 1);
+    void *block = vcl_calloc(count, size);
     if (!block)
         die_of_memory();
     return block;

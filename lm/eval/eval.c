@@ -269,3 +269,8 @@ enum vcl_status vcl_eval_run(const struct vcl_network *network, const struct vcl
     release(&e);
     return status;
 }
+
+struct vcl_estimate vcl_perplexity(struct vcl_estimate nll)
+{
+    return (struct vcl_estimate){ exp(nll.mean), exp(nll.mean) * nll.error };
+}

@@ -47,6 +47,8 @@ enum vcl_status vcl_eval_plan(const struct vcl_network *network, size_t tokens,
 enum vcl_status vcl_eval_run(const struct vcl_network *network, const struct vcl_network *baseline,
                              const uint32_t *tokens, size_t count, const struct vcl_eval_options *options,
                              struct vcl_eval *result, struct vcl_error *error);
+/* exp(mean), and its error to first order. */
+struct vcl_estimate vcl_perplexity(struct vcl_estimate nll);
 
 /* Nats of one prediction: -log of the softmax of n logits at the target. */
 double vcl_eval_nll(const float *logits, size_t n, uint32_t target);

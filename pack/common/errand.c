@@ -31,12 +31,7 @@ void vcl_errand_release(struct vcl_errand *job) { pthread_mutex_destroy(&job->lo
 static void compose_line(char line[LONGEST], const char *format, va_list arguments)
 {
     vsnprintf(line, LONGEST, format, arguments);
-    while (*line) {
-        const size_t n = vcl_printable_length(line);
-        if (n == 0)
-            *line = '?';
-        line += n ? n : 1;
-    }
+    vcl_make_printable(line);
 }
 
 /* As much of the line as there is room for, no character cut through. */

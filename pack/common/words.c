@@ -24,6 +24,16 @@ size_t vcl_printable_length(const char *c)
     return n;
 }
 
+void vcl_make_printable(char *text)
+{
+    while (*text) {
+        const size_t n = vcl_printable_length(text);
+        if (n == 0)
+            *text = '?';
+        text += n ? n : 1;
+    }
+}
+
 struct vcl_words vcl_words_size(uint64_t bytes)
 {
     static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };

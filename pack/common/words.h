@@ -7,6 +7,8 @@
 /* Bytes of the UTF-8 character at c; 0 where it is a control character (U+0000-1F, 7F-9F), which could move
  * the cursor, or no UTF-8. */
 size_t vcl_printable_length(const char *c);
+/* Question marks in place of the bytes of which that is 0. */
+void vcl_make_printable(char *text);
 
 struct vcl_words {
     char text[32];

@@ -96,12 +96,6 @@ static struct vcl_mean mean_of(struct vcl_estimate estimate)
     return (struct vcl_mean){ estimate.mean, estimate.error };
 }
 
-/* exp(mean), and its error to first order. */
-static struct vcl_mean perplexity(struct vcl_estimate nll)
-{
-    return (struct vcl_mean){ exp(nll.mean), exp(nll.mean) * nll.error };
-}
-
 static void give(const struct evaluation_job *e, const struct vcl_eval *eval, struct vcl_evaluation *result)
 {
     const struct vcl_mean none = { NAN, NAN };
@@ -111,9 +105,9 @@ static void give(const struct evaluation_job *e, const struct vcl_eval *eval, st
         .stride = eval->stride,
         .windows = eval->windows,
         .tokens = eval->tokens,
-        .perplexity = perplexity(eval->nll),
+        .perplexity = mean_of(vcl_perplexity(eval->nll)),
         .nll = mean_of(eval->nll),
-        .baseline_perplexity = both ? perplexity(eval->baseline_nll) : none,
+        .baseline_perplexity = both ? mean_of(vcl_perplexity(eval->baseline_nll)) : none,
         .difference = both ? mean_of(eval->difference) : none,
         .kl = both ? mean_of(eval->kl) : none,
         .same_top = both ? mean_of(eval->top1) : none,

@@ -41,27 +41,17 @@ void vcl_compress_options_init_sized(struct vcl_compress_options *options, size_
     vcl_grown_init(&defaults, sizeof defaults, options, size);
 }
 
-static int is_target(enum vcl_goal goal, double target)
-{
-    switch (goal) {
-    case VCL_GOAL_BITS: return target >= 0.01 && target <= 64;
-    case VCL_GOAL_SNR: return target >= -10 && target <= 200;
-    case VCL_GOAL_ERROR: return target > 0 && isfinite(target);
-    }
-    return 0;
-}
-
 static enum vcl_status check_goal(struct vcl_errand *job, const struct vcl_compress_options *options,
                                   const struct vcl_params *params)
 {
     const int by_rate = params->goal == VCL_GOAL_BITS && !options->lossless;
+    const char *range = vcl_target_range(params->goal, params->target);
     if ((options->lossless && options->file_bytes) || (options->file_bytes && params->goal != VCL_GOAL_BITS))
         return vcl_errand_fail(job, VCL_E_ARGUMENT,
                                "file_bytes: goes with VCL_GOAL_BITS alone, without lossless");
-    if (!is_target(params->goal, params->target))
-        return vcl_errand_fail(job, VCL_E_ARGUMENT,
-                               "params: goal %d with target %g: see vcllm.h for their ranges",
-                               (int)params->goal, params->target);
+    if (range)
+        return vcl_errand_fail(job, VCL_E_ARGUMENT, "params.target must be %s, not %g", range,
+                               params->target);
     if (isnan(options->row_floor) || options->row_floor > 60)
         return vcl_errand_fail(job, VCL_E_ARGUMENT, "row_floor: %g is not from 0 to 60, nor below 0",
                                options->row_floor);

@@ -1,7 +1,7 @@
 /* compress.c - a model from its file to the renamed output.
  *
- * First everything is decided (choose, ties, size), so that who only asks is told exactly what a run would do,
- * and a run that cannot succeed ends before the work; then shards are coded one after the other. */
+ * First everything is decided (choose, ties, size), so that who only asks is told exactly what a run would
+ * do, and a run that cannot succeed ends before the work; then shards are coded one after the other. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -202,19 +202,22 @@ static uint64_t total_effort(const struct vcl_compress *c)
     return effort;
 }
 
+struct vcl_encoding vcl_compress_encoding(struct vcl_compress *c, int overwrite)
+{
+    return (struct vcl_encoding){ .model = c->model,
+                                  .choices = c->choices,
+                                  .params = &c->policy.params,
+                                  .work = &c->work,
+                                  .results = c->results,
+                                  .overwrite = overwrite,
+                                  .user = c->user,
+                                  .on_tensor = c->on_tensor };
+}
+
 static enum vcl_status encode_file(struct vcl_compress *c)
 {
     const size_t count = vcl_model_count(c->model);
-    const struct vcl_encoding encoding = {
-        .model = c->model,
-        .choices = c->choices,
-        .params = &c->policy.params,
-        .work = &c->work,
-        .results = c->results,
-        .overwrite = c->force,
-        .user = c->user,
-        .on_tensor = c->on_tensor,
-    };
+    const struct vcl_encoding encoding = vcl_compress_encoding(c, c->force);
     return vcl_encode_shard(&encoding, 0, c->output, vcl_encode_disk_certain(c->choices, 0, count), NULL);
 }
 

@@ -48,6 +48,8 @@ enum vcl_status vcl_compress_result(const struct vcl_compress *c, struct vcl_tot
 enum vcl_status vcl_compress_check_size(const struct vcl_compress *c, const struct vcl_totals *totals);
 struct vcl_tally vcl_compress_tally(const struct vcl_compress *c);
 void vcl_compress_release(struct vcl_compress *c);
+/* What coding a shard takes of it; model, choices, results and work are there. */
+struct vcl_encoding vcl_compress_encoding(struct vcl_compress *c, int overwrite);
 
 /* compress_folder.c: what a folder is compressed from and how, for --resume to compare; json_decref it.
  * NULL: out of memory. */

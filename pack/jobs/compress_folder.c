@@ -165,16 +165,7 @@ static enum vcl_status encode_shard(struct vcl_compress *c, size_t number, const
     const size_t count = vcl_model_count(c->model);
     const int is_last = number + 1 == vcl_model_shards(c->model);
     const struct vcl_late late = { vcl_sides_room(&c->folder), last, make_late };
-    const struct vcl_encoding encoding = {
-        .model = c->model,
-        .choices = c->choices,
-        .params = &c->policy.params,
-        .work = &c->work,
-        .results = c->results,
-        .overwrite = 1,
-        .user = c->user,
-        .on_tensor = c->on_tensor,
-    };
+    const struct vcl_encoding encoding = vcl_compress_encoding(c, 1);
     struct vcl_model *written;
     const uint64_t disk = vcl_encode_disk_certain(c->choices, first_entry(c->model, number), count);
     enum vcl_status status = vcl_encode_shard(&encoding, number, path, disk, is_last ? &late : NULL);

@@ -35,7 +35,7 @@ uint64_t vcl_encode_disk_most(const struct vcl_choice *choices, size_t first, si
 uint64_t vcl_encode_disk_certain(const struct vcl_choice *choices, size_t first, size_t last);
 /* How much of the progress a tensor is: lossy coding takes far longer than copying. */
 uint64_t vcl_encode_effort(const struct vcl_choice *choice, const struct vcl_entry *entry);
-/* Codes 64 x 64 values as the parameters say, so that a missing encoder shows before the work. */
+/* Codes a small matrix as the parameters say, so that a missing encoder shows before the work. */
 enum vcl_status vcl_encode_try(const struct vcl_params *params, struct vcl_work *work);
 
 #endif

@@ -6,6 +6,7 @@
  * take any memory that repeats ask for, these have limits on both and on steps. */
 #include "rules.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,16 @@
 #include "common/words.h"
 
 enum { RULE_FILE_LIMIT = 1 << 20, LONGEST = 4096, STEP_LIMIT = 1000000, MEMORY_LIMIT_KIB = 16384 };
+
+const char *vcl_target_range(enum vcl_goal goal, double target)
+{
+    switch (goal) {
+    case VCL_GOAL_BITS: return target >= 0.01 && target <= 64 ? NULL : "0.01 to 64 bits per value";
+    case VCL_GOAL_SNR: return target >= -10 && target <= 200 ? NULL : "-10 to 200 dB";
+    case VCL_GOAL_ERROR: return target > 0 && isfinite(target) ? NULL : "finite and above 0";
+    }
+    return "that of an enum vcl_goal";
+}
 
 static int parse_value(struct vcl_rule *rule, const char *text)
 {
@@ -24,11 +35,8 @@ static int parse_value(struct vcl_rule *rule, const char *text)
     rule->goal = strncmp(text, "snr:", 4) == 0   ? VCL_GOAL_SNR
                : strncmp(text, "error:", 6) == 0 ? VCL_GOAL_ERROR
                                                  : VCL_GOAL_BITS;
-    if (rule->goal == VCL_GOAL_SNR)
-        return vcl_parse_number(text + 4, &rule->target) && rule->target >= -10 && rule->target <= 200;
-    if (rule->goal == VCL_GOAL_ERROR)
-        return vcl_parse_number(text + 6, &rule->target) && rule->target > 0;
-    return vcl_parse_number(text, &rule->target) && rule->target >= 0.01 && rule->target <= 64;
+    text += rule->goal == VCL_GOAL_SNR ? 4 : rule->goal == VCL_GOAL_ERROR ? 6 : 0;
+    return vcl_parse_number(text, &rule->target) && !vcl_target_range(rule->goal, rule->target);
 }
 
 static enum vcl_status refuse(struct vcl_errand *job, const char *where, const char *text, const char *why)

@@ -22,6 +22,8 @@ struct vcl_rules {
     pcre2_match_data *match; /* written when matching: one thread at a time */
 };
 
+/* NULL where a goal can have this target; else what it can have. */
+const char *vcl_target_range(enum vcl_goal goal, double target);
 /* Both append.  `where`: what the rule stands in, for messages.  VCL_E_ARGUMENT where it is no rule. */
 enum vcl_status vcl_rules_add(struct vcl_errand *job, struct vcl_rules *rules, const char *text,
                               const char *where);
