@@ -263,23 +263,60 @@ static enum vcl_status read_spot(const struct vcl_encoder *e, int spot, uint64_t
              : VCL_OK;
 }
 
-/* Do the values of a small tensor lie on few points, so that what a step gives depends on how it falls on them? */
-static enum vcl_status look_for_points(struct vcl_encoder *e)
+/* Of the spots: the least and the most values that differ among LOOK neighbours, or among all there are. */
+struct unlike {
+    uint64_t looked_at;
+    unsigned least, most;
+};
+
+static enum vcl_status count_unlike(const struct vcl_encoder *e, struct unlike *unlike)
 {
     const size_t w = vcl_dtype_bits(e->frame.tensor.dtype) / 8;
     const uint64_t look = vcl_min(LOOK, e->frame.values);
-    if (e->params->codec != VCL_CODEC_TENSOR || e->frame.values > VCL_SMALL)
-        return VCL_OK;
     struct vcl_palette_finder *const finder = vcl_palette_create(e->env->mem);
     uint8_t raw[LOOK * 8];
     enum vcl_status status = finder ? VCL_OK : vcl_env_fail(e->env, VCL_E_MEMORY, "no memory for a sample");
     uint64_t first;
-    e->few_points = !status;
-    for (int i = 0; i < SPOTS && e->few_points && !status; i++) {
+    *unlike = (struct unlike){ look, LOOK, 0 };
+    for (int i = 0; i < SPOTS && !status; i++) {
         status = read_spot(e, i, look, raw, &first);
-        e->few_points = !status && 2 * vcl_palette_unlike(finder, raw, (size_t)look, (unsigned)w) <= look;
+        const unsigned count = status ? 0 : vcl_palette_unlike(finder, raw, (size_t)look, (unsigned)w);
+        unlike->least = count < unlike->least ? count : unlike->least;
+        unlike->most = count > unlike->most ? count : unlike->most;
     }
     vcl_palette_destroy(e->env->mem, finder);
+    return status;
+}
+
+/* Do the values of a small tensor lie on few points, so that what a step gives depends on how it falls on
+ * them? */
+static enum vcl_status look_for_points(struct vcl_encoder *e)
+{
+    struct unlike unlike;
+    if (e->params->codec != VCL_CODEC_TENSOR || e->frame.values > VCL_SMALL)
+        return VCL_OK;
+    const enum vcl_status status = count_unlike(e, &unlike);
+    e->few_points = !status && 2 * unlike.most <= unlike.looked_at;
+    return status;
+}
+
+/* Bits a value that a sample takes, coded losslessly. */
+static enum vcl_status estimate_exact(const struct vcl_encoder *e, double *bits)
+{
+    const struct vcl_tensor *const tensor = &e->frame.tensor;
+    const size_t w = vcl_dtype_bits(tensor->dtype) / 8;
+    const uint64_t read = vcl_min(READ, e->frame.values);
+    uint8_t *const raw = vcl_alloc_raw(e->env->mem, (size_t)read, w);
+    enum vcl_status status = raw ? VCL_OK : vcl_env_fail(e->env, VCL_E_MEMORY, "no memory for a sample");
+    uint64_t first;
+    *bits = 0;
+    for (int i = 0; i < SPOTS && !status; i++) {
+        status = read_spot(e, i, read, raw, &first);
+        if (!status)
+            *bits += vcl_lossless_estimate(e->env->mem, e->env->kernels, tensor, first, raw, (size_t)read * w)
+                   / SPOTS;
+    }
+    vcl_free(e->env->mem, raw);
     return status;
 }
 
@@ -289,33 +326,18 @@ static enum vcl_status look_for_points(struct vcl_encoder *e)
 static enum vcl_status may_be_exact(const struct vcl_encoder *e, double bits, int *may)
 {
     enum { ORDINARY = 200, MANY = 8 }; /* of LOOK neighbours; bits below which unlike values are not exact */
-    const struct vcl_tensor *const tensor = &e->frame.tensor;
-    const size_t w = vcl_dtype_bits(tensor->dtype) / 8;
-    if (e->frame.values <= VCL_SMALL) {
-        *may = 1;
+    struct unlike unlike;
+    double exact;
+    *may = e->frame.values <= VCL_SMALL;
+    if (*may)
         return VCL_OK;
+    if (bits < MANY) {
+        const enum vcl_status status = count_unlike(e, &unlike);
+        if (status || unlike.least > ORDINARY)
+            return status;
     }
-    const uint64_t look = vcl_min(LOOK, e->frame.values), read = vcl_min(READ, e->frame.values);
-    struct vcl_palette_finder *const finder = vcl_palette_create(e->env->mem);
-    uint8_t *const raw = vcl_alloc_raw(e->env->mem, (size_t)read, w);
-    enum vcl_status status =
-        raw && finder ? VCL_OK : vcl_env_fail(e->env, VCL_E_MEMORY, "no memory for a sample");
-    uint64_t first;
-    double sum = 0;
-    *may = bits >= MANY;
-    for (int i = 0; i < SPOTS && !*may && !status; i++) {
-        status = read_spot(e, i, look, raw, &first);
-        *may =
-            !status && vcl_palette_unlike(finder, raw, (size_t)look, (unsigned)w) <= ORDINARY * look / LOOK;
-    }
-    for (int i = 0; i < SPOTS && *may && !status; i++) {
-        status = read_spot(e, i, read, raw, &first);
-        if (!status)
-            sum += vcl_lossless_estimate(e->env->mem, e->env->kernels, tensor, first, raw, (size_t)read * w);
-    }
-    *may &= sum / SPOTS <= 1.3 * bits + 0.2;
-    vcl_free(e->env->mem, raw);
-    vcl_palette_destroy(e->env->mem, finder);
+    const enum vcl_status status = estimate_exact(e, &exact);
+    *may = !status && exact <= 1.3 * bits + 0.2;
     return status;
 }
 
