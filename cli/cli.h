@@ -1,8 +1,7 @@
 /* cli.h - what every verb of the command line shares: exit codes, messages, options, numbers as text.
  *
- * The command line is a user of the library like any other: it sees include/, jansson and the headers of pack/
- * and lm/, nothing of src/.
- * Messages go to stderr and start with "vcllm: "; results go to stdout. */
+ * The command line is a user of the library like any other: it sees include/, jansson and the headers of
+ * pack/ and lm/, nothing of src/. Messages go to stderr and start with "vcllm: "; results go to stdout. */
 #ifndef VCL_CLI_H
 #define VCL_CLI_H
 
@@ -87,8 +86,8 @@ struct vcl_errand *vcl_cli_errand(void);
 /* Opens a model or says why not; a compressed one only where its headers' hashes are right, and that of its
  * index.  Returns an exit code, like all that follow; *model is NULL then. */
 int vcl_cli_open(const char *path, const struct vcl_reading *reading, struct vcl_model **model);
-/* A guarded file takes its place, or is given up where filling it ended with another code than 0; it is guarded no
- * more. */
+/* A guarded file takes its place, or is given up where filling it ended with another code than 0; it is
+ * guarded no more. */
 int vcl_file_finish(struct vcl_writer *writer, int code);
 /* vcl_folder_write with what returns exit codes. */
 int vcl_cli_folder_write(struct vcl_folder *folder, int force,

@@ -172,7 +172,7 @@ enum value_kind {
     KINDS
 };
 
-/* Integers times a scale and plus an offset for every 32, both of a few bits; for every 256 of fewer still. */
+/* Integers times a scale and plus an offset for every 32, both of a few bits; for every 256 of fewer still */
 static double draw_offset(double n, size_t group, uint64_t seed)
 {
     const uint64_t z = mix(seed << 32 ^ ~(uint64_t)group), inner = mix(seed << 32 ^ ~(uint64_t)(group / 8));

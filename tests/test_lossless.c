@@ -292,8 +292,8 @@ static void quantised_weights_take_few_bits(void **unused)
     free(raw);
 }
 
-/* How one of ggml's quantisers made the values: d q + m, with d and m f16 for every group, or integers of some
- * bits times an f16 for every `super` groups. */
+/* How one of ggml's quantisers made the values: d q + m, with d and m f16 for every group, or integers of
+ * some bits times an f16 for every `super` groups. */
 struct line {
     const char *name;
     enum vcl_dtype dtype;

@@ -1,7 +1,8 @@
 /* test_pack.c - whole models through vcllm_pack.h, as a program that links the installed libraries sees it.
  *
- * malloc and its kin are this program's own here, so that any allocation, in whatever library, can fail.  But for
- * jansson's, which 2.14 does not survive: its parser ends the program (an assertion in lex_unget_unsave). */
+ * malloc and its kin are this program's own here, so that any allocation, in whatever library, can fail.
+ * But for jansson's, which 2.14 does not survive: its parser ends the program (an assertion in
+ * lex_unget_unsave). */
 #include "scratch.h"
 #include "sanitized.h"
 #include "vcllm_pack.h"
@@ -428,7 +429,8 @@ static void test_sizes(void **state)
     assert_non_null(strstr(error.text, "hooks"));
 }
 
-/* Fault: figures that depend on threads, a call that is not cancelled, or options that contradict each other. */
+/* Fault: figures that depend on threads, a call that is not cancelled, or options that contradict each
+ * other. */
 static void test_evaluate(void **state)
 {
     enum { COUNT = 200, CONTEXT = 32 };
@@ -507,8 +509,8 @@ static int resume_scarce(const char *in, struct vcl_compress_options *options)
     return 1;
 }
 
-/* Fault: an allocation that fails is believed, ends the program, leaks, or leaves half of the output or what the
- * next call stumbles over. */
+/* Fault: an allocation that fails is believed, ends the program, leaks, or leaves half of the output or what
+ * the next call stumbles over. */
 static void test_memory(void **state)
 {
     struct vcl_compress_options options;

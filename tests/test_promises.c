@@ -31,8 +31,8 @@ enum { LONG = 223 };
 enum { SMALL = 20000, LARGE = 65536, TILE = 1 << 20 };
 /* Bits a value, beyond what holds no values, from which on a target can be met. */
 #define LEAST 0.1
-#define PRECISE \
-    80.0 /* dB from which on indices, of up to 30000 half-steps, leave no more to promise than exactness */
+/* dB from which on indices, of up to 30000 half-steps, leave no more to promise than exactness. */
+#define PRECISE 80.0
 enum { CHOICE = 64 }; /* bytes that lists and tables take in one frame, and in the next do not */
 
 static struct vcl_context *ctx;

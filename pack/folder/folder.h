@@ -57,8 +57,8 @@ char *vcl_path_in(const char *folder, const char *name); /* free() it; NULL: out
 char *vcl_folder_of(const char *path);                   /* "." of a name without; free() it */
 int vcl_is_in(const char *folder, const char *name);
 int vcl_listed_shard(const struct vcl_model *model, const char *name);
-/* What a compressed model lists in vcllm.files: names and hashes.  NULL, told unless job is NULL, where that is
- * malformed. */
+/* What a compressed model lists in vcllm.files: names and hashes.  NULL, told unless job is NULL, where that
+ * is malformed. */
 json_t *vcl_listed_files(struct vcl_errand *job, const struct vcl_model *model);
 
 /* ---- owned.c --------------------------------------------------------------------------------- */

@@ -1,5 +1,5 @@
-/* opened_language.h - models opened to be run, and text as their tokens: with all checks, and notes of what one may
- * not expect. */
+/* opened_language.h - models opened to be run, and text as their tokens: with all checks, and notes of what
+ * one may not expect. */
 #ifndef VCL_OPENED_LANGUAGE_H
 #define VCL_OPENED_LANGUAGE_H
 

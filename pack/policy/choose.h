@@ -37,8 +37,8 @@ enum vcl_status vcl_choose_bits(struct vcl_errand *job, const struct vcl_model *
  * their share of --size.  Reads the model. */
 enum vcl_status vcl_choose_exact_sizes(struct vcl_work *work, const struct vcl_model *model,
                                        const struct vcl_policy *policy, struct vcl_choice *choices);
-/* Codes the entry's first values, as a tensor of that shape, to see what that takes; nothing is kept.  A target
- * that cannot be met is no failure.  report may be NULL. */
+/* Codes the entry's first values, as a tensor of that shape, to see what that takes; nothing is kept.  A
+ * target that cannot be met is no failure.  report may be NULL. */
 enum vcl_status vcl_encode_nowhere(struct vcl_errand *job, const struct vcl_model *model,
                                    const struct vcl_entry *entry, const struct vcl_tensor *tensor,
                                    const struct vcl_params *params, struct vcl_context *ctx,

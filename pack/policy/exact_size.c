@@ -49,8 +49,8 @@ static enum vcl_status measure_frame(const struct measure *measure, size_t i, ui
     return status;
 }
 
-/* Of a tensor that would be coded lossily, where its first values say that it may be exact within its share (the
- * codec's own rule, src/codec/encode.c). */
+/* Of a tensor that would be coded lossily, where its first values say that it may be exact within its share
+ * (the codec's own rule, src/codec/encode.c). */
 static enum vcl_status measure_free(const struct measure *measure, size_t i, struct vcl_context *ctx,
                                     uint64_t *bytes)
 {

@@ -8,8 +8,8 @@
 #include "codec/rate.h"
 #include "codec/walk.h"
 
-/* What a pass is over: all tiles; all tiles, counting indices; or a sample, counting them (where the codec has
- * any). */
+/* What a pass is over: all tiles; all tiles, counting indices; or a sample, counting them (where the codec
+ * has any). */
 enum vcl_pass { VCL_PASS_WHOLE, VCL_PASS_COUNTED, VCL_PASS_SAMPLE };
 
 struct vcl_encoder {
@@ -44,8 +44,8 @@ struct vcl_encoder {
  * more, VCL_PROBE_COLS are coded; a multiple of every transform's length. */
 enum { VCL_PROBE_TILES = 4, VCL_PROBE_ABOVE = 8, VCL_SAMPLE_VALUES = 1 << 16, VCL_PROBE_COLS = 512 };
 
-/* Up to so many values a tensor is always tried exactly too, and searched through where its values are unlike what
- * the models were made for. */
+/* Up to so many values a tensor is always tried exactly too, and it is looked whether they lie on few
+ * points. */
 enum { VCL_SMALL = 1 << 16 };
 
 /* Do errors count otherwise than by their squares?  Then SNR is no measure of them. */

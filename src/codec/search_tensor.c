@@ -4,8 +4,8 @@
  * shape and width, the centroids and what a bit is worth, and models of the classes' own.  They also tell how
  * far their own guess was off, so that the first pass over the whole nearly always meets the target.
  *
- * What a sample teaches holds near the step that it was coded with: a step further off is learned anew, and where
- * the ordinary search ends short of its target the whole range of steps is looked through. */
+ * What a sample teaches holds near the step that it was coded with: a step further off is learned anew, and
+ * where the ordinary search ends short of its target the whole range of steps is looked through. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -86,8 +86,8 @@ static double move_by(const struct vcl_tensor_search *s, double x, const struct 
                 X_MOST); /* far off, the line is none */
 }
 
-/* The step that meets the target on the sample, and the settings for it.  A guess far off taught about another
- * rate. */
+/* The step that meets the target on the sample, and the settings for it.  A guess far off taught about
+ * another rate. */
 static enum vcl_status find_step(struct vcl_tensor_search *s, double *x, struct vcl_trial *expected)
 {
     enum { ROUNDS = 5 };
@@ -242,16 +242,16 @@ static int is_rough(const struct vcl_tensor_search *s, const struct vcl_trial *t
     return !vcl_has_weights(s->e->params) && trial->bits > 1.5 && (s->error > 0.38 || s->error < 0.2);
 }
 
-/* So few values that many steps can be tried: lists and tables weigh much there, and chance does, of values on few
- * points most. */
+/* So few values that many steps can be tried: lists and tables weigh much there, and chance does, of values
+ * on few points most. */
 static int is_small(const struct vcl_encoder *e)
 {
     enum { SMALL = 16384 };
     return e->frame.values <= SMALL || e->few_points;
 }
 
-/* Of all that meets the target the best has as much as indices can tell, from the largest value to rounding: what lies
- * beyond is chance, or the business of exact coding. */
+/* Of all that meets the target the best has as much as indices can tell, from the largest value to rounding:
+ * what lies beyond is chance, or the business of exact coding. */
 static int is_precise(const struct vcl_tensor_search *s)
 {
     const struct vcl_params *const p = s->e->params;
@@ -280,8 +280,8 @@ static enum vcl_status weigh_step(struct vcl_tensor_search *s, double x, struct 
     return status || !vcl_encoder_samples_all(s->e) ? status : run_trial(s, x, trial);
 }
 
-/* All steps that make sense: from the one at which every index is 0 to the finest, where rows and columns of usual
- * size have 16 octaves. */
+/* All steps that make sense: from the one at which every index is 0 to the finest, where rows and columns of
+ * usual size have 16 octaves. */
 static double coarsest_x(const struct vcl_tensor_search *s)
 {
     const double zero = log2(fmax((double)s->e->stats.absmax, FLT_MIN)) + 1;
@@ -347,10 +347,10 @@ static enum vcl_status try_alone(struct vcl_tensor_search *s, double x, struct v
     return status ? status : run_trial(s, x, trial);
 }
 
-/* Few values leave much to chance: what one step gives, its neighbour does not.  So the best is taken of the steps
- * in a range around the nearest, a sixteenth of an octave apart, each learned on its own: what they give does not
- * depend on the target, so that targets near to each other choose among the same results.  Where values lie on few
- * points a little more or less loses them: there the best is moved by less and less. */
+/* Few values leave much to chance: what one step gives, its neighbour does not.  So the best is taken of the
+ * steps in a range around the nearest, a sixteenth of an octave apart, each learned on its own: what they
+ * give does not depend on the target, so that targets near to each other choose among the same results.
+ * Where values lie on few points a little more or less loses them: there the best is moved by less and less */
 static enum vcl_status search_range(struct vcl_tensor_search *s)
 {
     enum { PART = 16, COARSER = 16, FINER = 4 };
@@ -492,8 +492,8 @@ static enum vcl_status search_all(struct vcl_tensor_search *s, double x)
     return status ? status : search_every_way(s, x);
 }
 
-/* A few values all of one size take their bit or none: below that rate a part of the rows is coded well and the
- * others not at all, which is what a line between two rates is worth. */
+/* A few values all of one size take their bit or none: below that rate a part of the rows is coded well and
+ * the others not at all, which is what a line between two rates is worth. */
 static enum vcl_status leave_rows_out(struct vcl_tensor_search *s)
 {
     enum { TRIES = 10 };

@@ -2,7 +2,8 @@
  *
  * In: for every number the interval that it may come from, as rounded values leave it.  Out: numbers within,
  * which are integers times a scale for each run of 8 or 16, if they were made so: those of ggml's K-quants.
- * A number of few digits costs fewer bits alone, but one of six bits and a share of a scale costs still less. */
+ * A number of few digits costs fewer bits alone, but one of six bits and a share of a scale costs still
+ * less. */
 #include "snap.h"
 
 #include "base/common.h"
