@@ -4,7 +4,8 @@
     bench/models.py [--build build] [--windows 40] [--rates 2,2.9] [--rows "tensor self,h265 self"] [--only llama]
 
 Every matrix is coded, embeddings and head too; bits count every byte of the file, over all values.  Models and texts are
-those of docs/data.md (VCLLM_DATA), else the sample model and a text too short for more than a look.  RTN is rounding to
+those of docs/data.md (VCLLM_DATA), else the sample model and a text too short for more than a look; or --model's, on
+--text's.  RTN is rounding to
 the nearest of 2^b levels between a row's, or 128 values' of a row, least and largest, which are kept in 16 bits each.
 Rows that end in "rotated" let compress rotate each matrix, those in "merged" begin from what vcllm rotate makes of the
 model; both are judged against the model as it is.  "0.3 bit more": than the column says.
@@ -48,8 +49,10 @@ ROWS = {
 }
 
 
-def models():
+def models(options):
     """(name, folder, [(text, option of eval, file)])"""
+    if options.model:
+        return [(options.model.name, options.model, [(text.stem, "--text", text) for text in options.text])]
     data = os.environ.get("VCLLM_DATA")
     if not data:
         return [("sample model", SAMPLE, [("demo.txt", "--text", ROOT / "models" / "demo.txt")])]
@@ -74,7 +77,9 @@ class Bench:
         points = {}
         for text, option, file in self.texts:
             windows = ["--windows", self.options.windows] if self.options.windows else []
-            found = json.loads(self.vcllm("eval", folder, option, file, "--baseline", self.model, "--json", "-q", *windows))
+            context = ["--context", self.options.context] if self.options.context else []
+            found = json.loads(self.vcllm("eval", folder, option, file, "--baseline", self.model, "--json", "-q", *windows,
+                                          *context))
             points[text] = {"bits": bits, "kl": found["kl"]["mean"], "kl_99": found["kl_99"],
                             "top1": found["top1_agreement"]["mean"], "error": found["nll_difference"]["error"],
                             "difference": float(np.expm1(found["nll_difference"]["mean"]))}
@@ -178,10 +183,15 @@ def parse():
     parser.add_argument("--rates", default=",".join(f"{rate:g}" for rate in RATES))
     parser.add_argument("--rows", default=",".join(ROWS).replace(", ", "; "), help="some of the table's, by comma")
     parser.add_argument("--only", default="", help="models whose name has this")
+    parser.add_argument("--model", type=pathlib.Path, help="a folder to judge instead of those")
+    parser.add_argument("--text", type=pathlib.Path, action="append", default=[], help="what it is judged on; may be repeated")
+    parser.add_argument("--context", type=int, help="tokens of a window (default: all that the model takes)")
     parser.add_argument("-o", "--output", help="write everything as JSON too")
     options = parser.parse_args()
     options.rates = [float(rate) for rate in options.rates.split(",")]
     options.rows = [name.replace(";", ",") for name in options.rows.split(",")]
+    if bool(options.model) != bool(options.text):
+        parser.error("--model and --text go together")
     for name in options.rows:
         if name not in ROWS:
             parser.error(f"no row '{name}'; there are: {'; '.join(ROWS)}")
@@ -190,7 +200,7 @@ def parse():
 
 def main():
     options, document = parse(), {}
-    for name, folder, found in models():
+    for name, folder, found in models(options):
         if options.only in name:
             with tempfile.TemporaryDirectory() as work:
                 document[name] = Bench(options, name, folder, found, work).run()

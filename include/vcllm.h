@@ -350,6 +350,63 @@ VCL_API enum vcl_status vcl_encode_buffer(struct vcl_context *ctx, const struct 
 VCL_API enum vcl_status vcl_alias_encode(const struct vcl_tensor *tensor, const char *target, void *frame,
                                          size_t *bytes);
 
+/* ---- recipes --------------------------------------------------------------------------------- */
+
+/* All that settles how the values of a matrix of so many columns are coded with the tensor codec: trellis,
+ * step, models, the columns' classes, means and transform.  To find it takes most of an encode's time; it is
+ * learned once from typical values and used many times: for gradients of one step after the other, for the
+ * pages of a cache, for the same layer's activations.  What is coded with a recipe is an ordinary frame, which
+ * decodes without it.  A recipe promises neither bits nor SNR: reports tell what it gives, and that it has
+ * aged.
+ *
+ *     struct vcl_recipe *recipe;
+ *     vcl_recipe_learn(ctx, &tensor, &first, &params, &recipe, NULL);
+ *     vcl_recipe_encode(ctx, recipe, &tensor, &source, &sink, &report);
+ *
+ * A recipe does not need the context that it came from; its memory comes from that context's hooks, which must
+ * work until vcl_recipe_destroy.  Contexts may encode with one recipe at the same time, but not while it is
+ * scaled. */
+struct vcl_recipe;
+
+/* What vcl_encode would find for these values, params and target, and with report what that would give; values
+ * that lie on few points are not kept exactly.  VCL_E_ARGUMENT for codecs other than VCL_CODEC_TENSOR, for
+ * feedback and row_floor, which are no part of a recipe, and for a tensor without values or whose coded matrix has more than 2^20
+ * columns; VCL_E_RATE where no
+ * step meets the target with an SNR above 0 dB; else as vcl_encode. */
+VCL_API enum vcl_status vcl_recipe_learn(struct vcl_context *ctx, const struct vcl_tensor *tensor,
+                                         const struct vcl_source *source, const struct vcl_params *params,
+                                         struct vcl_recipe **recipe, struct vcl_report *report);
+VCL_API void vcl_recipe_destroy(struct vcl_recipe *recipe); /* NULL is fine */
+
+/* Encodes as vcl_encode does, in one pass.  The coded matrix of the tensor must have the recipe's columns
+ * (vcl_coded_shape), its dtype may be another: VCL_E_ARGUMENT else.  Where the frame would be larger than
+ * vcl_bound or its SNR not above 0 dB, a lossless one is written instead, flagged VCL_REPORT_FELL_BACK. */
+VCL_API enum vcl_status vcl_recipe_encode(struct vcl_context *ctx, const struct vcl_recipe *recipe,
+                                          const struct vcl_tensor *tensor, const struct vcl_source *source,
+                                          const struct vcl_sink *sink, struct vcl_report *report);
+
+/* Makes the step `factor` times what it was when the recipe was learned or loaded, above 0: twice the step
+ * takes about a bit a value less.  What was learned fits best near 1; further than an eighth of an octave from
+ * it models that some classes have of their own are put aside.  VCL_E_ARGUMENT, and nothing changes, where
+ * the step would be no normal float or is about 30 octaves away. */
+VCL_API enum vcl_status vcl_recipe_scale(struct vcl_recipe *recipe, double factor);
+
+struct vcl_recipe_info {
+    size_t size;    /* of this struct; the caller sets it */
+    uint64_t cols;  /* of the coded matrix */
+    int transposed; /* it is the transpose of the tensor's */
+    size_t bytes;   /* that vcl_recipe_save writes now */
+    double step;    /* half the distance of the quantiser's points, in units of the values */
+    uint64_t hash;  /* XXH3 of those bytes: two recipes with one hash code alike */
+};
+VCL_API enum vcl_status vcl_recipe_describe(const struct vcl_recipe *recipe, struct vcl_recipe_info *info);
+
+/* To bytes and back (docs/format.md).  *size: in, the room; out, what it takes, also with VCL_E_SPACE.  Any
+ * bytes may be loaded: VCL_E_TRUNCATED, _FORMAT, _VERSION, _CHECKSUM, _LIMIT, _MEMORY with a message. */
+VCL_API enum vcl_status vcl_recipe_save(const struct vcl_recipe *recipe, void *bytes, size_t *size);
+VCL_API enum vcl_status vcl_recipe_load(struct vcl_context *ctx, const void *bytes, size_t size,
+                                        struct vcl_recipe **recipe);
+
 /* ---- decoding -------------------------------------------------------------------------------- */
 
 struct vcl_info {

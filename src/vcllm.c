@@ -268,6 +268,16 @@ static enum vcl_status encode(struct vcl_context *ctx, const struct vcl_tensor *
     return status ? status : vcl_encode_frame(&env, tensor, source, params, sink, report);
 }
 
+/* The caller's params as the library has them; NULL, or what is wrong with them or with the report. */
+static const char *take_params(const struct vcl_params *params, struct vcl_params *taken,
+                               const struct vcl_report *report)
+{
+    vcl_params_init(taken);
+    if (!vcl_take_sized(params, taken, sizeof *taken))
+        return "params.size is none (call vcl_params_init), or params of a newer version";
+    return report && !vcl_is_sized(report) ? "report.size must be sizeof report" : NULL;
+}
+
 enum vcl_status vcl_encode(struct vcl_context *ctx, const struct vcl_tensor *tensor,
                            const struct vcl_source *source, const struct vcl_params *params,
                            const struct vcl_sink *sink, struct vcl_report *report)
@@ -279,12 +289,9 @@ enum vcl_status vcl_encode(struct vcl_context *ctx, const struct vcl_tensor *ten
     ctx->message[0] = 0;
     if (!tensor || !source || !source->read || !params || !sink || !sink->write)
         return fail(ctx, VCL_E_ARGUMENT, "a NULL argument");
-    vcl_params_init(&taken);
-    if (!vcl_take_sized(params, &taken, sizeof taken))
-        return fail(ctx, VCL_E_ARGUMENT,
-                    "params.size is none (call vcl_params_init), or params of a newer version");
-    if (report && !vcl_is_sized(report))
-        return fail(ctx, VCL_E_ARGUMENT, "report.size must be sizeof report");
+    const char *const fault = take_params(params, &taken, report);
+    if (fault)
+        return fail(ctx, VCL_E_ARGUMENT, fault);
     const enum vcl_status status = encode(ctx, tensor, source, &taken, sink, &own);
     if (report)
         vcl_give_sized(&own, sizeof own, report);
@@ -360,6 +367,137 @@ enum vcl_status vcl_alias_encode(const struct vcl_tensor *tensor, const char *ta
     memcpy(out + n, target, frame.target_length);
     vcl_store32(out + frame.header_bytes - 4, vcl_hash32(out, frame.header_bytes - 4));
     return VCL_OK;
+}
+
+/* ---- recipes --------------------------------------------------------------------------------- */
+
+static const char *lesson_fault(const struct vcl_tensor *tensor, const struct vcl_params *p)
+{
+    uint64_t values, cols;
+    if (p->codec != VCL_CODEC_TENSOR)
+        return "recipes are for the tensor codec";
+    if (p->feedback || p->row_floor > 0)
+        return "params.feedback and row_floor are no part of a recipe";
+    if (vcl_tensor_size(tensor, &values, NULL) || values == 0)
+        return "there are no values to learn from";
+    return vcl_coded_shape(tensor, p->transpose, NULL, &cols) || cols > VCL_RECIPE_COLS
+             ? "the coded matrix has more than 2^20 columns"
+             : NULL;
+}
+
+static enum vcl_status learn(struct vcl_context *ctx, const struct vcl_tensor *tensor,
+                             const struct vcl_source *source, const struct vcl_params *params,
+                             struct vcl_recipe **recipe, struct vcl_report *report)
+{
+    struct vcl_env env;
+    const char *fault = lesson_fault(tensor, params);
+    if (!fault)
+        fault = params_fault(tensor, params);
+    if (fault)
+        return fail(ctx, VCL_E_ARGUMENT, fault);
+    const enum vcl_status status = open_env(ctx, params->codec, &env);
+    return status ? status : vcl_learn_recipe(&env, tensor, source, params, recipe, report);
+}
+
+enum vcl_status vcl_recipe_learn(struct vcl_context *ctx, const struct vcl_tensor *tensor,
+                                 const struct vcl_source *source, const struct vcl_params *params,
+                                 struct vcl_recipe **recipe, struct vcl_report *report)
+{
+    struct vcl_params taken;
+    struct vcl_report own = { 0 };
+    if (!ctx)
+        return VCL_E_ARGUMENT;
+    ctx->message[0] = 0;
+    if (!tensor || !source || !source->read || !params || !recipe)
+        return fail(ctx, VCL_E_ARGUMENT, "a NULL argument");
+    *recipe = NULL;
+    const char *const fault = take_params(params, &taken, report);
+    if (fault)
+        return fail(ctx, VCL_E_ARGUMENT, fault);
+    const enum vcl_status status = learn(ctx, tensor, source, &taken, recipe, &own);
+    if (report)
+        vcl_give_sized(&own, sizeof own, report);
+    return status;
+}
+
+void vcl_recipe_destroy(struct vcl_recipe *recipe) { vcl_recipe_unmake(recipe); }
+
+static const char *fit_fault(const struct vcl_recipe *recipe, const struct vcl_tensor *tensor)
+{
+    const int transposed = (recipe->frame.flags & VCL_FLAG_TRANSPOSED) != 0;
+    uint64_t cols;
+    if (vcl_coded_shape(tensor, transposed, NULL, &cols) || vcl_bound(tensor) == 0)
+        return "the tensor's dtype or shape is impossible";
+    if (!vcl_dtype_is_float(tensor->dtype))
+        return "only F16, BF16, F32 and F64 tensors can be coded with a recipe";
+    return cols == recipe->frame.plan.cols ? NULL : "the coded matrix has not the recipe's columns";
+}
+
+enum vcl_status vcl_recipe_encode(struct vcl_context *ctx, const struct vcl_recipe *recipe,
+                                  const struct vcl_tensor *tensor, const struct vcl_source *source,
+                                  const struct vcl_sink *sink, struct vcl_report *report)
+{
+    struct vcl_report own = { 0 };
+    struct vcl_env env;
+    if (!ctx)
+        return VCL_E_ARGUMENT;
+    ctx->message[0] = 0;
+    if (!recipe || !tensor || !source || !source->read || !sink || !sink->write)
+        return fail(ctx, VCL_E_ARGUMENT, "a NULL argument");
+    if (report && !vcl_is_sized(report))
+        return fail(ctx, VCL_E_ARGUMENT, "report.size must be sizeof report");
+    const char *const fault = fit_fault(recipe, tensor);
+    if (fault)
+        return fail(ctx, VCL_E_ARGUMENT, fault);
+    enum vcl_status status = open_env(ctx, VCL_CODEC_TENSOR, &env);
+    if (!status)
+        status = vcl_encode_with_recipe(&env, recipe, tensor, source, sink, &own);
+    if (report)
+        vcl_give_sized(&own, sizeof own, report);
+    return status;
+}
+
+enum vcl_status vcl_recipe_scale(struct vcl_recipe *recipe, double factor)
+{
+    return recipe && factor > 0 && vcl_recipe_rescale(recipe, factor) ? VCL_OK : VCL_E_ARGUMENT;
+}
+
+enum vcl_status vcl_recipe_save(const struct vcl_recipe *recipe, void *bytes, size_t *size)
+{
+    if (!recipe || !size || !bytes)
+        return VCL_E_ARGUMENT;
+    const size_t room = *size;
+    *size = vcl_recipe_bytes(recipe);
+    if (room < *size)
+        return VCL_E_SPACE;
+    vcl_recipe_write(&recipe->frame, recipe->tables, bytes);
+    return VCL_OK;
+}
+
+enum vcl_status vcl_recipe_describe(const struct vcl_recipe *recipe, struct vcl_recipe_info *info)
+{
+    if (!recipe || !info)
+        return VCL_E_ARGUMENT;
+    const struct vcl_recipe_info own = { .cols = recipe->frame.plan.cols,
+                                         .transposed = (recipe->frame.flags & VCL_FLAG_TRANSPOSED) != 0,
+                                         .bytes = vcl_recipe_bytes(recipe),
+                                         .step = recipe->frame.step,
+                                         .hash = vcl_recipe_hash(recipe) };
+    return vcl_give_sized(&own, sizeof own, info) ? VCL_OK : VCL_E_ARGUMENT;
+}
+
+enum vcl_status vcl_recipe_load(struct vcl_context *ctx, const void *bytes, size_t size,
+                                struct vcl_recipe **recipe)
+{
+    struct vcl_env env;
+    if (!ctx)
+        return VCL_E_ARGUMENT;
+    ctx->message[0] = 0;
+    if (!bytes || !recipe)
+        return fail(ctx, VCL_E_ARGUMENT, "a NULL argument");
+    *recipe = NULL;
+    const enum vcl_status status = open_env(ctx, VCL_CODEC_TENSOR, &env);
+    return status ? status : vcl_recipe_make(&env, bytes, size, recipe);
 }
 
 /* ---- decoding -------------------------------------------------------------------------------- */

@@ -47,7 +47,7 @@ ROOMS = ({"env", "plan", "rans", "rate"},                                       
          {"tables", "estimate"},
          {"tensor"},
          {"tile"},
-         {"walk", "matrix"},
+         {"walk", "matrix", "recipe"},
          {"decode", "product"},
          {"encoder", "encode", "passes", "analyse", "search_tensor", "search_video", "learn_tensor", "shape_points", "floor"})
 

@@ -73,6 +73,19 @@ static inline uint32_t vcl_float_bits(float f)
     return u;
 }
 
+static inline double vcl_double_from_bits(uint64_t u)
+{
+    double d;
+    memcpy(&d, &u, 8);
+    return d;
+}
+static inline uint64_t vcl_double_bits(double d)
+{
+    uint64_t u;
+    memcpy(&u, &d, 8);
+    return u;
+}
+
 /* The format's checksums (docs/format.md). */
 static inline uint32_t vcl_hash32(const void *bytes, size_t n) { return (uint32_t)XXH3_64bits(bytes, n); }
 

@@ -397,17 +397,25 @@ static enum vcl_status encode_well(struct vcl_encoder *e, unsigned *flags)
     return status;
 }
 
-enum vcl_status vcl_encode_frame(const struct vcl_env *env, const struct vcl_tensor *tensor,
-                                 const struct vcl_source *source, const struct vcl_params *params,
-                                 const struct vcl_sink *sink, struct vcl_report *report)
+static struct vcl_encoder encoder_of(const struct vcl_env *env, const struct vcl_tensor *tensor,
+                                     const struct vcl_source *source, const struct vcl_params *params,
+                                     const struct vcl_sink *sink)
 {
     struct vcl_encoder e = { .env = env, .source = source, .params = params, .sink = sink };
-    enum vcl_status status;
-    unsigned flags = 0;
     e.frame.tensor = *tensor;
     vcl_tensor_size(tensor, &e.frame.values, NULL);
     e.coder.kernels = env->kernels;
     e.bound = vcl_bound(tensor);
+    return e;
+}
+
+enum vcl_status vcl_encode_frame(const struct vcl_env *env, const struct vcl_tensor *tensor,
+                                 const struct vcl_source *source, const struct vcl_params *params,
+                                 const struct vcl_sink *sink, struct vcl_report *report)
+{
+    struct vcl_encoder e = encoder_of(env, tensor, source, params, sink);
+    enum vcl_status status;
+    unsigned flags = 0;
     if (params->codec == VCL_CODEC_LOSSLESS)
         status = encode_exact(&e, VCL_CODEC_LOSSLESS);
     else if (params->codec == VCL_CODEC_EXACT || e.frame.values == 0)
@@ -416,5 +424,97 @@ enum vcl_status vcl_encode_frame(const struct vcl_env *env, const struct vcl_ten
         status = encode_well(&e, &flags);
     if (!status)
         fill_report(&e, flags, report);
+    return status;
+}
+
+/* ---- recipes --------------------------------------------------------------------------------------- */
+
+static enum vcl_status make_recipe(const struct vcl_encoder *e, struct vcl_recipe **recipe)
+{
+    uint8_t *const bytes = vcl_alloc_raw(e->env->mem, vcl_recipe_bound(e->frame.plan.cols), 1);
+    if (!bytes)
+        return vcl_env_fail(e->env, VCL_E_MEMORY, "no memory for a recipe");
+    const size_t size = vcl_recipe_write(&e->frame, e->tables, bytes);
+    const enum vcl_status status = vcl_recipe_make(e->env, bytes, size, recipe);
+    vcl_free(e->env->mem, bytes);
+    return status;
+}
+
+enum vcl_status vcl_learn_recipe(const struct vcl_env *env, const struct vcl_tensor *tensor,
+                                 const struct vcl_source *source, const struct vcl_params *params,
+                                 struct vcl_recipe **recipe, struct vcl_report *report)
+{
+    static const struct vcl_sink nowhere;
+    struct vcl_encoder e = encoder_of(env, tensor, source, params, &nowhere);
+    unsigned flags = 0;
+    int found = 0;
+    e.bound = 0; /* nothing is written */
+    choose_frame(&e);
+    enum vcl_status status = look_for_points(&e);
+    if (!status)
+        status = prepare(&e);
+    if (!status)
+        status = search_tensor(&e, &found, &flags);
+    if (!status && (!(vcl_snr(&e.sums) > 0) || (!found && !params->nearest)))
+        status = miss(&e);
+    if (!status)
+        status = make_recipe(&e, recipe);
+    if (!status) {
+        e.frame.frame_bytes = vcl_encoder_frame_bytes(&e);
+        fill_report(&e, flags | (found ? 0u : VCL_REPORT_MISSED), report);
+    }
+    release(&e);
+    return status;
+}
+
+/* The recipe's part of the frame, and its tables, which stay its own. */
+static void take_recipe(const struct vcl_recipe *recipe, struct vcl_encoder *e)
+{
+    const struct vcl_tensor tensor = e->frame.tensor;
+    const uint64_t values = e->frame.values;
+    e->frame = recipe->frame;
+    e->frame.tensor = tensor;
+    e->frame.values = values;
+    vcl_plan_stripes(&tensor, values, (e->frame.flags & VCL_FLAG_TRANSPOSED) != 0, &e->frame.plan,
+                     &e->frame.lanes);
+    e->frame.flags |= VCL_FLAG_NON_FINITE; /* so that buffers have room for the lists */
+    e->tables = recipe->tables;
+    e->coder.tables = recipe->tables;
+}
+
+/* *worth: the frame is one that may be written. */
+static enum vcl_status encode_once(struct vcl_encoder *e, const struct vcl_recipe *recipe, int *worth)
+{
+    struct vcl_trial trial;
+    take_recipe(recipe, e);
+    enum vcl_status status = prepare(e);
+    e->frame.flags &= ~(uint32_t)VCL_FLAG_NON_FINITE;
+    if (!status)
+        status = vcl_encoder_pass(e, VCL_PASS_WHOLE, &trial);
+    *worth =
+        !status && vcl_encoder_frame_bytes(e) <= e->bound && !(e->sums.signal > 0 && vcl_snr(&e->sums) <= 0);
+    if (*worth) {
+        e->frame.snr = (float)vcl_snr(&e->sums);
+        status = write_header(e);
+    }
+    e->tables = NULL; /* the recipe's */
+    release(e);
+    return status;
+}
+
+enum vcl_status vcl_encode_with_recipe(const struct vcl_env *env, const struct vcl_recipe *recipe,
+                                       const struct vcl_tensor *tensor, const struct vcl_source *source,
+                                       const struct vcl_sink *sink, struct vcl_report *report)
+{
+    static const struct vcl_params plain = { .codec = VCL_CODEC_TENSOR };
+    struct vcl_encoder e = encoder_of(env, tensor, source, &plain, sink);
+    int worth = 0;
+    enum vcl_status status = VCL_OK;
+    if (e.frame.values > 0)
+        status = encode_once(&e, recipe, &worth);
+    if (!status && !worth)
+        status = encode_exact(&e, VCL_CODEC_LOSSLESS);
+    if (!status)
+        fill_report(&e, worth ? 0 : VCL_REPORT_FELL_BACK, report);
     return status;
 }
