@@ -207,11 +207,14 @@ enum vcl_goal {
     VCL_GOAL_BITS, /* target = bits per value, 0.01 to 64: never above.  At most 2 % below for tensors of 65,536
                     * values or more; VCL_REPORT_SATURATED tells of those whose values allow no more.  Smaller
                     * tensors may end further below.  Exact where that takes no more */
-    VCL_GOAL_SNR,  /* target = dB, -10 to 200: never below, and close to it; exact where that takes no more
+    VCL_GOAL_SNR,   /* target = dB, -10 to 200: never below, and close to it; exact where that takes no more
                     * bytes.  NMSE is 10^(-dB/10) */
-    VCL_GOAL_ERROR /* target = largest |x - y| over finite values, above 0: never above.  Tensor codec
-                    * alone; with its scalar quantiser and points on the lattice, no transform and no
-                    * rotation, whatever else is asked for */
+    VCL_GOAL_ERROR, /* target = largest |x - y| over finite values, above 0: never above.  Tensor codec
+                     * alone; with its scalar quantiser and points on the lattice, no transform and no
+                     * rotation, whatever else is asked for */
+    VCL_GOAL_STEP /* target = half the distance of the quantiser's points, above 0, to 11 bits: the squared error
+                   * is about 0.27 of its square a value.  Tensor codec alone; without a search for the step,
+                   * for several tensors whose errors count alike.  Exact where that takes no more bytes */
 };
 
 enum vcl_objective {
@@ -372,7 +375,7 @@ struct vcl_recipe;
  * that lie on few points are not kept exactly.  VCL_E_ARGUMENT for codecs other than VCL_CODEC_TENSOR, for
  * feedback and row_floor, which are no part of a recipe, and for a tensor without values or whose coded matrix has more than 2^20
  * columns; VCL_E_RATE where no
- * step meets the target with an SNR above 0 dB; else as vcl_encode. */
+ * step meets the target with an SNR above 0 dB, VCL_GOAL_STEP apart; else as vcl_encode. */
 VCL_API enum vcl_status vcl_recipe_learn(struct vcl_context *ctx, const struct vcl_tensor *tensor,
                                          const struct vcl_source *source, const struct vcl_params *params,
                                          struct vcl_recipe **recipe, struct vcl_report *report);

@@ -8,12 +8,14 @@
  *     struct vcl_kv_recipe *recipe;
  *     struct vcl_kv_coder *coder;
  *     vcl_kv_recipe_load(ctx, file, file_bytes, &recipe);
- *     vcl_kv_coder_create(ctx, recipe, 64, &coder);                       once for a thread
- *     struct vcl_kv_range range = { .size = sizeof range, .tokens = 64, .layers = 30 };
- *     struct vcl_kv_view keys = { k, VCL_DTYPE_F16, layer_stride, token_stride, head_stride }, values = ...;
+ *     vcl_kv_coder_create(ctx, recipe, 64, &coder);
+ *     struct vcl_kv_range range = { .size = sizeof range, .tokens = 64 };
+ *     struct vcl_kv_view keys = { k, VCL_DTYPE_F16, 64 * heads * dim, heads * dim, dim };
+ *     struct vcl_kv_view values = { v, VCL_DTYPE_F16, 64 * heads * dim, heads * dim, dim };
  *     size_t bytes = vcl_kv_bound(recipe, &range);
+ *     void *page = malloc(bytes);
  *     vcl_kv_encode(coder, &range, &keys, &values, page, &bytes);
- *     vcl_kv_decode(coder, page, bytes, &range, &keys, &values);
+ *     vcl_kv_decode(coder, page, bytes, NULL, &keys, &values);
  *
  * Conventions are those of vcllm.h.  Keys stand before their rotation (RoPE): there they take about half a bit a
  * value less for the same effect, and a page does not depend on where it stands.  A host that keeps rotated keys
@@ -38,9 +40,9 @@ enum { VCL_KV_KEYS = 1, VCL_KV_VALUES = 2 };
 
 /* Of the cache.  All layers are alike. */
 struct vcl_kv_shape {
-    uint32_t layers;              /* 1 to 65535 */
-    uint32_t heads;               /* of keys and values, 1 to 65535 */
-    uint32_t key_dim, value_dim;  /* of a head, 1 to 65535; a layer's keys or values are at most 8192 */
+    uint32_t layers;             /* 1 to 65535 */
+    uint32_t heads;              /* of keys and values, 1 to 65535 */
+    uint32_t key_dim, value_dim; /* of a head, 1 to 65535; a layer's keys or values are at most 8192 */
 };
 
 /* What a recipe was learned for: equal texts, or decoding is refused.  At most 255 bytes each; empty: not said. */
@@ -95,12 +97,13 @@ VCL_API enum vcl_status vcl_kv_recipe_load(struct vcl_context *ctx, const void *
 
 /* What a page holds, or what of it is wanted. */
 struct vcl_kv_range {
-    size_t size;                   /* of this struct; the caller sets it */
-    uint32_t first_layer, layers;  /* layers 0: all from the first on */
-    uint32_t first_token, tokens;  /* decoding: of the page; 0 tokens: all from the first on.  Encoding: 1 to the
+    size_t size;                  /* of this struct; the caller sets it */
+    uint32_t first_layer, layers; /* layers 0: all from the first on */
+    uint32_t first_token,
+        tokens;        /* decoding: of the page; 0 tokens: all from the first on.  Encoding: 1 to the
                                     * coder's, first_token 0 */
-    uint64_t position;             /* of the page's first token in its sequence, kept for the host, below 2^32 */
-    uint32_t sides;                /* VCL_KV_*; 0: both.  A part is coded as a whole or not at all */
+    uint64_t position; /* of the page's first token in its sequence, kept for the host, below 2^32 */
+    uint32_t sides;    /* VCL_KV_*; 0: both.  A part is coded as a whole or not at all */
 };
 
 /* Where keys or values lie: value d of head h, token t (of the range), layer l (of the range) at data[l
@@ -129,7 +132,7 @@ VCL_API enum vcl_status vcl_kv_encode(struct vcl_kv_coder *coder, const struct v
                                       const struct vcl_kv_view *keys, const struct vcl_kv_view *values,
                                       void *page, size_t *bytes);
 
-/* To the views that are not NULL.  VCL_E_ARGUMENT for a range that the page does not hold; VCL_E_FORMAT for a page
+/* To the views that are not NULL.  range NULL: the whole page.  VCL_E_ARGUMENT for a range that the page does not hold; VCL_E_FORMAT for a page
  * of another recipe; VCL_E_TRUNCATED, _CHECKSUM, _FORMAT, _VERSION for damage.  On failure nothing is promised of
  * what the views hold. */
 VCL_API enum vcl_status vcl_kv_decode(struct vcl_kv_coder *coder, const void *page, size_t bytes,
@@ -139,9 +142,8 @@ VCL_API enum vcl_status vcl_kv_decode(struct vcl_kv_coder *coder, const void *pa
 struct vcl_kv_info {
     size_t size; /* of this struct; the caller sets it */
     struct vcl_kv_range range;
-    uint64_t recipe;     /* its hash */
-    size_t bytes;        /* of the page */
-    size_t header_bytes; /* of them no index */
+    uint64_t recipe; /* its hash */
+    size_t bytes;    /* of the page */
 };
 /* Reads a page's header: no more than that is checked.  Failures as vcl_kv_decode's, without a message. */
 VCL_API enum vcl_status vcl_kv_peek(const void *page, size_t bytes, struct vcl_kv_info *info);

@@ -12,7 +12,7 @@
 #include "codec/frame.h"
 #include "codec/matrix.h"
 #include "codec/product.h"
-#include "video/loader.h"
+#include "context.h"
 
 #include <float.h>
 #include <math.h>
@@ -21,16 +21,6 @@
 
 #define TEXT_OF(x) #x
 #define TEXT(x) TEXT_OF(x)
-
-struct vcl_context {
-    struct vcl_mem mem;
-    struct vcl_pool *pool;
-    const struct vcl_kernels *kernels;
-    struct vcl_options options;
-    char *module_dir;                /* a copy; NULL = default */
-    struct vcl_video_library module; /* loaded at first need */
-    char message[VCL_ENV_MESSAGE];
-};
 
 const char *vcl_version(void)
 {
@@ -119,8 +109,7 @@ const char *vcl_context_message(const struct vcl_context *ctx) { return ctx->mes
 
 static enum vcl_status fail(struct vcl_context *ctx, enum vcl_status status, const char *why)
 {
-    snprintf(ctx->message, sizeof ctx->message, "%s", why);
-    return status;
+    return vcl_context_fail(ctx, status, why);
 }
 
 static enum vcl_status need_video(struct vcl_context *ctx, const struct vcl_video **video)
@@ -138,8 +127,7 @@ static enum vcl_status need_video(struct vcl_context *ctx, const struct vcl_vide
 /* Everything a call needs for this codec. */
 static enum vcl_status open_env(struct vcl_context *ctx, enum vcl_codec codec, struct vcl_env *env)
 {
-    *env = (struct vcl_env){ &ctx->mem,         ctx->pool,    NULL,        ctx->options.cancel,
-                             ctx->options.user, ctx->message, ctx->kernels };
+    *env = vcl_context_env(ctx);
     return vcl_codec_is_video(codec) ? need_video(ctx, &env->video) : VCL_OK;
 }
 
@@ -228,7 +216,8 @@ static const char *params_fault(const struct vcl_tensor *tensor, const struct vc
         return "params.codec must be exact, lossless, h264, h265 or tensor";
     if (!vcl_dtype_is_float(tensor->dtype))
         return "only F16, BF16, F32 and F64 tensors can be coded lossily";
-    if (p->goal != VCL_GOAL_BITS && p->goal != VCL_GOAL_SNR && p->goal != VCL_GOAL_ERROR)
+    if (p->goal != VCL_GOAL_BITS && p->goal != VCL_GOAL_SNR && p->goal != VCL_GOAL_ERROR
+        && p->goal != VCL_GOAL_STEP)
         return "params.goal is none of vcl_goal";
     if (p->goal == VCL_GOAL_BITS && !(p->target >= 0.01 && p->target <= 64))
         return "params.target must be 0.01 to 64 bits per value";
@@ -236,6 +225,10 @@ static const char *params_fault(const struct vcl_tensor *tensor, const struct vc
         return "params.target must be -10 to 200 dB";
     if (p->goal == VCL_GOAL_ERROR && !(p->target > 0 && p->target <= DBL_MAX))
         return "params.target must be an error above 0 and finite";
+    if (p->goal == VCL_GOAL_STEP && !(p->target >= FLT_MIN && p->target <= FLT_MAX))
+        return "params.target must be a step above 0 and finite";
+    if (p->goal == VCL_GOAL_STEP && p->codec != VCL_CODEC_TENSOR)
+        return "params.target as a step is for the tensor codec alone";
     if (p->goal == VCL_GOAL_ERROR && (p->codec != VCL_CODEC_TENSOR || p->feedback))
         return "params.target as a largest error is for the tensor codec alone, and not with feedback";
     if (p->objective != VCL_OBJECTIVE_MODEL && p->objective != VCL_OBJECTIVE_MSE)

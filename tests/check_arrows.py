@@ -9,24 +9,25 @@ import re
 import sys
 
 # Area of a file, by the longest matching prefix of its path.
-AREAS = {"include/": "include", "src/base/": "base", "src/kernels/": "kernels", "src/codec/": "codec", "src/io/": "io",
+AREAS = {"include/": "include", "src/base/": "base", "src/kernels/": "kernels", "src/codec/": "codec", "src/kv/": "kv", "src/io/": "io",
          "src/video/": "video", "src/video/lavc": "lavc", "src/video/loader": "loader",
-         "src/vcllm.c": "vcllm.c", "pack/": "pack",
+         "src/vcllm": "vcllm.c", "src/context": "vcllm.c", "pack/": "pack",
          "pack/front/": "front", "cli/": "cli", "mpi/": "mpi", "lm/": "lm", "bench/": "bench", "fuzz/": "fuzz",
          "examples/": "examples", "tests/": "tests"}
 
-INSIDE = {"include", "base", "kernels", "codec", "io", "video", "lavc", "loader"}
+INSIDE = {"include", "base", "kernels", "codec", "kv", "io", "video", "lavc", "loader"}
 
 # What an area may include, besides itself.  "video" is video.h, the table through which the module is reached.
 SEES = {"include": set(),
         "base": {"include"},
         "kernels": {"include", "base"},
         "codec": {"include", "base", "kernels", "video"},
+        "kv": {"include", "base", "kernels", "codec", "video"},
         "io": {"include", "base"},
         "video": {"include"},
         "lavc": {"include", "video"},
         "loader": {"include", "base", "video"},
-        "vcllm.c": {"include", "base", "kernels", "codec", "video", "loader"},
+        "vcllm.c": {"include", "base", "kernels", "codec", "kv", "video", "loader"},
         "pack": {"include"},
         "front": {"include", "pack", "lm"},
         "cli": {"include", "pack", "front", "lm"},

@@ -27,6 +27,29 @@ AROUND = {
     "vcllm_file.h": ("""struct vcl_context *ctx;
                         if (vcl_context_create(NULL, &ctx)) return 2;""",
                      """return puts("copied") < 0;"""),
+    "vcllm_kv.h": ("""struct vcl_context *ctx;
+                      enum { heads = 2, dim = 32, n = heads * dim };
+                      static unsigned short k[64 * n], v[64 * n];
+                      static float mean[n], basis[n * n], typical[64 * n];
+                      for (int i = 0; i < 64 * n; i++) {
+                          basis[i] = i % (n + 1) == 0;
+                          typical[i] = (float)(i * 37 % 101 - 50) / 50;
+                          k[i] = v[i] = (unsigned short)(0x3800 + i % 512);
+                      }
+                      if (vcl_context_create(NULL, &ctx)) return 2;
+                      const struct vcl_kv_shape shape = { 1, heads, dim, dim };
+                      const struct vcl_kv_identity identity = { "small", "", "", "" };
+                      const struct vcl_kv_part parts[] = { { 0, VCL_KV_KEYS, mean, basis, typical, 64 },
+                                                           { 0, VCL_KV_VALUES, mean, basis, typical, 64 } };
+                      struct vcl_kv_recipe *learned;
+                      double bits;
+                      if (vcl_kv_recipe_learn(ctx, &shape, &identity, parts, 2, 0.05, &learned, &bits)) return 3;
+                      struct vcl_kv_recipe_info info = { .size = sizeof info };
+                      vcl_kv_recipe_describe(learned, &info);
+                      size_t file_bytes = info.bytes;
+                      void *file = malloc(file_bytes);
+                      if (vcl_kv_recipe_save(learned, file, &file_bytes)) return 4;""",
+                   """return !page || bytes == 0 || bytes > vcl_kv_bound(recipe, &range) || k[5] < 0x3700 || k[5] > 0x3a00;"""),
     "vcllm_pack.h": ("", """return puts("packed") < 0;"""),
 }
 
@@ -81,6 +104,12 @@ class Headers(driver.Case):
         run = subprocess.run([program], cwd=self.folder, capture_output=True, text=True, check=False)
         self.assertEqual(run.returncode, 1)
         self.assertIn("in.safetensors", run.stderr)
+
+    @unittest.skipIf(driver.is_sanitized(), "the library is sanitized, the programs are not")
+    def test_kv_example(self):
+        """Fault: as above; or the example, run on a small cache, does not give values back."""
+        run = subprocess.run([self.example("vcllm_kv.h")], capture_output=True, text=True, check=False)
+        self.assertEqual(run.returncode, 0, run.stderr)
 
     @unittest.skipIf(driver.is_sanitized(), "the libraries are sanitized, the programs are not")
     def test_pack_example(self):

@@ -323,6 +323,28 @@ static void call_turn(const struct vcl_kernels *k)
     k->turn(t.x, 64, 1 + t.kind % VCL_STRIPE_LANES, (uint32_t)t.n, (float *)(void *)out, PANEL_STRIDE);
 }
 
+enum { MIX_ROWS = 3, MIX_STRIDE = 208, MIX_TERMS = 75 };
+
+/* n columns; a third of the factors are 0, of either sign. */
+static void prepare_mix(void)
+{
+    float *const x = (float *)(void *)t.in2;
+    t.n = VCL_MIX_COLS * (1 + draw(MIX_STRIDE / VCL_MIX_COLS));
+    fill_floats(t.x, MIX_TERMS * MIX_STRIDE);
+    fill_floats(x, MIX_ROWS * MIX_TERMS);
+    for (int i = 0; i < MIX_ROWS * MIX_TERMS; i++)
+        x[i] = draw(3) ? x[i] : draw(2) ? 0.0f : -0.0f;
+    fill_floats((float *)(void *)t.in, MIX_ROWS * MIX_STRIDE);
+    t.given = 4 * MIX_ROWS * MIX_STRIDE;
+}
+
+static void call_mix(const struct vcl_kernels *k)
+{
+    const struct vcl_mix mix = { t.x, 1 + t.kind % MIX_TERMS, t.n, MIX_STRIDE };
+    memcpy(out, t.in, t.given);
+    k->mix(&mix, (const float *)(const void *)t.in2, MIX_TERMS, MIX_ROWS, (float *)(void *)out, MIX_STRIDE);
+}
+
 static const struct kernel {
     const char *name;
     void (*prepare)(void);
@@ -342,6 +364,7 @@ static const struct kernel {
     { "find_values", prepare_find, call_find },
     { "multiply_panel", prepare_panel, call_panel },
     { "turn", prepare_turn, call_turn },
+    { "mix", prepare_mix, call_mix },
 };
 enum { KERNELS = sizeof kernels / sizeof *kernels };
 

@@ -402,10 +402,10 @@ static void code(struct stripe_sample *s)
 {
     const struct searched r = search_with(level(0), s);
     const struct vcl_lanes lanes = lanes_of(level(0), s);
-    const size_t room = vcl_lanes_bound(&lanes);
+    const size_t room = vcl_lanes_bound(&lanes, 1);
     uint8_t *const bytes = allocate(room), *const others = allocate(room);
     int16_t *const j = allocate(r.n * 2);
-    const size_t n = vcl_lanes_encode(&lanes, r.j, bytes);
+    const size_t n = vcl_lanes_encode(&lanes, 1, r.j, bytes);
     uint64_t state = n + 1;
     forget_idle_lanes(&s->stripe, r.j);
     assert_true(decode(&lanes, bytes, n, j));
@@ -413,7 +413,7 @@ static void code(struct stripe_sample *s)
     compare_decoders(s, bytes, n, 1);
     for (int i = 1; level(i); i++) {
         const struct vcl_lanes same = lanes_of(level(i), s);
-        assert_int_equal(vcl_lanes_encode(&same, r.j, others), n);
+        assert_int_equal(vcl_lanes_encode(&same, 1, r.j, others), n);
         assert_memory_equal(others, bytes, n);
     }
     for (int i = 0; i < 8; i++) { /* damage */
@@ -461,11 +461,11 @@ static void largest_indices_survive(void **unused)
         struct stripe_sample *const s = make_sample(32, 32, 100, 0, low, 0, 0, 5);
         const struct vcl_lanes lanes = lanes_of(level(0), s);
         int16_t j[3200], back[3200];
-        uint8_t *const bytes = allocate(vcl_lanes_bound(&lanes));
+        uint8_t *const bytes = allocate(vcl_lanes_bound(&lanes, 1));
         for (int i = 0; i < 3200; i++) /* one state: even indices */
             j[i] = (int16_t)((i % 2 ? -1 : 1) * 2 * (15002 - i * 4));
-        const size_t n = vcl_lanes_encode(&lanes, j, bytes);
-        assert_true(n <= vcl_lanes_bound(&lanes));
+        const size_t n = vcl_lanes_encode(&lanes, 1, j, bytes);
+        assert_true(n <= vcl_lanes_bound(&lanes, 1));
         assert_true(decode(&lanes, bytes, n, back));
         assert_memory_equal(j, back, sizeof j);
         compare_decoders(s, bytes, n, 1);

@@ -66,8 +66,8 @@ static enum vcl_status check_codec(struct vcl_errand *job, const struct vcl_para
     const int video = params->codec == VCL_CODEC_H264 || params->codec == VCL_CODEC_H265;
     if (!video && params->codec != VCL_CODEC_TENSOR)
         return vcl_errand_fail(job, VCL_E_ARGUMENT, "params: a model is coded by tensor, h264 or h265");
-    if (video && params->goal == VCL_GOAL_ERROR)
-        return vcl_errand_fail(job, VCL_E_ARGUMENT, "params: VCL_GOAL_ERROR is the tensor codec's");
+    if (video && (params->goal == VCL_GOAL_ERROR || params->goal == VCL_GOAL_STEP))
+        return vcl_errand_fail(job, VCL_E_ARGUMENT, "params: VCL_GOAL_ERROR and VCL_GOAL_STEP are the tensor codec's");
     return VCL_OK;
 }
 

@@ -21,6 +21,7 @@ const char *vcl_target_range(enum vcl_goal goal, double target)
     switch (goal) {
     case VCL_GOAL_BITS: return target >= 0.01 && target <= 64 ? NULL : "0.01 to 64 bits per value";
     case VCL_GOAL_SNR: return target >= -10 && target <= 200 ? NULL : "-10 to 200 dB";
+    case VCL_GOAL_STEP:
     case VCL_GOAL_ERROR: return target > 0 && isfinite(target) ? NULL : "finite and above 0";
     }
     return "that of an enum vcl_goal";

@@ -57,6 +57,8 @@ static int fills(unsigned log2, uint64_t side) { return side % (1u << log2) <= s
 static double unit_step(const struct vcl_encoder *e, struct vcl_rect rect, struct vcl_tile_work *work)
 {
     const struct vcl_params *const p = e->params;
+    if (p->goal == VCL_GOAL_STEP)
+        return 2 * p->target;
     const double bits = p->goal == VCL_GOAL_BITS ? p->target : fmax(p->target / 6.0206, 0.25);
     return vcl_estimate_step(e->env->kernels, work->x, rect, bits, work->col_energy);
 }

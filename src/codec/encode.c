@@ -185,7 +185,7 @@ static enum vcl_status search_video(struct vcl_encoder *e, int *found, unsigned 
     return status ? status : vcl_search_video(e, found, flags);
 }
 
-static const char *const goal_units[] = { "bits per value", "dB", "of largest error" };
+static const char *const goal_units[] = { "bits per value", "dB", "of largest error", "as half-step" };
 
 static enum vcl_status miss(const struct vcl_encoder *e)
 {
@@ -455,7 +455,8 @@ enum vcl_status vcl_learn_recipe(const struct vcl_env *env, const struct vcl_ten
         status = prepare(&e);
     if (!status)
         status = search_tensor(&e, &found, &flags);
-    if (!status && (!(vcl_snr(&e.sums) > 0) || (!found && !params->nearest)))
+    const int nothing = !(vcl_snr(&e.sums) > 0) && params->goal != VCL_GOAL_STEP;
+    if (!status && (nothing || (!found && !params->nearest)))
         status = miss(&e);
     if (!status)
         status = make_recipe(&e, recipe);

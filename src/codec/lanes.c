@@ -37,36 +37,64 @@ struct vcl_stripe vcl_lanes_stripe(const struct vcl_lanes *t, uint32_t first_row
 
 /* ---- encoding -------------------------------------------------------------------------------- */
 
-static size_t escapes_bound(const struct vcl_lanes *t) { return 3 * (size_t)t->rows * t->cols; }
+static size_t count_values(const struct vcl_lanes *parts, size_t count)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++)
+        n += (size_t)parts[i].rows * parts[i].cols;
+    return n;
+}
+
+static size_t escapes_bound(size_t values) { return 3 * values; }
 
 /* Behind the escapes' count: escapes, states and words, each at most once per value (words once more for low
  * bits), and what the kernels scribble on. */
-size_t vcl_lanes_bound(const struct vcl_lanes *t)
+size_t vcl_lanes_bound(const struct vcl_lanes *parts, size_t count)
 {
-    const size_t n = (size_t)t->rows * t->cols;
-    return 4 + escapes_bound(t) + 4 * (size_t)VCL_STRIPE_LANES + 4 * n;
+    const size_t n = count_values(parts, count);
+    return 4 + escapes_bound(n) + 4 * (size_t)VCL_STRIPE_LANES + 4 * n;
+}
+
+/* j, which ends where the part's indices do, is coded backwards; returns where they begin. */
+static const int16_t *encode_part(const struct vcl_lanes *t, struct vcl_lanes_writer *w, const int16_t *j)
+{
+    for (uint32_t row = (uint32_t)vcl_round_up(t->rows, (uint64_t)t->lanes); row > 0;) {
+        row -= (uint32_t)t->lanes;
+        j -= (size_t)t->lanes * t->cols;
+        const struct vcl_stripe stripe = vcl_lanes_stripe(t, row);
+        t->kernels->encode_stripe(&stripe, w, j);
+    }
+    return j;
+}
+
+static size_t count_indices(const struct vcl_lanes *t)
+{
+    return (size_t)vcl_round_up(t->rows, (uint64_t)t->lanes) * t->cols;
 }
 
 /* Coded backwards: the last word written is the first read. */
-size_t vcl_lanes_encode(const struct vcl_lanes *t, const int16_t *j, uint8_t *dst)
+size_t vcl_lanes_encode(const struct vcl_lanes *parts, size_t count, const int16_t *j, uint8_t *dst)
 {
-    uint8_t *const escapes_end = dst + 4 + escapes_bound(t), *const words_end = dst + vcl_lanes_bound(t);
+    const int lanes = parts[0].lanes;
+    uint8_t *const escapes_end = dst + 4 + escapes_bound(count_values(parts, count)), *const words_end =
+                                                                                          dst
+                                                                                          + vcl_lanes_bound(
+                                                                                              parts, count);
     struct vcl_lanes_writer w = { .escapes = escapes_end, .words = words_end };
-    for (int l = 0; l < t->lanes; l++)
+    for (int l = 0; l < lanes; l++)
         w.state[l] = VCL_LANE_LOW;
-    for (uint32_t row = (uint32_t)vcl_round_up(t->rows, (uint64_t)t->lanes); row > 0;) {
-        row -= (uint32_t)t->lanes;
-        const struct vcl_stripe stripe = vcl_lanes_stripe(t, row);
-        t->kernels->encode_stripe(&stripe, &w, j + (size_t)row * t->cols);
-    }
+    for (size_t i = 0; i < count; i++)
+        j += count_indices(&parts[i]);
+    for (size_t i = count; i-- > 0;)
+        j = encode_part(&parts[i], &w, j);
     const size_t escapes = (size_t)(escapes_end - w.escapes), words = (size_t)(words_end - w.words);
     uint8_t *const states = dst + 4 + escapes;
     vcl_store32(dst, (uint32_t)escapes);
     memmove(dst + 4, w.escapes, escapes);
-    for (int l = 0; l < t->lanes; l++)
+    for (int l = 0; l < lanes; l++)
         vcl_store32(states + 4 * l, w.state[l]);
-    memmove(states + 4 * (size_t)t->lanes, w.words, words);
-    return 4 + escapes + 4 * (size_t)t->lanes + words;
+    memmove(states + 4 * (size_t)lanes, w.words, words);
+    return 4 + escapes + 4 * (size_t)lanes + words;
 }
 
 /* ---- decoding -------------------------------------------------------------------------------- */

@@ -20,14 +20,14 @@ struct vcl_lanes {
 /* The rows from first_row on, a multiple of lanes. */
 struct vcl_stripe vcl_lanes_stripe(const struct vcl_lanes *t, uint32_t first_row);
 
-/* Most bytes a tile takes. */
-size_t vcl_lanes_bound(const struct vcl_lanes *t);
+/* Most bytes that `count` parts take, which are coded one after the other by the same lanes: a tile is one. */
+size_t vcl_lanes_bound(const struct vcl_lanes *parts, size_t count);
 
-/* j: stripe by stripe, [column][lane].  Returns the bytes written to dst. */
-size_t vcl_lanes_encode(const struct vcl_lanes *t, const int16_t *j, uint8_t *dst);
+/* j: part by part, stripe by stripe, [column][lane].  Returns the bytes written to dst. */
+size_t vcl_lanes_encode(const struct vcl_lanes *parts, size_t count, const int16_t *j, uint8_t *dst);
 
 /* Decoding: open, kernels->decode_columns over every stripe (vcl_lanes_begin before each), close.  open and
- * close give 0 if the bytes are no such stream. */
+ * close give 0 if the bytes are no such stream; of the parts they look at the lanes alone. */
 int vcl_lanes_open(const struct vcl_lanes *t, const uint8_t *src, size_t bytes, struct vcl_lanes_reader *r);
 void vcl_lanes_begin(struct vcl_lanes_reader *r);
 int vcl_lanes_close(const struct vcl_lanes *t, const struct vcl_lanes_reader *r);

@@ -93,7 +93,7 @@ static double share_of_bias(const struct vcl_tensor_search *s)
         return 0;
     if (p->objective == VCL_OBJECTIVE_MSE || s->biased)
         return 1;
-    if (vcl_has_weights(p))
+    if (vcl_has_weights(p) || p->goal == VCL_GOAL_STEP)
         return 0;
     const double bits = p->target - vcl_fixed_bits(s->e);
     const double left = p->goal == VCL_GOAL_BITS ? (0.9 - bits) / 0.6 : (3.2 - p->target) / 1.85;

@@ -417,6 +417,19 @@ static enum vcl_status search_error(struct vcl_tensor_search *s, int *found)
     return status;
 }
 
+/* All is learned at the step asked for. */
+static enum vcl_status search_no_step(struct vcl_tensor_search *s, int *found)
+{
+    const double x = log2(s->e->params->target);
+    struct vcl_trial trial;
+    enum vcl_status status = vcl_settle(s, x, &trial);
+    s->now.x = x;
+    if (!status)
+        status = vcl_run_setting(s, &s->now, VCL_PASS_WHOLE, &trial);
+    *found = !status;
+    return status;
+}
+
 /* All indices 0: the least that a frame can be, for targets below what any other takes. */
 static enum vcl_status zero_all(struct vcl_tensor_search *s)
 {
@@ -584,8 +597,11 @@ enum vcl_status vcl_search_tensor(struct vcl_encoder *e, int *found, unsigned *f
     enum vcl_status status = vcl_remember_lists(&s);
     vcl_find_deviations(&s);
     s.least = least_x(e);
+    const enum vcl_goal goal = e->params->goal;
     if (!status)
-        status = e->params->goal == VCL_GOAL_ERROR ? search_error(&s, found) : search_rate(&s, found, flags);
+        status = goal == VCL_GOAL_ERROR ? search_error(&s, found)
+               : goal == VCL_GOAL_STEP  ? search_no_step(&s, found)
+                                        : search_rate(&s, found, flags);
     vcl_free(e->env->mem, s.class);
     return status;
 }

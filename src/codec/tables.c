@@ -36,7 +36,8 @@ struct vcl_tensor_tables *vcl_tensor_tables_create(const struct vcl_mem *mem,
     tables->classes = vcl_alloc_raw(mem, 1, sizeof *tables->classes);
     if (tables->classes) {
         pthread_mutex_init(&tables->classes->lock, NULL);
-        atomic_init(&tables->classes->ready, 0);
+        atomic_init(&tables->classes->ready[0], 0);
+        atomic_init(&tables->classes->ready[1], 0);
     }
     tables->col_class = vcl_alloc(mem, cols, 1);
     tables->col_weight = vcl_alloc(mem, cols, sizeof *tables->col_weight);
@@ -177,7 +178,11 @@ void vcl_tensor_model(const struct vcl_frame *frame, const struct vcl_tensor_tab
         vcl_model_make(frame->shape, class, frame->fine, model);
 }
 
-void vcl_tensor_tables_renew(struct vcl_tensor_tables *tables) { atomic_store(&tables->classes->ready, 0); }
+void vcl_tensor_tables_renew(struct vcl_tensor_tables *tables)
+{
+    atomic_store(&tables->classes->ready[0], 0);
+    atomic_store(&tables->classes->ready[1], 0);
+}
 
 /* Symbol y of codebook g stands at 2 y + g. */
 static void price_points(const struct vcl_symbol_model *model, float lambda, float costs[VCL_POINT_COSTS])
@@ -211,12 +216,13 @@ void vcl_tensor_tables_need(const struct vcl_frame *frame, const struct vcl_tens
                             int decoding, uint64_t needed)
 {
     struct vcl_class_tables *const to = tables->classes;
-    if ((needed & ~atomic_load(&to->ready)) == 0)
+    _Atomic uint64_t *const ready = &to->ready[decoding != 0];
+    if ((needed & ~atomic_load(ready)) == 0)
         return;
     pthread_mutex_lock(&to->lock);
-    for (uint64_t missing = needed & ~atomic_load(&to->ready); missing; missing &= missing - 1)
+    for (uint64_t missing = needed & ~atomic_load(ready); missing; missing &= missing - 1)
         make_class(frame, tables, decoding, __builtin_ctzll(missing));
-    atomic_fetch_or(&to->ready, needed);
+    atomic_fetch_or(ready, needed);
     pthread_mutex_unlock(&to->lock);
 }
 

@@ -22,7 +22,7 @@ struct vcl_class_model {
 /* What the kernels look up, by class; made when a tile first needs a class. */
 struct vcl_class_tables {
     pthread_mutex_t lock;                                     /* of making */
-    _Atomic uint64_t ready;                                   /* a bit for each class */
+    _Atomic uint64_t ready[2];                                /* a bit for each class: encoding, decoding */
     uint32_t slots[VCL_MODEL_CLASSES][2 * VCL_MODEL_TOTAL];   /* decoding, as vcl_model_slots */
     uint32_t codes[VCL_MODEL_CLASSES][2 * VCL_MODEL_SYMBOLS]; /* encoding, as vcl_model_codes */
     struct vcl_bend bends[VCL_MODEL_CLASSES];                 /* encoding, as vcl_trellis_bend */

@@ -169,14 +169,14 @@ static const int8_t *classes_or_none(const int8_t *class, uint32_t n)
 }
 
 static struct vcl_lanes lanes_of(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
-                                 struct vcl_rect rect, const struct vcl_tensor_work *work)
+                                 struct vcl_rect rect, const int8_t *row_class)
 {
     return (struct vcl_lanes){ .kernels = tables->kernels,
                                .v = frame->states,
                                .lanes = frame->lanes,
                                .rows = rect.rows,
                                .cols = rect.cols,
-                               .row_class = work->row_class,
+                               .row_class = row_class,
                                .col_class = classes_or_none(tables->col_class + rect.col, rect.cols),
                                .codes = tables->classes->codes[0],
                                .slots = tables->classes->slots[0] };
@@ -191,7 +191,7 @@ size_t vcl_tensor_start_bytes(const struct vcl_frame *frame)
 size_t vcl_tensor_bound(uint32_t rows, uint32_t cols)
 {
     const struct vcl_lanes lanes = { .rows = rows, .cols = cols };
-    return vcl_scales_bound(rows) + vcl_lanes_bound(&lanes);
+    return vcl_scales_bound(rows) + vcl_lanes_bound(&lanes, 1);
 }
 
 /* Rows of one frequency are alike. */
@@ -336,16 +336,17 @@ static void find_path(const struct vcl_frame *frame, const struct vcl_tensor_tab
     tables->kernels->search_feedback(stripe, &feedback, work->u, work->feedback_scratch, j);
 }
 
-size_t vcl_tensor_encode(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
-                         struct vcl_rect rect, const float *x, struct vcl_tensor_work *work, uint8_t *dst,
-                         enum vcl_dtype dtype, void *y, struct vcl_tensor_counts *counts)
+struct vcl_lanes vcl_tensor_quantise(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
+                                     struct vcl_rect rect, const float *x, struct vcl_tensor_work *work,
+                                     int16_t *j, uint8_t *scratch, enum vcl_dtype dtype, void *y,
+                                     struct vcl_tensor_counts *counts)
 {
     const struct vcl_kernels *const kernels = tables->kernels;
     const struct vcl_points points = points_of(frame, tables, rect, dtype);
     const size_t size = vcl_dtype_bits(dtype) / 8;
     const struct vcl_scaling scaling = { 1 / frame->step, VCL_INDEX_MAX };
-    choose_row_classes(frame, tables, rect, x, work->row_class, dst);
-    struct vcl_lanes lanes = lanes_of(frame, tables, rect, work);
+    choose_row_classes(frame, tables, rect, x, work->row_class, scratch);
+    struct vcl_lanes lanes = lanes_of(frame, tables, rect, work->row_class);
     prepare_classes(frame, tables, 0, &lanes);
     for (uint32_t row = 0; row < rect.rows; row += (uint32_t)frame->lanes) {
         const size_t at = (size_t)row * rect.cols;
@@ -354,14 +355,23 @@ size_t vcl_tensor_encode(const struct vcl_frame *frame, const struct vcl_tensor_
         stripe.costs = tables->priced ? tables->classes->costs[0] : NULL;
         stripe.moves = tables->moves;
         kernels->load_rows(&stripe, &scaling, x + at, rect.cols, work->u);
-        find_path(frame, tables, rect, &stripe, work, work->j + at);
+        find_path(frame, tables, rect, &stripe, work, j + at);
         if (counts)
-            count_stripe(&stripe, work->u, work->j + at, counts);
-        kernels->store_rows(&stripe, &points, work->j + at, 0, rect.cols, (uint8_t *)y + at * size,
-                            rect.cols);
+            count_stripe(&stripe, work->u, j + at, counts);
+        if (y)
+            kernels->store_rows(&stripe, &points, j + at, 0, rect.cols, (uint8_t *)y + at * size, rect.cols);
     }
+    return lanes;
+}
+
+size_t vcl_tensor_encode(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
+                         struct vcl_rect rect, const float *x, struct vcl_tensor_work *work, uint8_t *dst,
+                         enum vcl_dtype dtype, void *y, struct vcl_tensor_counts *counts)
+{
+    const struct vcl_lanes lanes =
+        vcl_tensor_quantise(frame, tables, rect, x, work, work->j, dst, dtype, y, counts);
     const size_t n = vcl_scales_write(work->row_class, rect.rows, row_period(frame), dst);
-    return n + vcl_lanes_encode(&lanes, work->j, dst + n);
+    return n + vcl_lanes_encode(&lanes, 1, work->j, dst + n);
 }
 
 /* ---- decoding -------------------------------------------------------------------------------- */
@@ -379,19 +389,28 @@ static void decode_stripe(const struct vcl_lanes *lanes, const struct vcl_points
     }
 }
 
+int vcl_tensor_decode_lanes(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
+                            struct vcl_rect rect, const int8_t *row_class, struct vcl_lanes_reader *r,
+                            struct vcl_tensor_work *work, enum vcl_dtype dtype, void *dst)
+{
+    const size_t row_bytes = rect.cols * (size_t)(vcl_dtype_bits(dtype) / 8);
+    const struct vcl_points points = points_of(frame, tables, rect, dtype);
+    struct vcl_lanes lanes = lanes_of(frame, tables, rect, row_class);
+    prepare_classes(frame, tables, 1, &lanes);
+    for (uint32_t row = 0; row < rect.rows; row += (uint32_t)frame->lanes)
+        decode_stripe(&lanes, &points, row, r, work->j, (uint8_t *)dst + row * row_bytes);
+    return !r->damaged;
+}
+
 int vcl_tensor_decode(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
                       struct vcl_rect rect, const uint8_t *src, size_t bytes, struct vcl_tensor_work *work,
                       enum vcl_dtype dtype, void *dst)
 {
     const size_t n = vcl_scales_read(src, bytes, work->row_class, rect.rows, row_period(frame));
-    const size_t row_bytes = rect.cols * (size_t)(vcl_dtype_bits(dtype) / 8);
-    const struct vcl_points points = points_of(frame, tables, rect, dtype);
-    struct vcl_lanes lanes = lanes_of(frame, tables, rect, work);
+    const struct vcl_lanes lanes = { .lanes = frame->lanes };
     struct vcl_lanes_reader r;
     if (n == 0 || n > bytes || !vcl_lanes_open(&lanes, src + n, bytes - n, &r))
         return 0;
-    prepare_classes(frame, tables, 1, &lanes);
-    for (uint32_t row = 0; row < rect.rows; row += (uint32_t)frame->lanes)
-        decode_stripe(&lanes, &points, row, &r, work->j, (uint8_t *)dst + row * row_bytes);
-    return vcl_lanes_close(&lanes, &r);
+    return vcl_tensor_decode_lanes(frame, tables, rect, work->row_class, &r, work, dtype, dst)
+        && vcl_lanes_close(&lanes, &r);
 }

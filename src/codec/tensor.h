@@ -2,6 +2,7 @@
 #ifndef VCL_TENSOR_H
 #define VCL_TENSOR_H
 
+#include "codec/lanes.h"
 #include "codec/tables.h"
 
 /* Larger values, in half-steps, are listed with the non-finite ones. */
@@ -62,6 +63,17 @@ size_t vcl_tensor_bound(uint32_t rows, uint32_t cols);
 size_t vcl_tensor_encode(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
                          struct vcl_rect rect, const float *x, struct vcl_tensor_work *work, uint8_t *dst,
                          enum vcl_dtype dtype, void *y, struct vcl_tensor_counts *counts);
+
+/* The part of it before the entropy coder: rows' classes in work->row_class, indices in j, stripe by stripe, for
+ * the lanes that it returns.  scratch: room for a class list.  y may be NULL. */
+struct vcl_lanes vcl_tensor_quantise(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
+                                     struct vcl_rect rect, const float *x, struct vcl_tensor_work *work,
+                                     int16_t *j, uint8_t *scratch, enum vcl_dtype dtype, void *y,
+                                     struct vcl_tensor_counts *counts);
+/* And behind the entropy decoder's start; 0 if the bytes that r reads are no such tile. */
+int vcl_tensor_decode_lanes(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,
+                            struct vcl_rect rect, const int8_t *row_class, struct vcl_lanes_reader *r,
+                            struct vcl_tensor_work *work, enum vcl_dtype dtype, void *dst);
 
 /* Back; 0 if the bytes are no such tile. */
 int vcl_tensor_decode(const struct vcl_frame *frame, const struct vcl_tensor_tables *tables,

@@ -25,7 +25,8 @@
                           .decode_blocks = vcl_decode_blocks_##L,     \
                           .find_values = vcl_find_values_##L,         \
                           .multiply_panel = vcl_multiply_panel_##L,   \
-                          .turn = vcl_turn_##L },
+                          .turn = vcl_turn_##L,                       \
+                          .mix = vcl_mix_##L },
 
 static const struct vcl_kernels kernels[VCL_CPU_COUNT] = { VCL_CPU_LEVELS(KERNELS) };
 

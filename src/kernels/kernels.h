@@ -7,6 +7,7 @@
 
 #include "base/cpu.h"
 #include "kernels/lossless_loops.h"
+#include "kernels/mix_loops.h"
 #include "kernels/product_loops.h"
 #include "kernels/tensor_loops.h"
 #include "kernels/values_loops.h"
@@ -92,6 +93,10 @@ struct vcl_kernels {
     /* dst[c][r] = src[r][c] */
     void (*turn)(const float *src, size_t src_stride, uint32_t rows, uint32_t cols, float *dst,
                  size_t dst_stride);
+
+    /* y[r][c] += x[r][i] a[i][c], i from 0 on, passing over those where x[r][i] is 0 (mix_loops.h). */
+    void (*mix)(const struct vcl_mix *m, const float *x, size_t x_stride, size_t rows, float *y,
+                size_t y_stride);
 };
 
 /* The level must be one the machine has. */

@@ -24,6 +24,8 @@ INLINE void f_store(float *p, vf x) { _mm256_storeu_ps(p, x); }
 INLINE vf f_add(vf a, vf b) { return _mm256_add_ps(a, b); }
 INLINE vf f_sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
 INLINE vf f_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
+/* a b + c, rounded once */
+INLINE vf f_fused(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
 INLINE vf f_min(vf a, vf b) { return _mm256_min_ps(a, b); }
 INLINE vf f_max(vf a, vf b) { return _mm256_max_ps(a, b); }
 INLINE vf f_abs(vf a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }

@@ -24,6 +24,8 @@ INLINE void f_store(float *p, vf x) { _mm512_storeu_ps(p, x); }
 INLINE vf f_add(vf a, vf b) { return _mm512_add_ps(a, b); }
 INLINE vf f_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
 INLINE vf f_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
+/* a b + c, rounded once */
+INLINE vf f_fused(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
 INLINE vf f_min(vf a, vf b) { return _mm512_min_ps(a, b); }
 INLINE vf f_max(vf a, vf b) { return _mm512_max_ps(a, b); }
 INLINE vf f_abs(vf a) { return _mm512_abs_ps(a); }
