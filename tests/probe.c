@@ -6,6 +6,7 @@
  * probe logits FOLDER: tokens (u32) from standard input; their logits (f32, tokens x vocabulary).
  * probe backward FOLDER THREADS [SEED]: tokens, and without a seed as many labels, from standard input; all
  *     that the backward pass hands out: a line that says what and its shape, then its values in f32.
+ *     Compressed matrices stay coded.
  * probe times FOLDER COUNT: CPU seconds of a forward and a backward pass over a text of COUNT tokens with
  *     one thread, the least of three each, and the memory that the latter takes. */
 #include <stdio.h>
@@ -255,8 +256,9 @@ static int probe_network(const char *what, const char *folder, unsigned threads,
     struct vcl_team *team = vcl_team_create(threads);
     struct vcl_network network = { 0 };
     struct vcl_error error = { 0 };
-    enum vcl_status status = team ? vcl_network_open(folder, team, VCL_MEMORY_DEFAULT, &network, &error)
-                                  : vcl_fault_memory(&error);
+    const uint64_t memory = strcmp(what, "backward") == 0 ? 0 : VCL_MEMORY_DEFAULT;
+    enum vcl_status status =
+        team ? vcl_network_open(folder, team, memory, &network, &error) : vcl_fault_memory(&error);
     if (status == VCL_OK)
         status = run_probe(what, &network, argument, &error);
     vcl_network_close(&network);

@@ -179,20 +179,29 @@ class Same(ModelCase):
             self.assertEqual(np.abs(g[9:]).max(), 0, name)  # nothing reaches back from what has no label
             np.testing.assert_allclose(g[:9], short_g, atol=1e-5 * most)
 
-    def check_coded(self, name, config, weights, bits=4):
+    def check_coded(self, name, config, weights, *options):
         """Products of what stays coded, against those of the decoded matrix."""
-        plain = self.make(name, config, {n: cut_bf16(a) for n, a in weights.items()}, "BF16")
-        self.succeed("compress", plain, "-o", self.folder / f"{name}-coded", "--bits", bits)
-        self.succeed("decompress", self.folder / f"{name}-coded", "-o", self.folder / f"{name}-decoded")
-        tokens, labels = np.random.default_rng(3).integers(0, config["vocab_size"], (2, 30))
-        coded, decoded = (Gradients(backward(self.folder / f"{name}-{n}", tokens, labels)) for n in ("coded", "decoded"))
-        self.assertEqual(len(coded.products), len(decoded.products))
-        for (tensor, _, _, a), (_, _, _, b) in zip(coded.products, decoded.products):
+        plain, coded, decoded = (self.folder / (name + end) for end in ("", "-coded", "-decoded"))
+        if not plain.exists():
+            self.make(name, config, weights)
+        self.succeed("compress", plain, "-o", coded, "-f", "--bits", 4, "--allocate", "fixed", *options)
+        self.succeed("decompress", coded, "-o", decoded, "-f")
+        rng = np.random.default_rng(3)
+        file = self.write("text.u16", rng.integers(0, config["vocab_size"], 40).astype("<u2").tobytes())
+        memory = self.eval(coded, "--tokens", file, "--memory", 0)["memory"]
+        self.assertGreater(memory["coded"], 0.2 * memory["weights"])  # decoding tables are as large as small matrices
+        tokens, labels = rng.integers(0, config["vocab_size"], (2, 30))
+        ours, theirs = (Gradients(backward(folder, tokens, labels)) for folder in (coded, decoded))
+        self.assertEqual(len(ours.products), len(theirs.products))
+        for (tensor, _, _, a), (_, _, _, b) in zip(ours.products, theirs.products):
             np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max(), err_msg=tensor)
 
     def test_coded(self):
-        self.check_coded("llama", *self.sample((2, 128, 4, 2, 32, 200, 64, True)))
-        self.check_coded("gpt2", *make_gpt2(np.random.default_rng(5), width=96, heads=3))
+        llama = self.sample((1, 256, 4, 2, 64, 512, 700, True))
+        for options in ((), ("--transpose",), ("--rotate",)):
+            with self.subTest(options=options):
+                self.check_coded("llama", *llama, *options)
+        self.check_coded("gpt2", *make_gpt2(np.random.default_rng(5), width=256, heads=4, layers=1, vocab=700))
 
 
 # ---- labels ----------------------------------------------------------------------------------------------------------
