@@ -190,9 +190,9 @@ class Backward(ModelCase):
     def error(self, got, want):
         return np.abs(got - want).max() / np.abs(want).max()
 
-    def check(self, name, reference, config, weights, count=70):
+    def check(self, folder, reference, count=70):
         """Every gradient within 1e-4 of the largest of its matrix, and of a layer's keys or values."""
-        folder = self.make(name, config, weights)
+        config = json.loads((folder / "config.json").read_text())
         tokens, labels = np.random.default_rng(9).integers(0, config["vocab_size"], (2, count))
         labels[5] = NO_LABEL
         with Products() as calls:
@@ -211,7 +211,7 @@ class Backward(ModelCase):
         x, g = (max(self.error(ours[n], theirs[n]) for ours, theirs in zip(products.values(), order)) for n in (0, 1))
         cached = max(self.error(gradient, want) for layer, of in got.key_values.items()
                      for gradient, want in zip(of[2:], self.cached(config, layers[layer], of[0].shape)))
-        print(f"{name}: {len(products)} products, inputs off by {x:.1e}, gradients {g:.1e}, keys and values {cached:.1e}",
+        print(f"{folder.name}: {len(products)} products, inputs off by {x:.1e}, gradients {g:.1e}, keys and values {cached:.1e}",
               flush=True)
         self.assertLess(max(x, g, cached), 1e-4)
 
@@ -241,17 +241,21 @@ class Backward(ModelCase):
     def test_llama(self):
         for number, shape in enumerate(SHAPES):
             config = make_config(shape, 100)
-            self.check(f"llama{number}", llama, config, make_weights(config, number))
+            self.check(self.make(f"llama{number}", config, make_weights(config, number)), llama)
         config = make_config((2, 64, 6, 2, 16, 96, 80, True), 100, rope_scaling=LLAMA3)
-        self.check("scaled", llama, config, make_weights(config, 9))
+        self.check(self.make("scaled", config, make_weights(config, 9)), llama)
 
     def test_gpt2(self):
-        self.check("gpt2", gpt2, *make_gpt2(np.random.default_rng(5), context=100))
+        self.check(self.make("gpt2", *make_gpt2(np.random.default_rng(5), context=100)), gpt2)
 
     def test_neox(self):
         rng = np.random.default_rng(6)
-        self.check("neox", neox, *make_neox(rng, context=100))
-        self.check("in turn", neox, *make_neox(rng, width=64, heads=2, ffn=50, use_parallel_residual=False, context=100))
+        self.check(self.make("neox", *make_neox(rng, context=100)), neox)
+        more = {"width": 64, "heads": 2, "ffn": 50, "use_parallel_residual": False}
+        self.check(self.make("in turn", *make_neox(rng, context=100, **more)), neox)
+
+    def test_sample_model(self):
+        self.check(ROOT / "models/tiny-llama", llama, 200)
 
 
 if __name__ == "__main__":
