@@ -168,15 +168,15 @@ class Same(ModelCase):
                        for cpu in ("c", "avx2", "avx512") for threads in (1, 2, 3)}
             self.assertEqual(len(outputs), 1)
 
-    def test_text_after_text(self):
-        """Of a pass' memory nothing is left for the next: as many passes of the probe as of one process, by way of lengths."""
+    def test_unlabelled_end(self):
+        """Tokens behind the last label change nothing before it, and have no gradients."""
         config, weights = self.sample(SHAPES[1])
         model, tokens = self.make("m", config, weights), np.arange(20)
         part = Gradients(backward(model, tokens, np.where(np.arange(20) < 9, tokens[::-1], NO_LABEL)))
         short = Gradients(backward(model, tokens[:9], tokens[::-1][:9]))
         for (name, _, x, g), (_, _, short_x, short_g) in zip(part.products, short.products):
             most = np.abs(g).max()
-            self.assertEqual(np.abs(g[9:]).max(), 0, name)  # nothing reaches back from what has no label
+            self.assertEqual(np.abs(g[9:]).max(), 0, name)
             np.testing.assert_allclose(g[:9], short_g, atol=1e-5 * most)
 
     def check_coded(self, name, config, weights, *options):
