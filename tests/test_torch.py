@@ -1,7 +1,8 @@
 #!/usr/bin/python3
-"""test_torch.py - logits of the runtime against PyTorch's, of every family, in f64.
+"""test_torch.py - logits and gradients of the runtime against PyTorch's, of every family, in f64.
 
-Faults it would catch: whatever the reference of test_run.py gets wrong in the same way.  GPT-2's layers are PyTorch's own
+Faults it would catch: whatever the reference of test_run.py gets wrong in the same way; a gradient of one token, key or
+value that is wrong though the sum over all is right.  GPT-2's layers are PyTorch's own
 (TransformerEncoderLayer); LLaMA and GPT-NeoX are written here in its functions.  Skipped where PyTorch is missing
 (Debian: python3-torch).
 """
@@ -13,6 +14,7 @@ import unittest
 import numpy as np
 
 from driver import ROOT
+from test_backward import NO_LABEL, Gradients, backward
 from test_run import DATA, LLAMA3, SHAPES, ModelCase, make_config, make_gpt2, make_neox, make_weights
 
 PROBE = os.environ.get("VCLLM_PROBE", str(ROOT / "build" / "probe"))
@@ -163,6 +165,97 @@ class Logits(ModelCase):
         if not DATA.is_dir():
             self.skipTest("VCLLM_DATA is not set")
         self.check(DATA / "lm/stories260k", llama, np.fromfile(DATA / "lm/stories260k/eval-tinystories-val.u16", "<u2")[:512])
+
+
+class Products:
+    """In its context functional.linear keeps, of every call, its input and what the loss' gradient at its output will be in."""
+
+    def __enter__(self):
+        self.plain, self.calls = functional.linear, []
+        functional.linear = self.linear
+        return self.calls
+
+    def __exit__(self, *_):
+        functional.linear = self.plain
+
+    def linear(self, x, weight, bias=None):
+        y = self.plain(x, weight, bias)
+        off = torch.zeros_like(y, requires_grad=True)
+        self.calls.append((x.detach(), off))
+        return y + off
+
+
+@unittest.skipUnless(torch, "PyTorch is not installed")
+class Backward(ModelCase):
+    def error(self, got, want):
+        return np.abs(got - want).max() / np.abs(want).max()
+
+    def check(self, folder, reference, count=70):
+        """Every gradient within 1e-4 of the largest of its matrix, and of a layer's keys or values."""
+        config = json.loads((folder / "config.json").read_text())
+        tokens, labels = np.random.default_rng(9).integers(0, config["vocab_size"], (2, count))
+        labels[5] = NO_LABEL
+        with Products() as calls:
+            logits = reference(config, load(folder / "model.safetensors"), torch.from_numpy(tokens))
+        given = np.flatnonzero(labels != NO_LABEL)
+        functional.cross_entropy(logits[given], torch.from_numpy(labels[given]), reduction="sum").backward()
+        calls = [(x.reshape(count, -1).numpy(), off.grad.reshape(count, -1).numpy()) for x, off in calls]
+        layers = self.layers(calls, 7 if reference is llama else 4)
+        got, products = Gradients(backward(folder, tokens, labels)), {}
+        for tensor, _, x, g in got.products:
+            if x is not None:  # the head comes in parts
+                products[tensor] = [np.concatenate(pair) for pair in zip(products[tensor], (x, g))] \
+                    if tensor in products else [x, g]
+        self.assertEqual(len(products), len(calls))
+        order = [calls[-1]] + [call for layer in reversed(layers) for call in self.backwards(layer)]
+        x, g = (max(self.error(ours[n], theirs[n]) for ours, theirs in zip(products.values(), order)) for n in (0, 1))
+        cached = max(self.error(gradient, want) for layer, of in got.key_values.items()
+                     for gradient, want in zip(of[2:], self.cached(config, layers[layer], of[0].shape)))
+        print(f"{folder.name}: {len(products)} products, inputs off by {x:.1e}, gradients {g:.1e}, keys and values {cached:.1e}",
+              flush=True)
+        self.assertLess(max(x, g, cached), 1e-4)
+
+    @staticmethod
+    def layers(calls, each):
+        """q, k, v, o, gate, up, down of LLaMA; else fused, o, up, down."""
+        return [calls[i:i + each] for i in range(0, len(calls) - 1, each)]
+
+    @staticmethod
+    def backwards(layer):
+        """In the order of the backward pass, which has readers of one norm as they are multiplied: up before gate."""
+        if len(layer) == 4:
+            return layer[::-1]
+        q, k, v, o, gate, up, down = layer
+        return [down, up, gate, o, q, k, v]
+
+    @staticmethod
+    def cached(config, layer, shape):
+        """Gradients of keys and values, as the products had them."""
+        if len(layer) == 7:
+            return [g.reshape(shape) for _, g in layer[1:3]]
+        by_head = config["model_type"] == "gpt_neox"
+        fused = layer[0][1].reshape(shape[0], shape[1], 3, -1) if by_head else \
+            layer[0][1].reshape(shape[0], 3, shape[1], -1).swapaxes(1, 2)
+        return [fused[:, :, part] for part in (1, 2)]
+
+    def test_llama(self):
+        for number, shape in enumerate(SHAPES):
+            config = make_config(shape, 100)
+            self.check(self.make(f"llama{number}", config, make_weights(config, number)), llama)
+        config = make_config((2, 64, 6, 2, 16, 96, 80, True), 100, rope_scaling=LLAMA3)
+        self.check(self.make("scaled", config, make_weights(config, 9)), llama)
+
+    def test_gpt2(self):
+        self.check(self.make("gpt2", *make_gpt2(np.random.default_rng(5), context=100)), gpt2)
+
+    def test_neox(self):
+        rng = np.random.default_rng(6)
+        self.check(self.make("neox", *make_neox(rng, context=100)), neox)
+        more = {"width": 64, "heads": 2, "ffn": 50, "use_parallel_residual": False}
+        self.check(self.make("in turn", *make_neox(rng, context=100, **more)), neox)
+
+    def test_sample_model(self):
+        self.check(ROOT / "models/tiny-llama", llama, 200)
 
 
 if __name__ == "__main__":

@@ -89,12 +89,25 @@ uint64_t vcl_coded_jobs(const struct vcl_coded *coded)
     return fused && step ? (rows + step - 1) / step : 0;
 }
 
+/* With the frame's matrix or its transpose, whatever the weight is. */
+static enum vcl_status multiply(struct vcl_context *ctx, const struct vcl_coded *coded, int transposed,
+                                const float *x, size_t n, float *y)
+{
+    const size_t rows = (size_t)coded->tables.rows, cols = (size_t)coded->tables.cols;
+    return transposed ? vcl_multiply_transposed(ctx, coded->matrix, x, n, rows, y, cols)
+                      : vcl_multiply(ctx, coded->matrix, x, n, cols, y, rows);
+}
+
 enum vcl_status vcl_coded_multiply(struct vcl_context *ctx, const struct vcl_coded *coded, const float *x,
                                    size_t n, float *y)
 {
-    const size_t rows = (size_t)coded->tables.rows, cols = (size_t)coded->tables.cols;
-    return coded->transposed ? vcl_multiply_transposed(ctx, coded->matrix, x, n, rows, y, cols)
-                             : vcl_multiply(ctx, coded->matrix, x, n, cols, y, rows);
+    return multiply(ctx, coded, coded->transposed, x, n, y);
+}
+
+enum vcl_status vcl_coded_multiply_transposed(struct vcl_context *ctx, const struct vcl_coded *coded,
+                                              const float *x, size_t n, float *y)
+{
+    return multiply(ctx, coded, !coded->transposed, x, n, y);
 }
 
 /* ---- decoding -------------------------------------------------------------------------------- */

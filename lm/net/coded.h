@@ -21,9 +21,11 @@ int vcl_coded_is_fast(const struct vcl_coded *coded);
 /* How many jobs a product of one vector is, each of about the same time; 0 where it is no fused one. */
 uint64_t vcl_coded_jobs(const struct vcl_coded *coded);
 
-/* As vcl_store_multiply. */
+/* As vcl_store_multiply, and vcl_store_multiply_transposed. */
 enum vcl_status vcl_coded_multiply(struct vcl_context *ctx, const struct vcl_coded *coded, const float *x,
                                    size_t n, float *y);
+enum vcl_status vcl_coded_multiply_transposed(struct vcl_context *ctx, const struct vcl_coded *coded,
+                                              const float *x, size_t n, float *y);
 /* out: n rows of the frame's tensor, by their numbers; not of a transpose.  Decodes each tile that they
  * are in once; the last stays decoded for the next call. */
 enum vcl_status vcl_coded_rows(struct vcl_context *ctx, struct vcl_coded *coded, const uint32_t *rows,

@@ -65,6 +65,10 @@ struct vcl_multiplication {
 };
 enum vcl_status vcl_store_multiply_all(struct vcl_store *store, const struct vcl_multiplication *list,
                                        size_t count, const float *x, size_t n);
+/* y[cols i + c] = sum over r of W[r][c] x[rows i + r]: the way back of a gradient.  Not observed; else as
+ * vcl_store_multiply. */
+enum vcl_status vcl_store_multiply_transposed(struct vcl_store *store, const struct vcl_weight *weight,
+                                              const float *x, size_t n, float *y);
 /* out: n rows, by their numbers, as floats.  Fails as vcl_store_multiply; not for transposed weights. */
 enum vcl_status vcl_store_rows(struct vcl_store *store, const struct vcl_weight *weight, const uint32_t *rows,
                                size_t n, float *out);
