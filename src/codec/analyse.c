@@ -274,7 +274,7 @@ static enum vcl_status choose_transform(struct vcl_encoder *e)
     for (int i = 1; i < VCL_TRANSFORMS; i++)
         if (e->gain[i] > e->gain[best] && e->gain[i] > WORTHWHILE * (double)e->sampled)
             best = i;
-    if (!status && best > 0)
+    if (!status && best > 0 && p->goal != VCL_GOAL_STEP)
         status = weigh_at_target(e, &best);
     e->frame.transform =
         fit_transform(candidates[best], vcl_min(e->frame.plan.tile_cols, e->frame.plan.cols));
