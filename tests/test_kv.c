@@ -478,6 +478,21 @@ static void checks_arguments(void **unused)
     free_cache(&c);
 }
 
+/* Fault: encoding or decoding allocates. */
+static void works_without_memory(struct vcl_kv_coder *coder, struct cache *c, struct scarce *scarce)
+{
+    static uint8_t page[1 << 14];
+    size_t bytes = sizeof page;
+    struct page_values t = draw_tokens(c, 16);
+    const struct vcl_kv_range range = range_of(16);
+    const struct vcl_kv_view k = view(c, VCL_KV_KEYS, 16, VCL_DTYPE_F32, t.keys),
+                             v = view(c, VCL_KV_VALUES, 16, VCL_DTYPE_F32, t.values);
+    scarce->left = 0;
+    assert_int_equal(vcl_kv_encode(coder, &range, &k, &v, page, &bytes), VCL_OK);
+    assert_int_equal(vcl_kv_decode(coder, page, bytes, NULL, &k, &v), VCL_OK);
+    free_tokens(&t);
+}
+
 /* Fault: an allocation that fails and leaks, or is not seen to have failed. */
 static void survives_any_allocation_that_fails(void **unused)
 {
@@ -502,6 +517,8 @@ static void survives_any_allocation_that_fails(void **unused)
             status = vcl_kv_coder_create(own, recipe, 16, &coder);
         assert_true(status == VCL_OK || status == VCL_E_MEMORY);
         done = status == VCL_OK;
+        if (done)
+            works_without_memory(coder, &c, &scarce);
         vcl_kv_coder_destroy(coder);
         vcl_context_destroy(own);
         vcl_kv_recipe_destroy(recipe);
