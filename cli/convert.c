@@ -50,15 +50,18 @@ static int read_options(struct vcl_convert *job, int argc, char **argv)
         { "quiet", 'q', VCL_OPTION_FLAG, &job->quiet, 0, 0, NULL, NULL },
         { 0 },
     };
-    const int code = vcl_cli_parse(&vcl_verb_convert, options, argc, argv, 1, 1, &operands, &count);
+    const int code = vcl_cli_parse(&vcl_verb_convert, options, argc, argv, 1, 2, &operands, &count);
     if (code)
         return code;
     job->input = operands[0];
     job->dtype = vcl_float_choice(dtype);
     vcl_set_quiet(job->quiet);
-    if (job->output && *job->output)
+    if (count > 1)
+        vcl_say("convert: the output is told by -o: vcllm convert %s -o %s", operands[0], operands[1]);
+    else if (job->output && *job->output)
         return VCL_EXIT_OK;
-    vcl_say("convert: -o FOLDER is missing; see 'vcllm convert --help'");
+    else
+        vcl_say("convert: -o FOLDER is missing; see 'vcllm convert --help'");
     return VCL_EXIT_USAGE;
 }
 

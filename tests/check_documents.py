@@ -29,6 +29,7 @@ FOLDERS = (
     ("src/kernels", "Floor 1: every hot loop, in portable C, which is the definition, and by CPU level."),
     ("src/kernels/x86", "The same loops with AVX2 and AVX-512: a header for each level, and files that fill the templates."),
     ("src/codec", "Floor 2: tensors to frames and back. tile.c is the file to read first."),
+    ("src/kv", "Floor 3: pages of KV caches, on the codec. kv_page.c is the file to read first."),
     ("src/io", "Model files, on base only: safetensors, folders of shards, writing whole or not at all."),
     ("src/video", "The module that knows libavcodec, loaded at run time, and the core's side of it."),
     ("lm/common", "What the runtime's rooms share: faults, JSON fields, threads."),

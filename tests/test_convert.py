@@ -441,6 +441,10 @@ class Refused(Case):
         data = self.write("m.gguf", llama()[2])
         for args in ((), (data,), (data, data, "-o", "x"), (data, "-o", "x", "--dtype", "i8")):
             self.assertEqual(run_vcllm("convert", *args).returncode, 2, args)
+        self.assertIn(f"the output is told by -o: vcllm convert {data} -o out", run_vcllm("convert", data, "out").stderr)
+        for output in (".", "..", "./", f"{self.folder}/.", "/"):
+            run = run_vcllm("convert", data, "-o", output, "-f")
+            self.assertEqual((run.returncode, "needs a name of its own" in run.stderr), (2, True), output)
         self.succeed("compress", data, "-o", self.folder / "small.safetensors", "--lossless")
         self.refuse(self.folder / "small.safetensors", "is no GGUF file with metadata; convert takes nothing else", code=2)
 

@@ -125,6 +125,16 @@ static void unlock(int *lock)
 }
 
 /* Where from and where to. */
+/* Has the path a last name of its own, beside which the partial folder can stand? */
+static int has_name(const char *path, size_t length)
+{
+    size_t first = length;
+    while (first > 0 && path[first - 1] != '/')
+        first--;
+    const size_t n = length - first;
+    return n > 0 && !(n <= 2 && memcmp(path + first, "..", n) == 0);
+}
+
 static enum vcl_status set_paths(struct vcl_folder *folder, struct vcl_errand *job,
                                  const struct vcl_model *model, const char *output)
 {
@@ -135,7 +145,11 @@ static enum vcl_status set_paths(struct vcl_folder *folder, struct vcl_errand *j
     folder->input = vcl_folder_of(vcl_model_shard_path(model, 0));
     folder->output = vcl_compose("%.*s", (int)length, output);
     folder->partial = vcl_compose("%.*s.partial", (int)length, output);
-    return folder->input && folder->output && folder->partial ? VCL_OK : vcl_errand_memory(job);
+    if (!folder->input || !folder->output || !folder->partial)
+        return vcl_errand_memory(job);
+    return length == 0 || has_name(output, length) /* or nothing is written */
+             ? VCL_OK
+             : vcl_errand_fail(job, VCL_E_ARGUMENT, "%s: an output folder needs a name of its own", output);
 }
 
 enum vcl_status vcl_folder_open(struct vcl_folder *folder, struct vcl_errand *job,

@@ -63,6 +63,17 @@ static double unit_step(const struct vcl_encoder *e, struct vcl_rect rect, struc
     return vcl_estimate_step(e->env->kernels, work->x, rect, bits, work->col_energy);
 }
 
+/* The finest step at which the largest coefficient has an index: steps of a uniform quantiser err as
+ * half-steps of a trellis do that are shorter by a factor. */
+static double least_step(float largest) { return sqrt(12 * 0.27) * (double)largest / VCL_INDEX_MAX; }
+
+/* What saving so many bits a value is worth with room for a step finer by so many octaves: at the bits asked
+ * for they are spent on that as far as it goes; an SNR needs its step. */
+static double worth_with(const struct vcl_encoder *e, double saved, double room)
+{
+    return e->params->goal == VCL_GOAL_BITS || room < 0 ? fmin(saved, room) : saved;
+}
+
 /* Bits the unit in work->x would save with every candidate at the rate asked for. */
 static void try_transforms(const struct vcl_encoder *e, struct vcl_rect rect, struct vcl_tile_work *work)
 {
@@ -70,9 +81,11 @@ static void try_transforms(const struct vcl_encoder *e, struct vcl_rect rect, st
     const int down = smoothness(work->x, rect.cols, rect.rows, 1, rect.cols) > SMOOTH;
     const int along = smoothness(work->x, rect.rows, rect.cols, rect.cols, 1) > SMOOTH;
     const double step = down || along ? unit_step(e, rect, work) : 0;
+    work->step = step;
     if (step == 0)
         return;
     const uint64_t rows = vcl_min(e->frame.plan.tile_rows, e->frame.plan.rows);
+    const double n = (double)rect.rows * rect.cols;
     const double plain = vcl_estimate_bits(kernels, work->x, rect, step, work->col_energy);
     for (int i = 1; i < VCL_TRANSFORMS; i++) {
         const struct vcl_transform t = fit_transform(candidates[i], rect.cols);
@@ -80,7 +93,9 @@ static void try_transforms(const struct vcl_encoder *e, struct vcl_rect rect, st
             continue;
         memcpy(work->y, work->x, (size_t)rect.rows * rect.cols * sizeof *work->y);
         vcl_transform_tile(t, work->y, rect.rows, rect.cols);
-        work->gain[i] = plain - vcl_estimate_bits(kernels, work->y, rect, step, work->col_energy);
+        const double saved = plain - vcl_estimate_bits(kernels, work->y, rect, step, work->col_energy);
+        const double room = log2(step / least_step(vcl_absmax(work->y, (size_t)n)));
+        work->gain[i] = n * worth_with(e, saved / n, room);
     }
 }
 
@@ -104,6 +119,8 @@ static enum vcl_status add_gains(void *user, uint64_t unit, struct vcl_tile_work
     e->sampled += (uint64_t)rect.rows * rect.cols;
     for (int i = 0; i < VCL_TRANSFORMS; i++)
         e->gain[i] += work->gain[i];
+    e->log_step += work->step > 0 ? log2(work->step) : 0;
+    e->steps += work->step > 0;
     return VCL_OK;
 }
 
@@ -113,7 +130,138 @@ static enum vcl_status sum_gains(struct vcl_encoder *e, enum vcl_status (*try)(v
 {
     e->sampled = 0;
     memset(e->gain, 0, sizeof e->gain);
+    e->log_step = 0;
+    e->steps = 0;
     return vcl_encoder_walk_sample(e, try, add_gains);
+}
+
+/* What the unit in work->x takes with each transform that is given a step, and its squared error. */
+static void weigh_transforms(const struct vcl_encoder *e, struct vcl_rect rect, struct vcl_tile_work *work)
+{
+    const size_t n = (size_t)rect.rows * rect.cols;
+    memset(work->turned, 0, sizeof work->turned);
+    work->turned[0].error = e->env->kernels->energy(work->x, NULL, n); /* of nothing at all */
+    for (int i = 1; i < VCL_TRANSFORMS; i++) {
+        struct vcl_turned *const turned = &work->turned[i];
+        const double step = e->turn_step[i];
+        if (step == 0)
+            continue;
+        memcpy(work->y, work->x, n * sizeof *work->y);
+        vcl_transform_tile(fit_transform(candidates[i], rect.cols), work->y, rect.rows, rect.cols);
+        turned->bits =
+            vcl_estimate_indices(e->env->kernels, work->y, rect, step, work->col_energy, &turned->error);
+        turned->error *= step * step;
+        turned->largest = vcl_absmax(work->y, n);
+    }
+}
+
+static enum vcl_status weigh_unit(void *user, uint64_t unit, struct vcl_tile_work *work)
+{
+    const struct vcl_encoder *const e = user;
+    const struct vcl_rect rect = vcl_plan_unit(&e->frame.plan, unit);
+    enum vcl_status status = vcl_encoder_read(e, rect, work);
+    if (!status)
+        status = vcl_tile_measure(&e->frame, &e->coder, rect, work, &work->stats);
+    if (!status)
+        weigh_transforms(e, rect, work);
+    return status;
+}
+
+static enum vcl_status add_turned(void *user, uint64_t unit, struct vcl_tile_work *work)
+{
+    struct vcl_encoder *const e = user;
+    (void)unit;
+    for (int i = 0; i < VCL_TRANSFORMS; i++) {
+        e->turned[i].bits += work->turned[i].bits;
+        e->turned[i].error += work->turned[i].error;
+        e->turned[i].largest = fmaxf(e->turned[i].largest, work->turned[i].largest);
+    }
+    return VCL_OK;
+}
+
+/* The search for a transform's step at the target, and of its trials the one nearest to that. */
+struct weighed {
+    struct vcl_rate rate;
+    struct vcl_trial nearest;
+    double distance; /* its, in bits */
+};
+
+/* What the sample gave with a candidate's step; one that is too fine counts for nothing.  Near is enough. */
+static void take_turned(const struct vcl_encoder *e, int i, struct weighed *weighed)
+{
+    const struct vcl_params *const p = e->params;
+    const struct vcl_turned *const turned = &e->turned[i];
+    struct vcl_rate *const rate = &weighed->rate;
+    const double error = fmax(turned->error, e->turned[0].error * 0x1p-100);
+    const struct vcl_trial trial = { .bits = turned->bits / (double)e->sampled,
+                                     .snr = 10 * log10(e->turned[0].error / error) };
+    const double distance = fabs(vcl_rate_height(p->goal, p->target, &trial));
+    rate->low = log2(fmax(least_step(turned->largest), 0x1p-126));
+    if (rate->x >= rate->low) {
+        vcl_rate_tell(rate, &trial);
+        rate->done |= distance < 0.03 * (p->goal == VCL_GOAL_BITS ? p->target : 1);
+        if (distance < weighed->distance)
+            weighed->nearest = trial, weighed->distance = distance;
+    }
+    rate->x = fmax(rate->x, rate->low);
+}
+
+/* dB at the bits asked for, or less the bits at the dB; from near there by proportion. */
+static double score_of(const struct vcl_params *p, const struct weighed *weighed)
+{
+    const struct vcl_trial *const t = &weighed->nearest;
+    if (!(weighed->distance < INFINITY))
+        return -INFINITY;
+    if (p->goal == VCL_GOAL_BITS)
+        return t->bits > 0.9 * p->target ? t->snr * p->target / t->bits : t->snr;
+    return t->snr > p->target - 1 ? -t->bits : -1000 + t->snr;
+}
+
+/* Those that save half of what the best does, from the step that their savings promise; returns how many. */
+static int begin_weighing(const struct vcl_encoder *e, int best, struct weighed all[VCL_TRANSFORMS])
+{
+    const struct vcl_params *const p = e->params;
+    const double n = (double)e->sampled, start = e->log_step / e->steps;
+    int count = 0;
+    for (int i = 0; i < VCL_TRANSFORMS; i++) {
+        const double finer = p->goal == VCL_GOAL_BITS ? e->gain[i] / n : 0;
+        all[i] = (struct weighed){ .distance = INFINITY };
+        all[i].rate = vcl_rate_begin(p->goal, p->target, start - 40, start + 10, start - finer);
+        all[i].rate.done = i == 0 || 2 * e->gain[i] < e->gain[best];
+        count += !all[i].rate.done;
+    }
+    return count;
+}
+
+/* A transform that saves much gets a much finer step than that at which all were tried, and there another may
+ * be better.  So the best are weighed at the target, each with a step of its own; from eight octaves between
+ * signal and error on too few bits are foretold to tell them apart. */
+static enum vcl_status weigh_at_target(struct vcl_encoder *e, int *best)
+{
+    enum { ROUNDS = 6, FAR = 48 };
+    struct weighed all[VCL_TRANSFORMS];
+    enum vcl_status status = VCL_OK;
+    int left = begin_weighing(e, *best, all);
+    if (left < 2)
+        return VCL_OK;
+    for (int round = 0; round < ROUNDS && left > 0 && !status; round++) {
+        memset(e->turned, 0, sizeof e->turned);
+        for (int i = 0; i < VCL_TRANSFORMS; i++)
+            e->turn_step[i] = all[i].rate.done ? 0 : exp2(all[i].rate.x);
+        status = vcl_encoder_walk_sample(e, weigh_unit, add_turned);
+        left = 0;
+        for (int i = 1; i < VCL_TRANSFORMS && !status; i++) {
+            if (!all[i].rate.done)
+                take_turned(e, i, &all[i]);
+            left += !all[i].rate.done;
+        }
+    }
+    if (all[*best].nearest.snr >= FAR)
+        return status;
+    for (int i = 1; i < VCL_TRANSFORMS; i++)
+        if (score_of(e->params, &all[i]) > score_of(e->params, &all[*best]))
+            *best = i;
+    return status;
 }
 
 static enum vcl_status choose_transform(struct vcl_encoder *e)
@@ -121,11 +269,13 @@ static enum vcl_status choose_transform(struct vcl_encoder *e)
     const struct vcl_params *const p = e->params;
     if (p->disable & VCL_STAGE_TRANSFORM || p->goal == VCL_GOAL_ERROR || p->rotate || vcl_has_weights(p))
         return VCL_OK;
-    const enum vcl_status status = sum_gains(e, try_unit);
+    enum vcl_status status = sum_gains(e, try_unit);
     int best = 0;
     for (int i = 1; i < VCL_TRANSFORMS; i++)
         if (e->gain[i] > e->gain[best] && e->gain[i] > WORTHWHILE * (double)e->sampled)
             best = i;
+    if (!status && best > 0 && p->goal != VCL_GOAL_STEP)
+        status = weigh_at_target(e, &best);
     e->frame.transform =
         fit_transform(candidates[best], vcl_min(e->frame.plan.tile_cols, e->frame.plan.cols));
     return status;

@@ -28,10 +28,13 @@ struct vcl_encoder {
     struct vcl_floor floor; /* with params->row_floor */
     uint8_t *side;
 
-    enum vcl_pass pass;              /* what the last pass was over, and whether it counted */
-    uint64_t stored, tiles, sampled; /* the last pass: bytes, tiles and values */
-    uint64_t aside;                  /* values that need a list */
-    double gain[VCL_TRANSFORMS];     /* bits the sample would save with each transform */
+    enum vcl_pass pass;               /* what the last pass was over, and whether it counted */
+    uint64_t stored, tiles, sampled;  /* the last pass: bytes, tiles and values */
+    uint64_t aside;                   /* values that need a list */
+    double gain[VCL_TRANSFORMS];      /* bits the sample would save with each transform */
+    double log_step, steps;           /* sum of log2 of the step of the sample's units, and how many */
+    double turn_step[VCL_TRANSFORMS]; /* at which each transform is weighed, 0: not */
+    struct vcl_turned turned[VCL_TRANSFORMS]; /* what the sample gives with it */
     struct vcl_error_sums sums;
     double row_snr; /* of the worst row, where rows have a floor */
     struct vcl_tensor_counts counts;

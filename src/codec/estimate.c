@@ -110,10 +110,9 @@ static double class_entropy(const uint32_t symbol[VCL_MODEL_SYMBOLS])
     return used > 0 ? bits + 0.72 * (used - 1) : 0;
 }
 
-double vcl_estimate_bits(const struct vcl_kernels *kernels, const float *x, struct vcl_rect rect, double step,
-                         double *col)
+double vcl_estimate_indices(const struct vcl_kernels *kernels, const float *x, struct vcl_rect rect,
+                            double step, double *col, double *error)
 {
-    const double n = (double)rect.rows * rect.cols;
     struct index_counts counts = { 0 };
     int row[VCL_UNIT_ROWS];
     double bits = 0;
@@ -123,5 +122,15 @@ double vcl_estimate_bits(const struct vcl_kernels *kernels, const float *x, stru
             count_index(&counts, row[r] + (int)col[c], x[(size_t)r * rect.cols + c] / step);
     for (int t = 0; t < VCL_MODEL_CLASSES; t++)
         bits += class_entropy(counts.symbol[t]);
-    return bits + counts.beyond + 0.5 * n * log2(fmax(12 * counts.error / n, 0x1p-40));
+    *error = counts.error;
+    return bits + counts.beyond;
+}
+
+double vcl_estimate_bits(const struct vcl_kernels *kernels, const float *x, struct vcl_rect rect, double step,
+                         double *col)
+{
+    const double n = (double)rect.rows * rect.cols;
+    double error;
+    const double bits = vcl_estimate_indices(kernels, x, rect, step, col, &error);
+    return bits + 0.5 * n * log2(fmax(12 * error / n, 0x1p-40));
 }

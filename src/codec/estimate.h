@@ -10,7 +10,10 @@
 /* The step at which they would take so many bits each, as far as energies tell; 0 if all are 0. */
 double vcl_estimate_step(const struct vcl_kernels *kernels, const float *x, struct vcl_rect rect, double bits,
                          double *col);
-/* Bits they take together at a step, at the error of a uniform quantiser: fewer where the error is less. */
+/* Bits they take together at a step, and their squared error in steps. */
+double vcl_estimate_indices(const struct vcl_kernels *kernels, const float *x, struct vcl_rect rect,
+                            double step, double *col, double *error);
+/* The same bits, at the error of a uniform quantiser: fewer where the error is less. */
 double vcl_estimate_bits(const struct vcl_kernels *kernels, const float *x, struct vcl_rect rect, double step,
                          double *col);
 

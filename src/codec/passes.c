@@ -145,6 +145,7 @@ static enum vcl_status add_stats(void *user, uint64_t tile, struct vcl_tile_work
     e->stats.scaled_energy += work->stats.scaled_energy;
     e->stats.log_deviation += work->stats.log_deviation;
     e->stats.lively += work->stats.lively;
+    e->stats.largest = fmaxf(e->stats.largest, work->stats.largest);
     e->stats.absmax = fmaxf(e->stats.absmax, work->stats.absmax);
     for (uint32_t c = 0; e->col_energy && c < rect.cols; c++) {
         e->col_energy[rect.col + c] += work->col_energy[c];

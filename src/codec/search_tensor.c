@@ -136,11 +136,12 @@ static void keep_better(struct vcl_tensor_search *s, const struct vcl_setting *s
         s->best = vcl_save_setting(s, setting, trial);
 }
 
-/* The best pass once more, where another has come after it. */
+/* The best pass once more, where another has come after it, or settings for one that never came. */
 static enum vcl_status finish(struct vcl_tensor_search *s)
 {
+    const struct vcl_frame *const f = &s->e->frame;
     struct vcl_trial trial;
-    if (s->in_sink)
+    if (s->in_sink && f->flags == s->best.flags && f->states == s->best.states)
         return VCL_OK;
     const enum vcl_status status = vcl_restore_setting(s, &s->best);
     return status ? status : vcl_run_setting(s, &s->now, VCL_PASS_WHOLE, &trial);
@@ -293,16 +294,23 @@ static double finest_x(const struct vcl_tensor_search *s)
     return fmin(fmax(s->deviation - 16, s->least), coarsest_x(s));
 }
 
-/* Looks through all steps, half an octave apart, from coarse to fine, for the best: where the values lie on
- * points, bits and SNR rise and fall with the step.  The same steps for every target. */
-static enum vcl_status look_through(struct vcl_tensor_search *s, double *x, struct vcl_trial *best)
+/* Just fine enough for the largest value to be listed. */
+static double listing_x(const struct vcl_tensor_search *s)
+{
+    return log2(fmax((double)s->e->stats.largest, FLT_MIN) / VCL_INDEX_MAX) - 0x1p-10;
+}
+
+/* Looks through the steps from one on, half an octave apart, from coarse to fine, for the best: where the
+ * values lie on points, bits and SNR rise and fall with the step.  The same steps for every target. */
+static enum vcl_status look_through(struct vcl_tensor_search *s, double from, double *x,
+                                    struct vcl_trial *best)
 {
     enum { BEYOND = 3 };
     const double last = finest_x(s);
     enum vcl_status status = VCL_OK;
     struct vcl_trial trial;
     int beyond = 0, any = 0;
-    for (double at = coarsest_x(s); at > last - 0.5 && beyond < BEYOND && !status; at -= 0.5) {
+    for (double at = from; at > last - 0.5 && beyond < BEYOND && !status; at -= 0.5) {
         at = fmax(at, last);
         status = weigh_step(s, at, &trial);
         if (status)
@@ -321,18 +329,31 @@ static enum vcl_status look_through(struct vcl_tensor_search *s, double *x, stru
     return status;
 }
 
-/* The whole around the best step of all. */
-static enum vcl_status search_everywhere(struct vcl_tensor_search *s)
+/* The whole around the best step from one on; what was learned for one target is forgotten. */
+static enum vcl_status search_from(struct vcl_tensor_search *s, double from)
 {
     struct vcl_trial trial;
     struct vcl_rate rate;
     double x = s->deviation;
     enum vcl_status status = vcl_drop_own_models(s);
-    s->now = vcl_first_setting(s); /* what was learned for one target is forgotten */
+    s->now = vcl_first_setting(s);
     s->learned = NAN;
     if (!status)
-        status = look_through(s, &x, &trial);
+        status = look_through(s, from, &x, &trial);
     return status ? status : search_around(s, x, &rate);
+}
+
+/* The same among all steps.  What takes far too much may take little again where outliers are listed. */
+static enum vcl_status search_everywhere(struct vcl_tensor_search *s)
+{
+    const uint32_t flags = s->e->frame.flags;
+    enum vcl_status status = search_from(s, coarsest_x(s));
+    if (status || !(listing_x(s) > finest_x(s)))
+        return status;
+    status = search_from(s, listing_x(s));
+    if (!(flags & VCL_FLAG_NON_FINITE))
+        s->e->frame.flags &= ~(uint32_t)VCL_FLAG_NON_FINITE; /* other searches may do without a list */
+    return status;
 }
 
 /* What a step gives, whatever was learned before. */
@@ -366,34 +387,6 @@ static enum vcl_status search_range(struct vcl_tensor_search *s)
 }
 
 /* ---- the whole ------------------------------------------------------------------------------- */
-
-/* Bits a value that the lists of the columns take. */
-static double lists_cost(const struct vcl_encoder *e)
-{
-    return 8 * (double)e->frame.side_bytes / (double)e->frame.values;
-}
-
-/* Where the columns' lists take a good part of the target, both with them and without are tried on the
- * sample; search_all tries both where values are few. */
-static enum vcl_status weigh_lists(struct vcl_tensor_search *s, double *x, struct vcl_trial *expected)
-{
-    enum { PART = 8 };
-    const struct vcl_encoder *const e = s->e;
-    const double bits = e->params->goal == VCL_GOAL_BITS ? e->params->target : expected->bits;
-    if (PART * lists_cost(e) < bits || e->frame.flags & VCL_FLAG_COL_STEPS || is_small(e))
-        return VCL_OK;
-    const struct vcl_kept with = vcl_save_setting(s, &s->now, expected);
-    struct vcl_trial without;
-    double its = *x;
-    enum vcl_status status = vcl_drop_lists(s);
-    if (!status)
-        status = find_step(s, &its, &without);
-    if (status || vcl_waste_of(&without) >= vcl_waste_of(expected))
-        return status ? status : vcl_restore_setting(s, &with);
-    *x = its;
-    *expected = without;
-    return VCL_OK;
-}
 
 /* A scalar quantiser errs by a half-step at most; what rounding to the dtype adds shows when it is there. */
 static enum vcl_status search_error(struct vcl_tensor_search *s, int *found)
@@ -454,8 +447,6 @@ static enum vcl_status search_well(struct vcl_tensor_search *s, double x, int *w
     struct vcl_trial expected;
     struct vcl_rate rate;
     enum vcl_status status = find_step(s, &x, &expected);
-    if (!status)
-        status = weigh_lists(s, &x, &expected);
     s->expected = expected;
     const struct vcl_kept plain = vcl_save_setting(s, &s->now, &expected);
     double shaped = x;
@@ -494,15 +485,26 @@ static enum vcl_status search_every_way(struct vcl_tensor_search *s, double x)
     return status;
 }
 
-/* The same; of a few values with the columns' lists and without. */
+/* Do the columns' lists, the bits a value of which are given, take a good part of the target, or do a few
+ * values leave much to chance? */
+static int lists_weigh(const struct vcl_tensor_search *s, double lists)
+{
+    enum { PART = 8 };
+    const struct vcl_params *const p = s->e->params;
+    const double bits = p->goal == VCL_GOAL_BITS ? p->target : s->best.trial.bits;
+    return lists > 0 && (is_small(s->e) || PART * lists >= bits);
+}
+
+/* The same; where lists weigh, with them and without. */
 static enum vcl_status search_all(struct vcl_tensor_search *s, double x)
 {
-    const struct vcl_encoder *const e = s->e;
+    const struct vcl_frame *const f = &s->e->frame;
+    const double lists = 8 * (double)f->side_bytes / (double)f->values;
     enum vcl_status status = search_every_way(s, x);
-    if (status || !is_small(e) || e->frame.side_bytes == 0 || e->frame.flags & VCL_FLAG_COL_STEPS)
+    if (status || f->flags & VCL_FLAG_COL_STEPS || !lists_weigh(s, lists))
         return status;
     status = vcl_drop_lists(s);
-    return status ? status : search_every_way(s, x);
+    return status ? status : search_every_way(s, is_small(s->e) ? x : s->best.setting.x);
 }
 
 /* A few values all of one size take their bit or none: below that rate a part of the rows is coded well and
@@ -545,6 +547,11 @@ static enum vcl_status search_further(struct vcl_tensor_search *s, uint32_t flag
         && (is_small(e) || is_poor(e, &s->best.trial))) {
         e->frame.states = VCL_RESCUE_STATES; /* few points, far apart, have no finer choice */
         status = search_again(s, flags);
+    } else if (e->frame.states > 0 && e->few_points && !is_precise(s)) {
+        const int states = e->frame.states;
+        e->frame.states = 0; /* every value may have its point, which a trellis does not allow */
+        status = search_again(s, flags);
+        e->frame.states = states;
     }
     if (!status && p->objective == VCL_OBJECTIVE_MODEL && is_below(e, &s->best.trial, 1)) {
         s->biased = 1; /* what unbiased coding makes of so few bits is of no use */

@@ -253,30 +253,9 @@ static enum vcl_status put_aside(const struct vcl_frame *frame, const uint8_t *s
 
 /* ---- encoding -------------------------------------------------------------------------------- */
 
-/* Steps 2 and 3, and of step 4 the columns: work->raw to work->x, turned, with means off and values set
- * aside, whose list goes to dst. */
-static size_t load_values(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
-                          const struct limit *limit, struct vcl_rect rect, struct vcl_tile_work *work,
-                          uint8_t *dst, uint64_t *aside)
-{
-    const size_t n = (size_t)rect.rows * rect.cols;
-    const int tensor = frame->codec == VCL_CODEC_TENSOR, rotated = (frame->flags & VCL_FLAG_ROTATED) != 0;
-    coder->kernels->to_f32(frame->tensor.dtype, work->raw, work->x, n);
-    if (tensor && !rotated) /* first, so that what is set aside is far from the mean */
-        vcl_tensor_center(frame, coder->tables, rect, work->x);
-    const size_t list = take_aside(frame, limit, work->raw, work->x, n, dst, aside);
-    if (rotated)
-        vcl_rotate(work->x, rect.rows, rect.cols, frame->seed);
-    if (tensor && rotated)
-        vcl_tensor_center(frame, coder->tables, rect, work->x);
-    if (tensor)
-        vcl_tensor_prepare(frame, coder->tables, rect, work->x);
-    return list;
-}
-
 enum { SIDE_BY_SIDE = 16 }; /* so that vectors may be of any width */
 
-static float row_absmax(const float *x, size_t n)
+float vcl_absmax(const float *x, size_t n)
 {
     float max[SIDE_BY_SIDE] = { 0 };
     size_t i = 0;
@@ -288,6 +267,29 @@ static float row_absmax(const float *x, size_t n)
     for (size_t k = 1; k < SIDE_BY_SIDE; k++)
         max[0] = max[k] > max[0] ? max[k] : max[0];
     return max[0];
+}
+
+/* Steps 2 and 3, and of step 4 the columns: work->raw to work->x, turned, with means off and values set
+ * aside, whose list goes to dst.  *largest, unless NULL: of what is left, before it is turned. */
+static size_t load_values(const struct vcl_frame *frame, const struct vcl_tile_coder *coder,
+                          const struct limit *limit, struct vcl_rect rect, struct vcl_tile_work *work,
+                          uint8_t *dst, uint64_t *aside, float *largest)
+{
+    const size_t n = (size_t)rect.rows * rect.cols;
+    const int tensor = frame->codec == VCL_CODEC_TENSOR, rotated = (frame->flags & VCL_FLAG_ROTATED) != 0;
+    coder->kernels->to_f32(frame->tensor.dtype, work->raw, work->x, n);
+    if (tensor && !rotated) /* first, so that what is set aside is far from the mean */
+        vcl_tensor_center(frame, coder->tables, rect, work->x);
+    const size_t list = take_aside(frame, limit, work->raw, work->x, n, dst, aside);
+    if (largest)
+        *largest = vcl_absmax(work->x, n);
+    if (rotated)
+        vcl_rotate(work->x, rect.rows, rect.cols, frame->seed);
+    if (tensor && rotated)
+        vcl_tensor_center(frame, coder->tables, rect, work->x);
+    if (tensor)
+        vcl_tensor_prepare(frame, coder->tables, rect, work->x);
+    return list;
 }
 
 /* The columns' energy relative to their rows', from which the columns' classes follow; the columns' sums. */
@@ -317,11 +319,11 @@ enum vcl_status vcl_tile_measure(const struct vcl_frame *frame, const struct vcl
 {
     const struct limit finite = { .all = FLT_MAX };
     memset(stats, 0, sizeof *stats);
-    load_values(frame, coder, &finite, rect, work, NULL, &stats->non_finite);
+    load_values(frame, coder, &finite, rect, work, NULL, &stats->non_finite, &stats->largest);
     if (!vcl_is_finite(work->x, (size_t)rect.rows * rect.cols)) /* rotated values near FLT_MAX overflow */
         return fail(work, VCL_E_RATE, TOO_LARGE);
     for (uint32_t r = 0; r < rect.rows; r++) {
-        const float *const row = work->x + (size_t)r * rect.cols, absmax = row_absmax(row, rect.cols);
+        const float *const row = work->x + (size_t)r * rect.cols, absmax = vcl_absmax(row, rect.cols);
         const double e = coder->kernels->energy(row, NULL, rect.cols),
                      range = frame->flags & VCL_FLAG_ROW_SCALES ? absmax : 1;
         stats->energy += e;
@@ -337,7 +339,7 @@ enum vcl_status vcl_tile_measure(const struct vcl_frame *frame, const struct vcl
 static enum vcl_status put_row_scales(float step, struct vcl_rect rect, struct vcl_tile_work *work)
 {
     for (uint32_t r = 0; r < rect.rows; r++) {
-        const uint16_t scale = vcl_row_scale(row_absmax(work->x + (size_t)r * rect.cols, rect.cols));
+        const uint16_t scale = vcl_row_scale(vcl_absmax(work->x + (size_t)r * rect.cols, rect.cols));
         vcl_store16(work->stored + work->size, scale);
         work->size += 2;
         work->scales[r] = vcl_row_scale_value(scale);
@@ -442,7 +444,8 @@ static enum vcl_status encode_lossy(const struct vcl_frame *frame, const struct 
     const int listed = (frame->flags & VCL_FLAG_NON_FINITE) != 0;
     const struct limit limit = limit_of(frame, coder, rect);
     uint64_t aside;
-    const size_t list = load_values(frame, coder, &limit, rect, work, listed ? work->stored : NULL, &aside);
+    const size_t list =
+        load_values(frame, coder, &limit, rect, work, listed ? work->stored : NULL, &aside, NULL);
     work->size = listed ? list : 0;
     work->stats.non_finite = aside;
     memset(&work->sums, 0, sizeof work->sums);

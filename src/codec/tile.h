@@ -31,7 +31,14 @@ struct vcl_tile_stats {
     double scaled_energy; /* sum of (x / range)^2, range the row's where there are row scales, else 1 */
     double log_deviation; /* tensor codec: sum over values of log2 of their row's deviation */
     uint64_t lively;      /* tensor codec: values in that sum, those of rows that are not all 0 */
-    float absmax;         /* over finite values, after rotation */
+    float largest;        /* of finite magnitudes */
+    float absmax;         /* the same after step 3 */
+};
+
+/* What values take with one of the transforms, as foretold. */
+struct vcl_turned {
+    double bits, error; /* error: squared */
+    float largest;      /* coefficient */
 };
 
 /* Buffers for one tile at a time, one of these per thread. */
@@ -51,11 +58,16 @@ struct vcl_tile_work {
     double *col_energy, *col_sum;     /* measuring: by column of the tile */
     struct vcl_tile_stats stats;      /* measuring; encoding: non_finite */
     double gain[VCL_TRANSFORMS];      /* analysing: bits all values would save, by candidate */
+    double step;                      /* analysing: that at which they would have the target as they are */
+    struct vcl_turned turned[VCL_TRANSFORMS]; /* analysing: by candidate */
     struct vcl_error_sums sums;
     uint32_t stored_hash, decoded_hash;
     enum vcl_status status;
     char message[VCL_VIDEO_MESSAGE + 64];
 };
+
+/* The largest magnitude of n finite values. */
+float vcl_absmax(const float *x, size_t n);
 
 /* Most stored bytes a tile of this frame can have. */
 size_t vcl_tile_room(const struct vcl_frame *frame);
