@@ -289,7 +289,7 @@ static void learning_can_be_stopped(void **state)
     need_lapack();
     assert_int_equal(vcl_context_create(NULL, &ctx), VCL_OK);
     for (size_t after = 1; after < 4 * LENGTH * 4;
-         after += 150) { /* while writing, reading, reading backward */
+         after += 350) { /* while writing, reading, reading backward */
         struct vcl_learn_options options = few_texts(2);
         struct vcl_kv_recipe *recipe;
         size_t left = after;
