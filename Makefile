@@ -10,7 +10,7 @@ FUZZ_SECONDS ?= 30
 # What the library, the tool and the tests need, all in Debian 12 and 13; and what fuzzing and the benchmark need
 # besides.
 PACKAGES = gcc libc6-dev make cmake pkg-config libjansson-dev libxxhash-dev libpcre2-dev \
-           libutf8proc-dev libavcodec-dev libavutil-dev libcmocka-dev ffmpeg python3 python3-numpy python3-xxhash
+           libutf8proc-dev liblapack-dev libavcodec-dev libavutil-dev libcmocka-dev ffmpeg python3 python3-numpy python3-xxhash
 FUZZ_PACKAGES = clang libclang-rt-dev llvm
 BENCH_PACKAGES = python3-zfpy
 # Debian's own Python, for which the packages above are.

@@ -32,7 +32,7 @@ struct vcl_verb {
 };
 extern const struct vcl_verb vcl_verb_compress, vcl_verb_decompress, vcl_verb_info, vcl_verb_verify,
     vcl_verb_compare, vcl_verb_codecs, vcl_verb_bench, vcl_verb_run, vcl_verb_eval, vcl_verb_rotate,
-    vcl_verb_convert;
+    vcl_verb_convert, vcl_verb_kv;
 
 /* ---- options.c ------------------------------------------------------------------------------- */
 

@@ -3,6 +3,9 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "cache/model_cache.h"
+#include "cache/pages.h"
+#include "cache_recipe.h"
 #include "choices.h"
 #include "eval/eval.h"
 #include "language.h"
@@ -18,11 +21,16 @@ static const char HELP[] =
     "is read in windows, each from an empty context; a window of the default stride counts all its\n"
     "predictions.  Standard errors take the windows as the sample.  Figures are the same for any number of\n"
     "threads.\n"
+    "With --kv-bits or --kv-recipe all keys and values of the model's cache go through coded pages, a "
+    "token's\n"
+    "own too; without another baseline it is compared with the same model without that.  Bits are of all\n"
+    "bytes of the pages.\n"
     "With --choices instead: how often the model finds the right one of several choices the likeliest, by\n"
     "likelihood alone and by likelihood a byte.\n"
     "\n"
     "  vcllm eval my-model-3bit --text book.txt --baseline my-model\n"
     "  vcllm eval my-model --tokens book.u16 --context 512 --windows 40\n"
+    "  vcllm eval my-model --text book.txt --kv-bits 2\n"
     "  vcllm eval my-model-3bit --choices arc-easy.jsonl --baseline my-model\n"
     "\n"
     "  --text FILE          UTF-8, encoded by the model's tokenizer.json\n"
@@ -35,6 +43,9 @@ static const char HELP[] =
     "  --stride N           from window to window (default: the context); a later window counts its last N\n"
     "                       predictions\n"
     "  --windows N          only N windows, spread evenly over the text\n"
+    "  --kv-bits B          learn to code the cache at B bits a value, 0.1 to 8 (vcllm kv)\n"
+    "  --kv-recipe FILE     code it as a file of kv learn says\n"
+    "  --kv-page N          tokens of a page, 1 to 256 (default 64)\n"
     "  --memory SIZE        decode up to SIZE of a compressed model's matrices, keep the rest coded; by\n"
     "                       default what products read as it is coded stays so, and all else is decoded\n"
     "  -j, --threads N      threads (default: all CPUs)\n"
@@ -42,7 +53,7 @@ static const char HELP[] =
     "  -q, --quiet          no notes, no progress\n"
     "\n"
     "Exit codes: 0 done, 1 a file is broken or not supported, 2 usage, 3 input/output, 4 built without\n"
-    "            utf8proc, 130 interrupted.\n";
+    "            utf8proc or LAPACK, 5 no step gives so many bits, 130 interrupted.\n";
 
 static int run(int argc, char **argv);
 const struct vcl_verb vcl_verb_eval = { "eval", "perplexity of a model on a text, or its answers", HELP,
@@ -56,10 +67,13 @@ struct cost {
 };
 
 struct settings {
-    const char *text, *tokens, *choices, *baseline;
-    int context, stride, windows, jobs, json, quiet;
+    const char *text, *tokens, *choices, *baseline, *kv_recipe;
+    int context, stride, windows, kv_page, jobs, json, quiet;
+    double kv_bits;
     uint64_t memory;
 };
+
+static int codes_cache(const struct settings *s) { return s->kv_bits > 0 || s->kv_recipe; }
 
 /* ---- report ---------------------------------------------------------------------------------- */
 
@@ -73,7 +87,7 @@ static json_t *memory_json(const struct vcl_network *network)
 }
 
 static void report_json(const char *model, const struct settings *s, const struct vcl_eval *e,
-                        const struct cost *cost)
+                        const struct vcl_pages *pages, const struct cost *cost)
 {
     json_t *document = vcl_json_document("eval");
     vcl_json_set(document, "model", vcl_json_text(model));
@@ -84,8 +98,12 @@ static void report_json(const char *model, const struct settings *s, const struc
     vcl_json_set(document, "tokens", json_integer((json_int_t)e->tokens));
     vcl_cli_set_estimate(document, "perplexity", vcl_perplexity(e->nll));
     vcl_cli_set_estimate(document, "nll", e->nll);
-    if (s->baseline) {
-        vcl_json_set(document, "baseline", vcl_json_text(s->baseline));
+    if (pages) {
+        vcl_json_set(document, "kv_bits", vcl_json_real(vcl_pages_bits(pages)));
+        vcl_json_set(document, "kv_page", json_integer(s->kv_page));
+    }
+    if (s->baseline || pages) {
+        vcl_json_set(document, "baseline", vcl_json_text(s->baseline ? s->baseline : model));
         vcl_cli_set_estimate(document, "baseline_perplexity", vcl_perplexity(e->baseline_nll));
         vcl_cli_set_estimate(document, "nll_difference", e->difference);
         vcl_cli_set_estimate(document, "kl", e->kl);
@@ -107,10 +125,10 @@ static void print_estimate(const char *name, struct vcl_estimate e, double facto
     printf("%s\n", unit);
 }
 
-static void report_text(const struct settings *s, const struct vcl_eval *e)
+static void report_text(const struct settings *s, const struct vcl_eval *e, const struct vcl_pages *pages)
 {
     print_estimate("perplexity", vcl_perplexity(e->nll), 1, 4, "");
-    if (s->baseline) {
+    if (s->baseline || pages) {
         const struct vcl_estimate ratio = vcl_perplexity(e->difference);
         print_estimate("of the baseline", vcl_perplexity(e->baseline_nll), 1, 4, "");
         print_estimate("difference", (struct vcl_estimate){ ratio.mean - 1, ratio.error }, 100, 3, " %");
@@ -119,6 +137,9 @@ static void report_text(const struct settings *s, const struct vcl_eval *e)
         printf("%-15s %.6f median, %.6f at 99 %%\n", "", e->kl_median, e->kl_99);
         print_estimate("same top token", e->top1, 100, 2, " %");
     }
+    if (pages)
+        printf("%-15s %.4f bits a value, in pages of %d tokens\n", "KV cache", vcl_pages_bits(pages),
+               s->kv_page);
     printf("%zu predictions in %zu windows of %zu tokens, stride %zu\n", e->tokens, e->windows, e->context,
            e->stride);
 }
@@ -133,12 +154,14 @@ static void note_cost(const struct cost *cost)
 /* ---- work ------------------------------------------------------------------------------------ */
 
 static int evaluate(const struct settings *s, const struct vcl_network *network,
-                    const struct vcl_network *baseline, const uint32_t *tokens, size_t count,
-                    struct vcl_eval *result)
+                    const struct vcl_network *baseline, struct vcl_pages *pages, const uint32_t *tokens,
+                    size_t count, struct vcl_eval *result)
 {
     const struct vcl_eval_options options = { .context = (size_t)s->context,
                                               .stride = (size_t)s->stride,
                                               .windows = (size_t)s->windows,
+                                              .cache = pages ? vcl_pages_hook(pages)
+                                                             : (struct vcl_cache_hook){ 0 },
                                               .progress = vcl_cli_on_tokens };
     struct vcl_error error = { 0 };
     enum vcl_status status = vcl_eval_plan(network, count, &options, result, &error);
@@ -149,12 +172,14 @@ static int evaluate(const struct settings *s, const struct vcl_network *network,
     }
     if (status == VCL_E_CANCELLED)
         vcl_say("interrupted");
-    return status == VCL_OK ? VCL_EXIT_OK
-                            : vcl_tell(status, "%s: %s", s->text ? s->text : s->tokens, error.text);
+    if (status == VCL_OK)
+        return VCL_EXIT_OK;
+    const char *fault = pages && *vcl_pages_fault(pages) ? vcl_pages_fault(pages) : error.text;
+    return vcl_tell(status, "%s: %s", s->text ? s->text : s->tokens, fault);
 }
 
 static int evaluate_text(const char *model, const struct settings *s, const struct vcl_network *network,
-                         const struct vcl_network *baseline)
+                         const struct vcl_network *baseline, struct vcl_pages *pages)
 {
     struct vcl_eval result = { 0 };
     uint32_t *tokens = NULL;
@@ -164,16 +189,37 @@ static int evaluate_text(const char *model, const struct settings *s, const stru
                        : vcl_cli_read_tokens(s->tokens, &tokens, &count);
     const double start = vcl_seconds();
     if (!code)
-        code = evaluate(s, network, baseline, tokens, count, &result);
+        code = evaluate(s, network, baseline, pages, tokens, count, &result);
     cost.seconds = vcl_seconds() - start;
     cost.read = result.windows * result.context;
     if (!code && s->json)
-        report_json(model, s, &result, &cost);
+        report_json(model, s, &result, pages, &cost);
     else if (!code) {
-        report_text(s, &result);
+        report_text(s, &result, pages);
         note_cost(&cost);
     }
     free(tokens);
+    return code;
+}
+
+/* The same with all that goes into the model's cache coded. */
+static int evaluate_coded(const char *model, const struct settings *s, const struct vcl_network *network,
+                          const struct vcl_network *baseline)
+{
+    const struct vcl_cache_lesson lesson = { .bits = s->kv_bits, .seed = 1 };
+    struct vcl_cache_recipe recipe = { 0 };
+    struct vcl_pages *pages = NULL;
+    struct vcl_error error = { 0 };
+    int code = s->kv_recipe ? vcl_cli_read_cache_recipe(s->kv_recipe, &recipe)
+                            : vcl_cli_learn_cache(model, network, &lesson, &recipe);
+    if (!code && vcl_model_cache_check(network, recipe.recipe, &error) != VCL_OK)
+        code = vcl_tell(error.status, "%s: %s", s->kv_recipe, error.text);
+    if (!code && vcl_pages_create(network, recipe.recipe, (uint32_t)s->kv_page, &pages, &error) != VCL_OK)
+        code = vcl_tell(error.status, "%s", error.text);
+    if (!code)
+        code = evaluate_text(model, s, network, baseline ? baseline : network, pages);
+    vcl_pages_destroy(pages);
+    vcl_cli_free_cache_recipe(&recipe);
     return code;
 }
 
@@ -186,9 +232,11 @@ static int evaluate_models(const char *model, const struct settings *s, struct v
     int code = vcl_cli_network(model, team, s->memory, &network);
     if (!code && s->baseline)
         code = vcl_cli_network(s->baseline, team, s->memory, &baseline);
-    if (!code)
-        code = s->choices ? vcl_cli_eval_choices(&choices, &network, other)
-                          : evaluate_text(model, s, &network, other);
+    if (!code && s->choices)
+        code = vcl_cli_eval_choices(&choices, &network, other);
+    else if (!code)
+        code = codes_cache(s) ? evaluate_coded(model, s, &network, other)
+                              : evaluate_text(model, s, &network, other, NULL);
     vcl_network_close(&network);
     vcl_network_close(&baseline);
     return code;
@@ -196,7 +244,7 @@ static int evaluate_models(const char *model, const struct settings *s, struct v
 
 static int run(int argc, char **argv)
 {
-    struct settings s = { .memory = VCL_MEMORY_DEFAULT };
+    struct settings s = { .memory = VCL_MEMORY_DEFAULT, .kv_page = 64 };
     struct vcl_team *team;
     char **operands;
     int count;
@@ -208,6 +256,9 @@ static int run(int argc, char **argv)
         { "context", 0, VCL_OPTION_INTEGER, &s.context, 1, 1 << 24, NULL, NULL },
         { "stride", 0, VCL_OPTION_INTEGER, &s.stride, 1, 1 << 24, NULL, NULL },
         { "windows", 0, VCL_OPTION_INTEGER, &s.windows, 1, 1 << 30, NULL, NULL },
+        { "kv-bits", 0, VCL_OPTION_NUMBER, &s.kv_bits, 0.1, 8, NULL, NULL },
+        { "kv-recipe", 0, VCL_OPTION_TEXT, &s.kv_recipe, 0, 0, NULL, NULL },
+        { "kv-page", 0, VCL_OPTION_INTEGER, &s.kv_page, 1, 256, NULL, NULL },
         { "memory", 0, VCL_OPTION_SIZE, &s.memory, 0, 0x1p62, NULL, NULL },
         { "threads", 'j', VCL_OPTION_INTEGER, &s.jobs, 0, 1024, NULL, NULL },
         { "json", 0, VCL_OPTION_FLAG, &s.json, 0, 0, NULL, NULL },
@@ -219,8 +270,11 @@ static int run(int argc, char **argv)
     if (!code && !!s.text + !!s.tokens + !!s.choices != 1)
         code = vcl_tell(VCL_E_ARGUMENT,
                         "eval takes one of --text, --tokens and --choices; see 'vcllm eval --help'");
-    if (!code && s.choices && (s.context || s.stride || s.windows))
-        code = vcl_tell(VCL_E_ARGUMENT, "--context, --stride and --windows are of texts, not of --choices");
+    if (!code && s.choices && (s.context || s.stride || s.windows || codes_cache(&s)))
+        code = vcl_tell(VCL_E_ARGUMENT,
+                        "--context, --stride, --windows and --kv-... are of texts, not of --choices");
+    if (!code && s.kv_bits > 0 && s.kv_recipe)
+        code = vcl_tell(VCL_E_ARGUMENT, "eval takes one of --kv-bits and --kv-recipe");
     if (!code)
         code = vcl_cli_team(s.jobs, &team);
     if (code)

@@ -17,7 +17,7 @@ compile() {
 
 long=long plain='long|plain' threaded='backward base frame_threads frame_contexts model pack writer threads_py'
 if [ -n "$VCLLM_LONG" ]; then
-    long=none plain=none threaded='backward base frame lossless model pack roundtrip safetensors stages trellis writer run_py'
+    long=none plain=none threaded='backward base cache frame lossless model pack roundtrip safetensors stages trellis writer run_py'
 fi
 run "$build" . "$long"
 compile "$build-sanitize" address,undefined,float-cast-overflow all

@@ -63,7 +63,8 @@ LM_ROOMS = {"common": set(),
             "text": {"common"},
             "eval": {"common", "net", "text"},
             "allot": {"common", "net", "text", "eval"},
-            "merge": {"common", "net"}}
+            "merge": {"common", "net"},
+            "cache": {"common", "net", "allot"}}
 
 # And those of pack.
 PACK_ROOMS = {"common": set(),

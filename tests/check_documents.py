@@ -37,6 +37,7 @@ FOLDERS = (
     ("lm/text", "Text to tokens and back, as tokenizer.json says."),
     ("lm/eval", "Perplexity and multiple choice."),
     ("lm/allot", "Where a model's bits go."),
+    ("lm/cache", "How a model's KV cache is coded: learned from its own text. learn.c is the file to read first."),
     ("lm/merge", "Other weights of the same model: norms and rotations merged in."),
     ("pack/front", "Whole models: what libvcllm_pack offers, on pack's rooms and the runtime."),
     ("pack/common", "What the rooms of pack share: one long call with its hooks and faults, texts, the loop over tensors."),

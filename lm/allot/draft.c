@@ -33,7 +33,7 @@ static void release(struct writer *w)
 
 /* Logits that are all the same give any token. */
 static enum vcl_status write_sequence(const struct vcl_network *network, struct writer *w, size_t length,
-                                      const struct vcl_watch *watch, uint32_t *tokens)
+                                      size_t first, const struct vcl_watch *watch, uint32_t *tokens)
 {
     const struct vcl_config *c = &network->config;
     enum vcl_status status = VCL_OK;
@@ -41,7 +41,7 @@ static enum vcl_status write_sequence(const struct vcl_network *network, struct 
     for (size_t i = 0; i < c->vocab; i++)
         w->logits[i] = 0;
     for (size_t i = 0; i < length && status == VCL_OK; i++) {
-        tokens[i] = i == 0 && c->bos < c->vocab ? (uint32_t)c->bos : vcl_sample(&w->sampler, w->logits);
+        tokens[i] = i == 0 && first < c->vocab ? (uint32_t)first : vcl_sample(&w->sampler, w->logits);
         status = vcl_forward_read(w->forward, &tokens[i], 1, w->hidden);
         if (status == VCL_OK)
             status = vcl_forward_logits(w->forward, w->hidden, 1, w->logits);
@@ -60,7 +60,10 @@ enum vcl_status vcl_draft_write(const struct vcl_network *network, uint64_t seed
     enum vcl_status status =
         draft->tokens ? create(network, draft->length, &w, error) : vcl_fault_memory(error);
     for (size_t i = 0; i < draft->sequences && status == VCL_OK; i++) {
-        status = write_sequence(network, &w, draft->length, watch, draft->tokens + i * draft->length);
+        uint32_t *tokens = draft->tokens + i * draft->length;
+        const size_t bos = network->config.bos, last = draft->goes_on && i ? tokens[-1] : SIZE_MAX;
+        status = write_sequence(network, &w, draft->length, bos < network->config.vocab ? bos : last, watch,
+                                tokens);
         if (status != VCL_OK)
             vcl_fault(error, status, "%s", vcl_status_text(status));
     }

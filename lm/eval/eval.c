@@ -260,6 +260,7 @@ enum vcl_status vcl_eval_run(const struct vcl_network *network, const struct vcl
     if (status == VCL_OK)
         status = allocate(&e, result, error);
     if (status == VCL_OK) {
+        vcl_forward_hook_cache(e.forward[0], options->cache);
         status = run_windows(&e, count, options, result);
         if (status == VCL_OK)
             summarise(&e, result);

@@ -17,7 +17,8 @@ struct vcl_eval_options {
     size_t context; /* tokens a window reads; 0: the model's context */
     size_t
         stride; /* from window to window; 0: context.  A later window counts its last `stride` predictions */
-    size_t windows; /* 0: all; else this many, spread evenly over the text */
+    size_t windows;              /* 0: all; else this many, spread evenly over the text */
+    struct vcl_cache_hook cache; /* of the model, not of the baseline */
     /* Called after each window with the tokens it read; nonzero = stop with VCL_E_CANCELLED.  May be NULL. */
     int (*progress)(void *user, size_t tokens);
     void *user;
@@ -43,7 +44,7 @@ struct vcl_eval {
 enum vcl_status vcl_eval_plan(const struct vcl_network *network, size_t tokens,
                               const struct vcl_eval_options *options, struct vcl_eval *plan,
                               struct vcl_error *error);
-/* baseline NULL: none; else of the same vocabulary.  Every token must be below it. */
+/* baseline NULL: none; else of the same vocabulary, perhaps the network itself.  Every token must be below it. */
 enum vcl_status vcl_eval_run(const struct vcl_network *network, const struct vcl_network *baseline,
                              const uint32_t *tokens, size_t count, const struct vcl_eval_options *options,
                              struct vcl_eval *result, struct vcl_error *error);

@@ -39,6 +39,7 @@ void vcl_forward_destroy(struct vcl_forward *f)
     free(f);
 }
 
+void vcl_forward_hook_cache(struct vcl_forward *f, struct vcl_cache_hook hook) { f->flow.hook = hook; }
 void vcl_forward_rewind(struct vcl_forward *f, size_t length) { f->flow.kv.length = length; }
 size_t vcl_forward_length(const struct vcl_forward *f) { return f->flow.kv.length; }
 

@@ -334,7 +334,10 @@ static enum vcl_status project(struct vcl_flow *f, const struct vcl_layer *w, si
 enum vcl_status vcl_flow_attention(struct vcl_flow *f, size_t layer, size_t n)
 {
     const struct vcl_config *c = &f->network->config;
-    const enum vcl_status status = project(f, &f->network->layers[layer], n);
+    const struct vcl_cache_tokens made = { layer, f->kv.length, n, f->k, f->v };
+    enum vcl_status status = project(f, &f->network->layers[layer], n);
+    if (status == VCL_OK && f->hook.pass)
+        status = f->hook.pass(f->hook.user, &made);
     if (status != VCL_OK)
         return status;
     vcl_flow_rotate(f, f->q, c->heads, n, 0);

@@ -10,7 +10,8 @@ struct vcl_flow {
     const struct vcl_network *network;
     struct vcl_store *store;
     const struct vcl_loops16 *loops;
-    struct vcl_kv kv;          /* of all layers; or of one, whose place each layer takes in turn */
+    struct vcl_kv kv; /* of all layers; or of one, whose place each layer takes in turn */
+    struct vcl_cache_hook hook;
     size_t batch;              /* most tokens at a time */
     float *cosine, *sine;      /* [position][rotary / 2] */
     float *x, *normed, *delta; /* [batch][width] */

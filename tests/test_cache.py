@@ -1,0 +1,167 @@
+#!/usr/bin/python3
+"""test_cache.py - `vcllm kv learn`, `kv info` and `eval --kv-bits`: how a model's KV cache is coded, and what that costs it.
+
+Faults it would catch: bits that are not those asked for, or that leave out bytes of pages; keys coded after their rotation,
+or a layer that is passed over (too small a divergence, or one that does not fall with the bits); a metric that does nothing;
+a family of models that cannot be learned from; a recipe used for another model, or refused for a compressed copy of its own;
+a broken file that is believed, a file replaced unasked.
+"""
+import json
+import pathlib
+import struct
+import tempfile
+import unittest
+
+import numpy as np
+
+from driver import ROOT, is_sanitized, run_vcllm
+from test_run import ModelCase, make_gpt2, make_neox
+
+MODEL = ROOT / "models" / "tiny-llama"
+TEXT = ["--text", ROOT / "models" / "demo.txt", "--context", 256, "--windows", 4]
+SHARED = tempfile.TemporaryDirectory()
+OK, FAILED, USAGE, IO, CODEC = 0, 1, 2, 3, 4
+
+
+def learn(model, bits, path, *options):
+    return run_vcllm("kv", "learn", model, "--bits", bits, "-o", path, *options)
+
+
+class CacheCase(ModelCase):
+    learned = {}  # of the sample model: each takes some seconds
+
+    def recipe(self, bits, *options, model=MODEL):
+        """A file, and what learning it said."""
+        key = (bits, *options, model)
+        if key not in self.learned:
+            path = pathlib.Path(SHARED.name) / f"{len(self.learned)}.kv"
+            run = learn(model, bits, path, "--json", *options)
+            if run.returncode == CODEC:
+                self.skipTest("built without LAPACK")
+            self.assertEqual(run.returncode, OK, run.stderr)
+            self.learned[key] = path, json.loads(run.stdout)
+        return self.learned[key]
+
+    def evaluate(self, *options, model=MODEL, text=TEXT):
+        return json.loads(self.succeed("eval", model, *text, "--json", *options).stdout)
+
+    def refuse(self, code, words, *args):
+        run = run_vcllm(*args)
+        self.assertEqual(run.returncode, code, run.stderr)
+        for word in [words] if isinstance(words, str) else words:
+            self.assertIn(word, run.stderr)
+
+
+@unittest.skipIf(is_sanitized(), "slow; test_cache.c runs the same there")
+class Coded(CacheCase):
+    def test_bits_and_loss(self):
+        kl = []
+        for bits in (2, 1):
+            path, told = self.recipe(bits)
+            self.assertEqual((told["model"], told["layers"], told["heads"], told["parts"]), ("tiny-llama", 6, 4, 6))
+            self.assertEqual(told["bytes"], path.stat().st_size)
+            found = self.evaluate("--kv-recipe", path)
+            self.assertLess(abs(found["kv_bits"] / bits - 1), 0.02)
+            kl.append(found["kl"]["mean"])
+            self.assertEqual(found["baseline"], str(MODEL))
+            self.assertLess(found["perplexity"]["mean"], 1.03 * found["baseline_perplexity"]["mean"])
+        self.assertLess(kl[0], 0.0005)  # coded after its rotation it is several times that
+        self.assertLess(kl[1], 0.006)
+        self.assertLess(4 * kl[0], kl[1])
+
+    def test_ways(self):
+        """Together is better than apart, gradients better than attention alone; both say what they are."""
+        found = {}
+        for name, options in {"best": [], "apart": ["--parts", "apart"], "local": ["--metric", "local"]}.items():
+            path, told = self.recipe(1, *options)
+            self.assertEqual(told["parts"], 12 if name == "apart" else 6)
+            text = self.succeed("kv", "info", path).stdout
+            self.assertIn("apart" if name == "apart" else "together", text)
+            found[name] = self.evaluate("--kv-recipe", path)["kl"]["mean"]
+        self.assertLess(1.3 * found["best"], found["apart"])
+        self.assertLess(1.05 * found["best"], found["local"])
+
+    def test_at_once(self):
+        """--kv-bits is kv learn and --kv-recipe; smaller pages take more bits and lose as much."""
+        path, _ = self.recipe(2)
+        learned, read = self.evaluate("--kv-bits", 2), self.evaluate("--kv-recipe", path)
+        self.assertEqual((learned["kl"], learned["kv_bits"]), (read["kl"], read["kv_bits"]))
+        small = self.evaluate("--kv-recipe", path, "--kv-page", 8)
+        self.assertGreater(small["kv_bits"], 1.01 * read["kv_bits"])
+        self.assertLess(abs(np.log(small["kl"]["mean"] / read["kl"]["mean"])), 0.2)
+        one = self.evaluate("--kv-recipe", path, "--threads", 1)
+        self.assertEqual((one["kl"], one["kv_bits"]), (read["kl"], read["kv_bits"]))
+
+
+class Families(CacheCase):
+    def test_families(self):
+        rng = np.random.default_rng(5)
+        grouped = self.sample((2, 32, 6, 2, 16, 70, 250, True), sliding_window=20)
+        for name, (config, weights) in {"gpt2": make_gpt2(rng), "neox": make_neox(rng), "grouped": grouped}.items():
+            model = self.make(name, config, weights)
+            path, told = self.recipe(3, model=model)
+            self.assertEqual(told["model"], name)
+            _, text = self.tokens(70, 400)
+            found = self.evaluate("--kv-recipe", path, model=model, text=["--tokens", text, "--kv-page", 40])
+            self.assertLess(abs(found["kv_bits"] / 3 - 1), 0.5)  # a text of its own and a random one are unlike
+            self.assertTrue(0 < found["kl"]["mean"] < 0.2, found["kl"])
+
+
+class Models(CacheCase):
+    def test_other_and_copy(self):
+        path, _ = self.recipe(2)
+        small = self.folder / "small"
+        self.succeed("compress", MODEL, "-o", small, "--bits", 4)
+        found = self.evaluate("--kv-recipe", path, "--baseline", MODEL, model=small)
+        self.assertEqual(found["baseline"], str(MODEL))
+        self.assertLess(found["kl"]["mean"], 0.01)
+        other = self.folder / "other"
+        other.mkdir()
+        for file in MODEL.iterdir():
+            (other / file.name).write_bytes(file.read_bytes())
+        data = bytearray((other / "model.safetensors").read_bytes())
+        (length,) = struct.unpack("<Q", data[:8])
+        place = json.loads(data[8:8 + length])["model.norm.weight"]["data_offsets"][0] + 8 + length
+        data[place] ^= 1  # the last bit of one norm's weight
+        (other / "model.safetensors").write_bytes(data)
+        self.refuse(USAGE, [f"{path}: was learned for another model, 'tiny-llama'", "revision"],
+                    "eval", other, *TEXT, "--kv-recipe", path)
+        model = self.make("shape", *self.sample((1, 16, 2, 2, 8, 24, 1024, False), context=300))
+        self.refuse(USAGE, ["another model, 'tiny-llama': 6 layers of 4 heads of 32", "this one has 1 of 2 of 8"],
+                    "eval", model, "--tokens", self.tokens(1000, 300)[1], "--kv-recipe", path)
+
+
+class Refused(CacheCase):
+    def test_files(self):
+        path, _ = self.recipe(2)
+        whole = path.read_bytes()
+        for name, data in {"cut.kv": whole[:len(whole) // 2], "head.kv": whole[:20], "empty.kv": b"",
+                           "wrong.kv": (MODEL / "tokenizer.json").read_bytes()}.items():
+            broken = self.write(name, data)
+            for args in (["kv", "info", broken], ["eval", MODEL, *TEXT, "--kv-recipe", broken]):
+                self.refuse(FAILED, f"{name}: ", *args)
+        bent = bytearray(whole)
+        bent[len(bent) // 3] ^= 4
+        self.refuse(FAILED, "bent.kv: ", "kv", "info", self.write("bent.kv", bent))
+        self.refuse(IO, "nothing.kv", "kv", "info", self.folder / "nothing.kv")
+
+    def test_output(self):
+        path = self.write("there.kv", b"mine")
+        self.refuse(IO, "there.kv", "kv", "learn", MODEL, "--bits", 2, "-o", path)
+        self.assertEqual(path.read_bytes(), b"mine")
+        self.assertEqual([p.name for p in self.folder.iterdir()], ["there.kv"])
+
+    def test_usage(self):
+        out = self.folder / "x.kv"
+        for words, *args in [("--bits B and -o FILE are needed", "kv", "learn", MODEL, "--bits", 2),
+                             ("--bits B and -o FILE are needed", "kv", "learn", MODEL, "-o", out),
+                             ("not 'forget'", "kv", "forget", MODEL), ("bits", "kv", "learn", MODEL, "--bits", 9, "-o", out),
+                             ("one of --kv-bits and --kv-recipe", "eval", MODEL, *TEXT, "--kv-bits", 2, "--kv-recipe", out),
+                             ("--kv-", "eval", MODEL, "--choices", ROOT / "tests" / "questions.jsonl", "--kv-bits", 2),
+                             ("kv-page", "eval", MODEL, *TEXT, "--kv-bits", 2, "--kv-page", 300)]:
+            self.refuse(USAGE, words, *args)
+        self.assertFalse(out.exists())
+
+
+if __name__ == "__main__":
+    unittest.main()
