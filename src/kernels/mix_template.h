@@ -45,7 +45,7 @@ INLINE void mix_terms(const float *panel, const float *x, uint32_t terms, int su
 INLINE void mix_columns(const struct vcl_mix *m, const float *x, size_t x_stride, size_t rows, size_t col,
                         int sums, float *y, size_t y_stride)
 {
-    float panel[TERMS * PANEL_COLS];
+    _Alignas(64) float panel[TERMS * PANEL_COLS];
     for (size_t i = 0; i < m->terms; i += TERMS) {
         const size_t count = m->terms - i < TERMS ? m->terms - i : TERMS;
         for (size_t k = 0; k < count; k++)
