@@ -99,7 +99,8 @@ static void eliminate(const struct inversion *v, uint32_t k)
     for (uint32_t c = 0; c < v->n; c++)
         row[c] /= pivot;
     for (uint32_t r = 0; r < v->n; r++) {
-        double *const other = v->a + (size_t)r * v->n, factor = other[k];
+        double *restrict const other = v->a + (size_t)r * v->n;
+        const double factor = other[k];
         if (r == k || factor == 0)
             continue;
         other[k] = 0;

@@ -53,7 +53,8 @@ static uint8_t *extend(struct lesson *l, size_t n)
         uint8_t *const more = vcl_alloc_raw(l->env->mem, room, 1);
         if (!more)
             return NULL;
-        memcpy(more, l->bytes, l->size);
+        if (l->size > 0)
+            memcpy(more, l->bytes, l->size);
         vcl_free(l->env->mem, l->bytes);
         l->bytes = more;
         l->room = room;
