@@ -46,6 +46,8 @@ static const char HELP[] =
     "  --kv-bits B          learn to code the cache at B bits a value, 0.1 to 8 (vcllm kv)\n"
     "  --kv-recipe FILE     code it as a file of kv learn says\n"
     "  --kv-page N          tokens of a page, 1 to 256 (default 64)\n"
+    "  --kv-exact-first N   keep a sequence's first N tokens as they are, 0 to 256 (default 0), counted as\n"
+    "                       16 bits a value: many models' attention leans on them\n"
     "  --memory SIZE        decode up to SIZE of a compressed model's matrices, keep the rest coded; by\n"
     "                       default what products read as it is coded stays so, and all else is decoded\n"
     "  -j, --threads N      threads (default: all CPUs)\n"
@@ -68,7 +70,7 @@ struct cost {
 
 struct settings {
     const char *text, *tokens, *choices, *baseline, *kv_recipe;
-    int context, stride, windows, kv_page, jobs, json, quiet;
+    int context, stride, windows, kv_page, kv_exact_first, jobs, json, quiet;
     double kv_bits;
     uint64_t memory;
 };
@@ -101,6 +103,7 @@ static void report_json(const char *model, const struct settings *s, const struc
     if (pages) {
         vcl_json_set(document, "kv_bits", vcl_json_real(vcl_pages_bits(pages)));
         vcl_json_set(document, "kv_page", json_integer(s->kv_page));
+        vcl_json_set(document, "kv_exact_first", json_integer(s->kv_exact_first));
     }
     if (s->baseline || pages) {
         vcl_json_set(document, "baseline", vcl_json_text(s->baseline ? s->baseline : model));
@@ -138,8 +141,8 @@ static void report_text(const struct settings *s, const struct vcl_eval *e, cons
         print_estimate("same top token", e->top1, 100, 2, " %");
     }
     if (pages)
-        printf("%-15s %.4f bits a value, in pages of %d tokens\n", "KV cache", vcl_pages_bits(pages),
-               s->kv_page);
+        printf("%-15s %.4f bits a value, in pages of %d tokens%s\n", "KV cache", vcl_pages_bits(pages),
+               s->kv_page, s->kv_exact_first ? ", the first tokens exact" : "");
     printf("%zu predictions in %zu windows of %zu tokens, stride %zu\n", e->tokens, e->windows, e->context,
            e->stride);
 }
@@ -214,7 +217,8 @@ static int evaluate_coded(const char *model, const struct settings *s, const str
                             : vcl_cli_learn_cache(model, network, &lesson, &recipe);
     if (!code && vcl_model_cache_check(network, recipe.recipe, &error) != VCL_OK)
         code = vcl_tell(error.status, "%s: %s", s->kv_recipe, error.text);
-    if (!code && vcl_pages_create(network, recipe.recipe, (uint32_t)s->kv_page, &pages, &error) != VCL_OK)
+    const struct vcl_paging paging = { (uint32_t)s->kv_page, (uint32_t)s->kv_exact_first };
+    if (!code && vcl_pages_create(network, recipe.recipe, paging, &pages, &error) != VCL_OK)
         code = vcl_tell(error.status, "%s", error.text);
     if (!code)
         code = evaluate_text(model, s, network, baseline ? baseline : network, pages);
@@ -259,6 +263,7 @@ static int run(int argc, char **argv)
         { "kv-bits", 0, VCL_OPTION_NUMBER, &s.kv_bits, 0.1, 8, NULL, NULL },
         { "kv-recipe", 0, VCL_OPTION_TEXT, &s.kv_recipe, 0, 0, NULL, NULL },
         { "kv-page", 0, VCL_OPTION_INTEGER, &s.kv_page, 1, 256, NULL, NULL },
+        { "kv-exact-first", 0, VCL_OPTION_INTEGER, &s.kv_exact_first, 0, 256, NULL, NULL },
         { "memory", 0, VCL_OPTION_SIZE, &s.memory, 0, 0x1p62, NULL, NULL },
         { "threads", 'j', VCL_OPTION_INTEGER, &s.jobs, 0, 1024, NULL, NULL },
         { "json", 0, VCL_OPTION_FLAG, &s.json, 0, 0, NULL, NULL },

@@ -313,7 +313,8 @@ static double through_pages(const struct opened_sample *opened, const struct vcl
 {
     struct vcl_pages *pages;
     uint64_t seed = 5;
-    assert_int_equal(vcl_pages_create(&opened->network, recipe, page, &pages, NULL), VCL_OK);
+    assert_int_equal(vcl_pages_create(&opened->network, recipe, (struct vcl_paging){ page, 0 }, &pages, NULL),
+                     VCL_OK);
     const struct vcl_cache_hook hook = vcl_pages_hook(pages);
     assert_true(isnan(vcl_pages_bits(pages)));
     for (size_t layer = 0; layer < LAYERS; layer++) {
@@ -390,7 +391,8 @@ static void pages_tell_what_is_not_finite(void **state)
     need_lapack();
     assert_int_equal(vcl_context_create(NULL, &ctx), VCL_OK);
     struct vcl_kv_recipe *recipe = learn(&opened, ctx, &options, &bits);
-    assert_int_equal(vcl_pages_create(&opened.network, recipe, 1, &pages, NULL), VCL_OK);
+    assert_int_equal(vcl_pages_create(&opened.network, recipe, (struct vcl_paging){ 1, 0 }, &pages, NULL),
+                     VCL_OK);
     const struct vcl_cache_hook hook = vcl_pages_hook(pages);
     values[SIDE + 3] = NAN;
     assert_int_equal(hook.pass(hook.user, &(struct vcl_cache_tokens){ 0, 0, 2, keys, values }),

@@ -89,6 +89,12 @@ class Coded(CacheCase):
         small = self.evaluate("--kv-recipe", path, "--kv-page", 8)
         self.assertGreater(small["kv_bits"], 1.01 * read["kv_bits"])
         self.assertLess(abs(np.log(small["kl"]["mean"] / read["kl"]["mean"])), 0.2)
+        first = self.evaluate("--kv-recipe", path, "--kv-exact-first", 8)
+        share = 8 / first["context"]
+        self.assertAlmostEqual(first["kv_bits"], 16 * share + (1 - share) * read["kv_bits"], delta=0.05)
+        self.assertLess(first["kl"]["mean"], read["kl"]["mean"])
+        whole = self.evaluate("--kv-recipe", path, "--kv-exact-first", 256, "--context", 100)
+        self.assertEqual((whole["kl"]["mean"], whole["kv_bits"]), (0, 16))
         one = self.evaluate("--kv-recipe", path, "--threads", 1)
         self.assertEqual((one["kl"], one["kv_bits"]), (read["kl"], read["kv_bits"]))
 

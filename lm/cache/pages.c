@@ -20,7 +20,7 @@ struct desk {
 
 struct vcl_pages {
     const struct vcl_network *network;
-    uint32_t tokens; /* of a page */
+    uint32_t tokens, exact_first; /* struct vcl_paging's */
     size_t side, page_bytes;
     struct desk *desks; /* [thread] */
     size_t room;        /* tokens of a batch */
@@ -48,16 +48,17 @@ static unsigned threads_of(const struct vcl_network *network)
 }
 
 enum vcl_status vcl_pages_create(const struct vcl_network *network, const struct vcl_kv_recipe *recipe,
-                                 uint32_t tokens, struct vcl_pages **pages, struct vcl_error *error)
+                                 struct vcl_paging paging, struct vcl_pages **pages, struct vcl_error *error)
 {
-    const struct vcl_kv_range range = { .size = sizeof range, .tokens = tokens };
+    const struct vcl_kv_range range = { .size = sizeof range, .tokens = paging.tokens };
     struct vcl_pages *p = calloc(1, sizeof *p);
     enum vcl_status status = VCL_OK;
     *pages = NULL;
     if (!p)
         return vcl_fault_memory(error);
     p->network = network;
-    p->tokens = tokens;
+    p->tokens = paging.tokens;
+    p->exact_first = paging.exact_first;
     p->side = network->config.kv_heads * network->config.head_dim;
     p->page_bytes = vcl_kv_bound(recipe, &range);
     p->desks = calloc(threads_of(network), sizeof *p->desks);
@@ -180,21 +181,37 @@ static void keep(const struct vcl_pages *p, const struct vcl_cache_tokens *of)
     memcpy(p->kept[1] + to, of->values, bytes);
 }
 
-static enum vcl_status pass(void *user, const struct vcl_cache_tokens *of)
+/* Without the tokens that are kept as they are. */
+static struct vcl_cache_tokens leave_first(const struct vcl_pages *p, const struct vcl_cache_tokens *all)
+{
+    const size_t left = all->position < p->exact_first ? p->exact_first - all->position : 0,
+                 kept = left < all->count ? left : all->count;
+    struct vcl_cache_tokens rest = *all;
+    rest.position += kept;
+    rest.count -= kept;
+    rest.keys += kept * p->side;
+    rest.values += kept * p->side;
+    return rest;
+}
+
+static enum vcl_status pass(void *user, const struct vcl_cache_tokens *all)
 {
     struct vcl_pages *p = user;
     struct vcl_team *team = vcl_store_team(p->network->store);
+    const struct vcl_cache_tokens rest = leave_first(p, all), *const of = &rest;
     struct coding coding = { .pages = p, .of = of };
     const size_t parts = (of->count + p->tokens - 1) / p->tokens;
-    if (of->layer == 0 && !make_room(p, of->count))
+    if (of->layer == 0 && of->count > 0 && !make_room(p, of->count))
         return vcl_fault_memory(&p->error);
-    keep(p, of);
+    if (of->count > 0)
+        keep(p, of);
     vcl_team_run(team, &(struct vcl_job){ code_part, &coding, parts });
     if (of->layer + 1 < p->network->config.layers || p->failed)
         return (enum vcl_status)p->failed;
     vcl_team_run(team, &(struct vcl_job){ weigh_part, &coding, parts });
-    p->bytes += coding.bytes;
-    p->values += 2 * of->count * p->side * p->network->config.layers;
+    const uint64_t token = 2 * (uint64_t)p->side * p->network->config.layers; /* values */
+    p->bytes += coding.bytes + 2 * (all->count - of->count) * token;
+    p->values += all->count * token;
     return (enum vcl_status)p->failed;
 }
 
