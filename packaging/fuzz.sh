@@ -24,6 +24,7 @@ python3 fuzz/seeds.py "$build/seeds"
 /usr/bin/python3 -B fuzz/seeds_text.py "$build/seeds-text"
 /usr/bin/python3 -B fuzz/seeds_gguf.py "$build/seeds-gguf"
 python3 -B fuzz/seeds_recipe.py "$build/seeds-recipe"
+python3 -B fuzz/seeds_kv.py "$build/seeds-kv"
 
 # Usage: fuzz NAME
 fuzz() {
@@ -32,6 +33,7 @@ fuzz() {
     [ "$1" = fuzz_text ] && seeds=$build/seeds-text
     [ "$1" = fuzz_gguf ] && seeds=$build/seeds-gguf
     [ "$1" = fuzz_recipe ] && seeds=$build/seeds-recipe
+    [ "$1" = fuzz_kv ] && seeds=$build/seeds-kv
     mkdir -p "$build/corpus/$1"
     rm -f "$build/passed-$1"
     if "$build/$1" -max_total_time="$seconds" -timeout=60 -artifact_prefix="$build/" "$build/corpus/$1" "$seeds" \

@@ -171,7 +171,7 @@ static enum vcl_status check_page(const struct vcl_kv_coder *coder, const uint8_
     if (!vcl_hash_matches(page + 8, bytes - 8, vcl_load32(page + 4)))
         return vcl_context_fail(coder->ctx, VCL_E_CHECKSUM,
                                 "page of a KV cache is damaged or cut off: its checksum does not match");
-    if (header->recipe != coder->recipe->hash) {
+    if (!vcl_hash_fits(header->recipe, coder->recipe->hash)) {
         snprintf(coder->ctx->message, sizeof coder->ctx->message,
                  "the page was coded with the recipe %016llx, this one is %016llx (%.100s)",
                  (unsigned long long)header->recipe, (unsigned long long)coder->recipe->hash,

@@ -212,6 +212,14 @@ def next_state(v, s, b):
 def decode_points(frame, data, rows, cols, col_classes):
     row_classes, used = read_classes(data, rows, 1 << frame.down)
     lanes = Lanes(data[used:], frame.lanes)
+    points = decode_stripes(frame, lanes, row_classes, cols, col_classes)
+    lanes.finish()
+    return points
+
+
+def decode_stripes(frame, lanes, row_classes, cols, col_classes):
+    """The points of all rows, stripe after stripe of the lanes."""
+    rows = len(row_classes)
     symbols, freqs, rests = frame.tables
     points = np.zeros((rows, cols), np.int64)
     for first in range(0, rows, frame.lanes):
@@ -232,13 +240,15 @@ def decode_points(frame, data, rows, cols, col_classes):
             lanes.refill(n)
             points[first:first + n, c] = 2 * k + g
             state = next_state(frame.states, state, k & 1)
-    lanes.finish()
     return points
 
 
 def decode_values(frame, data, rows, cols, col_classes, steps):
     """f32 values of a tile whose side list has been taken off."""
-    j = decode_points(frame, data, rows, cols, col_classes)
+    return place_points(frame, decode_points(frame, data, rows, cols, col_classes), steps)
+
+
+def place_points(frame, j, steps):
     if frame.moves is not None:
         move = np.where((j >= -POINTS) & (j < POINTS), frame.moves[np.clip(j, -POINTS, POINTS - 1) + POINTS], 0)
     else:
