@@ -14,7 +14,7 @@ import unittest
 
 import numpy as np
 
-from driver import ROOT, is_sanitized, run_vcllm
+from driver import LONG, ROOT, is_sanitized, run_vcllm
 from test_run import ModelCase, make_gpt2, make_neox
 
 MODEL = ROOT / "models" / "tiny-llama"
@@ -69,6 +69,7 @@ class Coded(CacheCase):
         self.assertLess(kl[1], 0.006)
         self.assertLess(4 * kl[0], kl[1])
 
+    @unittest.skipUnless(LONG, "VCLLM_LONG is not set: two more recipes")
     def test_ways(self):
         """Together is better than apart, gradients better than attention alone; both say what they are."""
         found = {}

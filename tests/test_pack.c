@@ -502,6 +502,14 @@ static int resume_scarce(const char *in, struct vcl_compress_options *options)
     if (!is_there(scratch("out.partial")))
         return 0;
     options->resume = 1;
+    struct vcl_params params;
+    vcl_params_init(&params);
+    params.objective = VCL_OBJECTIVE_MODEL; /* what NULL stands for, but for a stage that is switched off */
+    params.disable = VCL_STAGE_MODEL;
+    options->params = &params;
+    assert_int_not_equal(vcl_compress_model(in, scratch("out"), options, NULL, NULL, &error), VCL_OK);
+    assert_non_null(strstr(error.text, "other settings"));
+    options->params = NULL;
     if (vcl_compress_model(in, scratch("out"), options, NULL, NULL, &error))
         fail_msg("%s", error.text);
     options->resume = 0;

@@ -529,8 +529,8 @@ class Layout(unittest.TestCase):
                          ["alias", "exact", "h264", "h265", "tensor", "lossless"])
         self.assertIsNone(bindings.lib.vcl_codec_name(6))
         goals = re.search(r"enum vcl_goal \{(.*?)\};", header, re.S)[1]
-        self.assertEqual(re.findall(r"VCL_GOAL_(\w+)", goals), ["BITS", "SNR", "ERROR"])
-        self.assertEqual(frames.GOALS, ("bits", "snr", "max_error"))
+        self.assertEqual(re.findall(r"VCL_GOAL_(\w+)", goals), ["BITS", "SNR", "ERROR", "STEP"])
+        self.assertEqual(frames.GOALS, ("bits", "snr", "max_error", "step"))
         objectives = re.search(r"enum vcl_objective \{(.*?)\};", header, re.S)[1]
         self.assertEqual([name.lower() for name in re.findall(r"VCL_OBJECTIVE_(\w+)", objectives)],
                          list(frames.OBJECTIVES))

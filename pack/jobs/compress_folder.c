@@ -49,14 +49,14 @@ static json_t *describe_settings(const struct vcl_policy *policy)
     const char *imatrix = policy->imatrix;
     return json_pack(
         "{s:s, s:i, s:s, s:i, s:f, s:I, s:b, s:i, s:o, s:f, s:i, s:i, s:i, s:i, s:I, s:i, s:i, s:i, "
-        "s:o, s:o, s:o}",
+        "s:I, s:o, s:o, s:o}",
         "version", vcl_version(), "format", VCL_FORMAT_VERSION, "codec", vcl_codec_name(p->codec), "goal",
         (int)p->goal, "target", p->target, "size", (json_int_t)policy->size, "lossless", policy->lossless,
         "allocate", policy->allocate, "imatrix", imatrix ? describe_path(imatrix, imatrix) : json_null(),
         "row_floor", policy->row_floor, "effort", p->effort, "objective", (int)p->objective, "transpose",
         p->transpose, "rotate", p->rotate, "seed", (json_int_t)p->seed, "row_scales", p->row_scales, "depth",
-        p->depth, "chroma", p->chroma, "encoder", text_or_null(p->encoder), "decoder",
-        text_or_null(p->decoder), "rules", describe_rules(&policy->rules));
+        p->depth, "chroma", p->chroma, "disable", (json_int_t)p->disable, "encoder", text_or_null(p->encoder),
+        "decoder", text_or_null(p->decoder), "rules", describe_rules(&policy->rules));
 }
 
 static json_t *describe_file(const char *folder, const char *name)

@@ -5,7 +5,7 @@ from .arguments import as_view, flag, integer, real, text, wrong_value
 from .bindings import Context, InfoStruct, ParamsStruct, lib
 from .values import describe, dtype_name, pointer, present, shape_of
 
-GOALS = ("bits", "snr", "max_error")    # enum vcl_goal
+GOALS = ("bits", "snr", "max_error", "step")    # enum vcl_goal
 OBJECTIVES = {"model": 0, "mse": 1}
 INTEGERS = ("effort", "seed", "depth", "chroma", "disable")
 FLAGS = ("nearest", "rotate", "row_scales", "transpose")
@@ -51,19 +51,19 @@ def set_goal(params, *targets):
     """The one of GOALS whose target is not None; without one it stays the default."""
     given = [goal for goal, target in enumerate(targets) if target is not None]
     if len(given) > 1:
-        raise wrong_value("bits, snr and max_error exclude each other")
+        raise wrong_value("bits, snr, max_error and step exclude each other")
     for goal in given:
         params.goal, params.target = goal, real(GOALS[goal], targets[goal])
 
 
-def make_params(codec, bits, snr, max_error, settings):
+def make_params(codec, targets, settings):
     params = ParamsStruct()
     params.keep = {}
     lib.vcl_params_init_sized(ctypes.byref(params), params.size)
     params.codec = lib.vcl_codec_parse(text("codec", codec))
     if lib.vcl_codec_name(params.codec) is None or codec == "alias":
         raise wrong_value(f"no codec '{codec}'")
-    set_goal(params, bits, snr, max_error)
+    set_goal(params, *targets)
     for name, value in settings.items():
         if name not in SETTINGS:
             raise TypeError(f"encode() has no setting '{name}'")
@@ -72,17 +72,17 @@ def make_params(codec, bits, snr, max_error, settings):
     return params
 
 
-def encode(array, codec="tensor", bits=None, snr=None, max_error=None, dtype=None, threads=1, **settings):
+def encode(array, codec="tensor", bits=None, snr=None, max_error=None, dtype=None, threads=1, step=None, **settings):
     """The frame of an array, as bytes.
 
     codec: "tensor", "h265", "h264", "lossless" or "exact".  bits: most bits per value (the default, 2.9), or snr: least
-    dB, or max_error: largest error (tensor codec).  dtype: safetensors' name where the array's own does not tell
-    (dtype="BF16" for uint16).  threads: 0 is one per CPU.  settings: those of struct vcl_params: effort, objective
+    dB, or max_error: largest error, or step: half the distance of the quantiser's points (these two, tensor codec).
+    dtype: safetensors' name where the array's own does not tell (dtype="BF16" for uint16).  threads: 0 is one per CPU.  settings: those of struct vcl_params: effort, objective
     ("model" or "mse"), rotate, seed, row_scales, depth, chroma, disable, transpose, encoder, decoder, row_floor; col_weight and
     feedback as contiguous arrays of float32 (include/vcllm.h says what they are).  None is the default.
 
     TypeError for an argument of a wrong type, ArgumentError (an Error and a ValueError) for a wrong value."""
-    params = make_params(codec, bits, snr, max_error, settings)
+    params = make_params(codec, (bits, snr, max_error, step), settings)
     data, tensor = describe(array, dtype)
     frame = bytearray(lib.vcl_bound(ctypes.byref(tensor)))
     size = ctypes.c_size_t(len(frame))
