@@ -31,7 +31,7 @@ class Coder:
         self.size, self.report = ctypes.c_size_t(), ReportStruct()
 
     def encode(self, codec="tensor", bits=None, snr=None, **settings):
-        params = make_params(codec, bits, snr, None, settings)
+        params = make_params(codec, (bits, snr), settings)
         self.size.value = len(self.frame)
         target, keep = pointer(self.frame)
         self.context.check(lib.vcl_encode_buffer(self.context.pointer, ctypes.byref(self.tensor), self.data,

@@ -45,7 +45,7 @@ def load(file, name, part):
 
 def encode(array, codec, bits):
     """The frame and what the library reports of it."""
-    params, report = frames.make_params(codec, bits, None, None, {"effort": 2}), bindings.ReportStruct()
+    params, report = frames.make_params(codec, (bits,), {"effort": 2}), bindings.ReportStruct()
     data, tensor = values.describe(array, None)
     frame = bytearray(bindings.lib.vcl_bound(ctypes.byref(tensor)))
     size, (target, keep) = ctypes.c_size_t(len(frame)), values.pointer(frame)
