@@ -2,8 +2,9 @@
  *
  * Tensors of every kind (kinds.h), shape and dtype are coded at a dozen targets each, some next to each
  * other, and decoded.  A broken promise is printed with all that is needed to see it again, and counted;
- * only the end of a test fails.  `test_promises KIND SEED [CODEC]` shows every frame of one tensor.
- * VCLLM_LONG: ten thousand tensors instead of two of every kind. */
+ * only the end of a test fails.  `test_promises KIND SEED [CODEC]` shows every frame of one tensor,
+ * `test_promises part K N` takes every Nth tensor from the Kth on.  VCLLM_LONG: ten thousand tensors instead
+ * of two of every kind. */
 #include "kinds.h"
 #include "sanitized.h"
 #include "vcllm.h"
@@ -38,6 +39,7 @@ enum { CHOICE = 64 }; /* bytes that lists and tables take in one frame, and in t
 static struct vcl_context *ctx;
 static struct vcl_model *sample;
 static int have_video, verbose;
+static uint64_t part, parts = 1; /* of the tensors */
 
 /* ---- the promises ------------------------------------------------------------------------------ */
 
@@ -508,8 +510,11 @@ static void tensor_codec_keeps_promises(void **unused)
     (void)unused;
     const clock_t start = clock();
     const uint64_t rounds = (uint64_t)vcl_how_many(1, 2, LONG), every = (uint64_t)vcl_how_many(3, 1, 1);
-    for (uint64_t i = 0; i < rounds * KINDS; i += every)
+    for (uint64_t i = part * every, done = 1; i < rounds * KINDS; i += parts * every, done++) {
         check_tensor(&kinds[i % KINDS], i / KINDS, VCL_CODEC_TENSOR);
+        if (done % 100 == 0) /* in the long run */
+            print_message("%llu tensors\n", (unsigned long long)done);
+    }
     fail_if_broken(start);
 }
 
@@ -520,7 +525,8 @@ static void video_codecs_keep_promises(void **unused)
     const clock_t start = clock();
     if (!have_video)
         skip();
-    for (uint64_t i = 0; i < KINDS; i += (uint64_t)vcl_how_many(5, 5, 1))
+    const uint64_t every = (uint64_t)vcl_how_many(5, 5, 1);
+    for (uint64_t i = part * every; i < KINDS; i += parts * every)
         check_tensor(&kinds[i], i, i % 2 ? VCL_CODEC_H264 : VCL_CODEC_H265);
     fail_if_broken(start);
 }
@@ -542,7 +548,7 @@ static int tear_down(void **unused)
     return 0;
 }
 
-/* argv: KIND SEED [CODEC] */
+/* argv: part K N, or KIND SEED [CODEC] */
 static const char *const *chosen;
 
 static void one_tensor_keeps_promises(void **unused)
@@ -565,6 +571,13 @@ int main(int argc, char **argv)
         cmocka_unit_test(video_codecs_keep_promises),
     };
     chosen = (const char *const *)argv + 1;
-    return argc > 2 ? cmocka_run_group_tests(one, set_up, tear_down)
-                    : cmocka_run_group_tests(all, set_up, tear_down);
+    if (argc == 4 && !strcmp(argv[1], "part")) {
+        part = strtoull(argv[2], NULL, 10);
+        parts = strtoull(argv[3], NULL, 10);
+        if (part >= parts)
+            return 2;
+    } else if (argc > 2) {
+        return cmocka_run_group_tests(one, set_up, tear_down);
+    }
+    return cmocka_run_group_tests(all, set_up, tear_down);
 }
