@@ -24,22 +24,11 @@ static uint64_t total_of(const uint32_t symbols[2 * VCL_MODEL_SYMBOLS])
     return sum;
 }
 
-/* Bits that a class' symbols take with these probabilities. */
-static double cost_with(const uint32_t symbols[2 * VCL_MODEL_SYMBOLS], const struct vcl_symbol_model *model)
-{
-    float costs[2 * VCL_MODEL_SYMBOLS];
-    double sum = 0;
-    vcl_model_costs(model, costs);
-    for (int i = 0; i < 2 * VCL_MODEL_SYMBOLS; i++)
-        sum += symbols[i] * (double)costs[i];
-    return sum;
-}
-
 static double class_cost(const struct vcl_tensor_counts *counts, int class, int shape, int fine)
 {
     struct vcl_symbol_model model;
     vcl_model_make(shape, class, fine, &model);
-    return cost_with(counts->symbols[class], &model);
+    return vcl_model_bits(&model, counts->symbols[class]);
 }
 
 /* Bits all counted symbols take. */
@@ -280,7 +269,8 @@ static double table_saves(const struct vcl_tensor_search *s, int class, const st
         used += symbols[i] > 0;
     vcl_model_take(freq, &table);
     const double chance = 1.44 * used * (scale - 1);
-    return (cost_with(symbols, &model) - cost_with(symbols, &table)) * scale - chance - 8.0 * (double)size;
+    return (vcl_model_bits(&model, symbols) - vcl_model_bits(&table, symbols)) * scale - chance
+         - 8.0 * (double)size;
 }
 
 /* Models of their own for the classes where a sample says that they pay; returns the bits saved. */

@@ -40,30 +40,31 @@ static uint32_t cumulative(const uint32_t *cdf, int q, uint32_t m)
     return low + (uint32_t)((uint64_t)(high - low) * (fraction << 3 >> 16) >> 16);
 }
 
-/* Twice the probability of the cell around j. */
-static uint32_t cell(const uint32_t *cdf, int q, int j)
+/* Twice the probability of the cell around j, from what is within every number of half-steps. */
+static uint32_t cell(const uint32_t within[VCL_MODEL_SYMBOLS], int j)
 {
-    const uint32_t m = (uint32_t)(j < 0 ? -j : j);
+    const int m = j < 0 ? -j : j;
     if (m == 0)
-        return cumulative(cdf, q, 1) * 2 - (cumulative(cdf, q, 1) >> 30);
-    return cumulative(cdf, q, m + 1) - cumulative(cdf, q, m - 1);
+        return within[1] * 2 - (within[1] >> 30);
+    return within[m + 1] - within[m - 1];
 }
 
 /* Frequencies in proportion, at least 1 for the escapes and for what has an eighth of that: a frequency costs
  * all others 0.0014 bit, an escape 18 bits; what rounding leaves goes to the first of the
  * largest. */
-static void fill_codebook(const uint32_t *cdf, int q, int g, uint16_t freq[VCL_MODEL_SYMBOLS])
+static void fill_codebook(const uint32_t within[VCL_MODEL_SYMBOLS], int g, uint16_t freq[VCL_MODEL_SYMBOLS])
 {
     uint32_t mass[VCL_MODEL_SYMBOLS] = { 0 };
     uint64_t total = 0;
     int sum = 0, largest = 0;
     for (int s = 1; s < VCL_MODEL_SYMBOLS - 1; s++)
-        total += mass[s] = cell(cdf, q, 2 * (s - 32) + g);
+        total += mass[s] = cell(within, 2 * (s - 32) + g);
     const uint64_t tail = (1ull << 32) > total ? (1ull << 32) - total : 0;
     mass[0] = mass[63] = (uint32_t)(tail / 2);
     total += 2 * (uint64_t)mass[0];
     for (int s = 0; s < VCL_MODEL_SYMBOLS; s++) {
-        freq[s] = (uint16_t)((mass[s] * (uint64_t)VCL_MODEL_TOTAL + total / 2) / total);
+        const uint64_t scaled = mass[s] * (uint64_t)VCL_MODEL_TOTAL + total / 2;
+        freq[s] = (uint16_t)(scaled < total ? 0 : scaled / total); /* most are 0, and dividing takes long */
         if (freq[s] == 0 && (s == 0 || s == 63 || mass[s] * 8 * (uint64_t)VCL_MODEL_TOTAL >= total))
             freq[s] = 1;
         sum += freq[s];
@@ -86,8 +87,11 @@ static void add_up(struct vcl_symbol_model *model)
 void vcl_model_make(int shape, int class, int fine, struct vcl_symbol_model *model)
 {
     const int q = 4 * (VCL_MODEL_UNIT + 4 * vcl_low_bits(class, VCL_LOW_CLASS) - class) - fine;
+    uint32_t within[VCL_MODEL_SYMBOLS];
+    for (uint32_t m = 0; m < VCL_MODEL_SYMBOLS; m++)
+        within[m] = cumulative(model_cdf[shape], q, m);
     for (int g = 0; g < 2; g++)
-        fill_codebook(model_cdf[shape], q, g, model->freq[g]);
+        fill_codebook(within, g, model->freq[g]);
     add_up(model);
 }
 
@@ -121,20 +125,33 @@ void vcl_model_codes(const struct vcl_symbol_model *model, uint32_t code[2 * VCL
 static double log2_of(uint32_t v)
 {
     const int top = 31 - __builtin_clz(v);
-    const double m = ldexp(v, -top), s = (m - 1.4142135623730951) / (m + 1.4142135623730951), t = s * s;
+    const double m = (double)v / (1u << top), s = (m - 1.4142135623730951) / (m + 1.4142135623730951),
+                 t = s * s;
     return top + 0.5 + 2.8853900817779268 * s * (1 + t * (1.0 / 3 + t * (1.0 / 5 + t / 7)));
+}
+
+static float cost_of(const uint16_t freq[VCL_MODEL_SYMBOLS], int s)
+{
+    enum { ESCAPE_BYTES = 1 }; /* of nearly all */
+    const int escaped = s == 0 || s == 63 || freq[s] == 0;
+    const int coded = !escaped ? s : (s & 1) * 63;
+    return (float)(VCL_MODEL_BITS - log2_of(freq[coded])) + (escaped ? 8 * ESCAPE_BYTES : 0);
 }
 
 void vcl_model_costs(const struct vcl_symbol_model *model, float costs[2 * VCL_MODEL_SYMBOLS])
 {
-    enum { ESCAPE_BYTES = 1 }; /* of nearly all */
     for (int g = 0; g < 2; g++)
-        for (int s = 0; s < VCL_MODEL_SYMBOLS; s++) {
-            const int escaped = s == 0 || s == 63 || model->freq[g][s] == 0;
-            const int coded = !escaped ? s : (s & 1) * 63;
-            costs[g * VCL_MODEL_SYMBOLS + s] =
-                (float)(VCL_MODEL_BITS - log2_of(model->freq[g][coded])) + (escaped ? 8 * ESCAPE_BYTES : 0);
-        }
+        for (int s = 0; s < VCL_MODEL_SYMBOLS; s++)
+            costs[g * VCL_MODEL_SYMBOLS + s] = cost_of(model->freq[g], s);
+}
+
+double vcl_model_bits(const struct vcl_symbol_model *model, const uint32_t symbols[2 * VCL_MODEL_SYMBOLS])
+{
+    double sum = 0;
+    for (int i = 0; i < 2 * VCL_MODEL_SYMBOLS; i++)
+        if (symbols[i] > 0)
+            sum += symbols[i] * (double)cost_of(model->freq[i / VCL_MODEL_SYMBOLS], i % VCL_MODEL_SYMBOLS);
+    return sum;
 }
 
 double vcl_model_entropy(const uint32_t symbols[VCL_MODEL_SYMBOLS], int *used)

@@ -30,6 +30,8 @@ void vcl_model_codes(const struct vcl_symbol_model *model, uint32_t code[2 * VCL
 
 /* Bits each symbol costs, escapes' own bytes included: 64 per codebook. */
 void vcl_model_costs(const struct vcl_symbol_model *model, float costs[2 * VCL_MODEL_SYMBOLS]);
+/* Bits that symbols of both codebooks, counted, take. */
+double vcl_model_bits(const struct vcl_symbol_model *model, const uint32_t symbols[2 * VCL_MODEL_SYMBOLS]);
 
 /* Bits that a codebook's symbols, counted, take at least; adds to *used how many of the 64 there are. */
 double vcl_model_entropy(const uint32_t symbols[VCL_MODEL_SYMBOLS], int *used);
