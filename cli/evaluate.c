@@ -3,10 +3,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "cache/model_cache.h"
-#include "cache/pages.h"
-#include "cache_recipe.h"
 #include "choices.h"
+#include "coded_cache.h"
 #include "eval/eval.h"
 #include "language.h"
 
@@ -23,8 +21,8 @@ static const char HELP[] =
     "threads.\n"
     "With --kv-bits or --kv-recipe all keys and values of the model's cache go through coded pages, a "
     "token's\n"
-    "own too; without another baseline it is compared with the same model without that.  Bits are of all\n"
-    "bytes of the pages.\n"
+    "own too; with --kv-recent the cache is kept as run keeps it.  Without another baseline it is compared\n"
+    "with the same model without that.  Bits are of all bytes of the pages.\n"
     "With --choices instead: how often the model finds the right one of several choices the likeliest, by\n"
     "likelihood alone and by likelihood a byte.\n"
     "\n"
@@ -43,11 +41,14 @@ static const char HELP[] =
     "  --stride N           from window to window (default: the context); a later window counts its last N\n"
     "                       predictions\n"
     "  --windows N          only N windows, spread evenly over the text\n"
-    "  --kv-bits B          learn to code the cache at B bits a value, 0.1 to 8 (vcllm kv)\n"
+    "  --kv-bits B          learn to code the cache at B bits a value, 0.1 to 8 (vcllm kv); with "
+    "--kv-recent\n"
+    "                       also 16: plain\n"
     "  --kv-recipe FILE     code it as a file of kv learn says\n"
     "  --kv-page N          tokens of a page, 1 to 256 (default 64)\n"
-    "  --kv-exact-first N   keep a sequence's first N tokens as they are, 0 to 256 (default 0), counted as\n"
-    "                       16 bits a value: many models' attention leans on them\n"
+    "  --kv-exact-first N   keep a sequence's first N tokens as they are, 0 to 256, counted as 16 bits a\n"
+    "                       value: many models' attention leans on them (default 0, 4 with --kv-recent)\n"
+    "  --kv-recent N        keep the page being filled and N tokens before it as they are, 0 to 65536\n"
     "  --memory SIZE        decode up to SIZE of a compressed model's matrices, keep the rest coded; by\n"
     "                       default what products read as it is coded stays so, and all else is decoded\n"
     "  -j, --threads N      threads (default: all CPUs)\n"
@@ -69,13 +70,14 @@ struct cost {
 };
 
 struct settings {
-    const char *text, *tokens, *choices, *baseline, *kv_recipe;
-    int context, stride, windows, kv_page, kv_exact_first, jobs, json, quiet;
-    double kv_bits;
+    const char *text, *tokens, *choices, *baseline;
+    int context, stride, windows, jobs, json, quiet;
+    struct vcl_cache_options kv;
     uint64_t memory;
 };
 
-static int codes_cache(const struct settings *s) { return s->kv_bits > 0 || s->kv_recipe; }
+/* Is every token coded, or does the cache keep what run keeps plain? */
+static int codes_all(const struct settings *s) { return s->kv.recent == VCL_CACHE_NOT_GIVEN; }
 
 /* ---- report ---------------------------------------------------------------------------------- */
 
@@ -89,7 +91,7 @@ static json_t *memory_json(const struct vcl_network *network)
 }
 
 static void report_json(const char *model, const struct settings *s, const struct vcl_eval *e,
-                        const struct vcl_pages *pages, const struct cost *cost)
+                        const struct vcl_coded_cache *cache, const struct cost *cost)
 {
     json_t *document = vcl_json_document("eval");
     vcl_json_set(document, "model", vcl_json_text(model));
@@ -100,12 +102,13 @@ static void report_json(const char *model, const struct settings *s, const struc
     vcl_json_set(document, "tokens", json_integer((json_int_t)e->tokens));
     vcl_cli_set_estimate(document, "perplexity", vcl_perplexity(e->nll));
     vcl_cli_set_estimate(document, "nll", e->nll);
-    if (pages) {
-        vcl_json_set(document, "kv_bits", vcl_json_real(vcl_pages_bits(pages)));
-        vcl_json_set(document, "kv_page", json_integer(s->kv_page));
-        vcl_json_set(document, "kv_exact_first", json_integer(s->kv_exact_first));
+    if (cache) {
+        vcl_json_set(document, "kv_bits", vcl_json_real(vcl_cli_cache_bits(cache)));
+        vcl_json_set(document, "kv_page", json_integer(s->kv.page));
+        vcl_json_set(document, "kv_exact_first", json_integer(s->kv.first));
+        vcl_json_set(document, "kv_recent", codes_all(s) ? json_null() : json_integer(s->kv.recent));
     }
-    if (s->baseline || pages) {
+    if (s->baseline || cache) {
         vcl_json_set(document, "baseline", vcl_json_text(s->baseline ? s->baseline : model));
         vcl_cli_set_estimate(document, "baseline_perplexity", vcl_perplexity(e->baseline_nll));
         vcl_cli_set_estimate(document, "nll_difference", e->difference);
@@ -128,10 +131,21 @@ static void print_estimate(const char *name, struct vcl_estimate e, double facto
     printf("%s\n", unit);
 }
 
-static void report_text(const struct settings *s, const struct vcl_eval *e, const struct vcl_pages *pages)
+static void print_cache(const struct settings *s, double bits)
+{
+    if (isnan(bits))
+        printf("%-15s not coded, 16 bits a value\n", "KV cache");
+    else
+        printf("%-15s %.4f bits a value, in pages of %d tokens%s%s\n", "KV cache", bits, s->kv.page,
+               s->kv.first > 0 ? ", the first tokens exact" : "",
+               codes_all(s) ? "" : "; the page being filled is plain");
+}
+
+static void report_text(const struct settings *s, const struct vcl_eval *e,
+                        const struct vcl_coded_cache *cache)
 {
     print_estimate("perplexity", vcl_perplexity(e->nll), 1, 4, "");
-    if (s->baseline || pages) {
+    if (s->baseline || cache) {
         const struct vcl_estimate ratio = vcl_perplexity(e->difference);
         print_estimate("of the baseline", vcl_perplexity(e->baseline_nll), 1, 4, "");
         print_estimate("difference", (struct vcl_estimate){ ratio.mean - 1, ratio.error }, 100, 3, " %");
@@ -140,9 +154,8 @@ static void report_text(const struct settings *s, const struct vcl_eval *e, cons
         printf("%-15s %.6f median, %.6f at 99 %%\n", "", e->kl_median, e->kl_99);
         print_estimate("same top token", e->top1, 100, 2, " %");
     }
-    if (pages)
-        printf("%-15s %.4f bits a value, in pages of %d tokens%s\n", "KV cache", vcl_pages_bits(pages),
-               s->kv_page, s->kv_exact_first ? ", the first tokens exact" : "");
+    if (cache)
+        print_cache(s, vcl_cli_cache_bits(cache));
     printf("%zu predictions in %zu windows of %zu tokens, stride %zu\n", e->tokens, e->windows, e->context,
            e->stride);
 }
@@ -157,14 +170,13 @@ static void note_cost(const struct cost *cost)
 /* ---- work ------------------------------------------------------------------------------------ */
 
 static int evaluate(const struct settings *s, const struct vcl_network *network,
-                    const struct vcl_network *baseline, struct vcl_pages *pages, const uint32_t *tokens,
-                    size_t count, struct vcl_eval *result)
+                    const struct vcl_network *baseline, const struct vcl_coded_cache *cache,
+                    const uint32_t *tokens, size_t count, struct vcl_eval *result)
 {
     const struct vcl_eval_options options = { .context = (size_t)s->context,
                                               .stride = (size_t)s->stride,
                                               .windows = (size_t)s->windows,
-                                              .cache = pages ? vcl_pages_hook(pages)
-                                                             : (struct vcl_cache_hook){ 0 },
+                                              .cache = vcl_cli_cache_hook(cache),
                                               .progress = vcl_cli_on_tokens };
     struct vcl_error error = { 0 };
     enum vcl_status status = vcl_eval_plan(network, count, &options, result, &error);
@@ -177,53 +189,45 @@ static int evaluate(const struct settings *s, const struct vcl_network *network,
         vcl_say("interrupted");
     if (status == VCL_OK)
         return VCL_EXIT_OK;
-    const char *fault = pages && *vcl_pages_fault(pages) ? vcl_pages_fault(pages) : error.text;
+    const char *fault = *vcl_cli_cache_fault(cache) ? vcl_cli_cache_fault(cache) : error.text;
     return vcl_tell(status, "%s: %s", s->text ? s->text : s->tokens, fault);
 }
 
-static int evaluate_text(const char *model, const struct settings *s, const struct vcl_network *network,
-                         const struct vcl_network *baseline, struct vcl_pages *pages)
+static int evaluate_tokens(const char *model, const struct settings *s, const struct vcl_network *network,
+                           const struct vcl_network *baseline, const uint32_t *tokens, size_t count)
 {
+    const size_t positions = s->context ? (size_t)s->context : network->config.context;
+    const int codes = vcl_cli_codes_cache(&s->kv);
     struct vcl_eval result = { 0 };
-    uint32_t *tokens = NULL;
-    size_t count = 0;
+    struct vcl_coded_cache cache = { 0 };
     struct cost cost = { .network = network };
-    int code = s->text ? vcl_cli_read_text(s->text, model, network, &tokens, &count)
-                       : vcl_cli_read_tokens(s->tokens, &tokens, &count);
+    int code =
+        codes ? vcl_cli_open_cache(model, network, &s->kv, positions, codes_all(s), &cache) : VCL_EXIT_OK;
     const double start = vcl_seconds();
     if (!code)
-        code = evaluate(s, network, baseline, pages, tokens, count, &result);
+        code = evaluate(s, network, codes && !baseline ? network : baseline, &cache, tokens, count, &result);
     cost.seconds = vcl_seconds() - start;
     cost.read = result.windows * result.context;
     if (!code && s->json)
-        report_json(model, s, &result, pages, &cost);
+        report_json(model, s, &result, codes ? &cache : NULL, &cost);
     else if (!code) {
-        report_text(s, &result, pages);
+        report_text(s, &result, codes ? &cache : NULL);
         note_cost(&cost);
     }
-    free(tokens);
+    vcl_cli_close_cache(&cache);
     return code;
 }
 
-/* The same with all that goes into the model's cache coded. */
-static int evaluate_coded(const char *model, const struct settings *s, const struct vcl_network *network,
-                          const struct vcl_network *baseline)
+static int evaluate_text(const char *model, const struct settings *s, const struct vcl_network *network,
+                         const struct vcl_network *baseline)
 {
-    const struct vcl_cache_lesson lesson = { .bits = s->kv_bits, .seed = 1 };
-    struct vcl_cache_recipe recipe = { 0 };
-    struct vcl_pages *pages = NULL;
-    struct vcl_error error = { 0 };
-    int code = s->kv_recipe ? vcl_cli_read_cache_recipe(s->kv_recipe, &recipe)
-                            : vcl_cli_learn_cache(model, network, &lesson, &recipe);
-    if (!code && vcl_model_cache_check(network, recipe.recipe, &error) != VCL_OK)
-        code = vcl_tell(error.status, "%s: %s", s->kv_recipe, error.text);
-    const struct vcl_paging paging = { (uint32_t)s->kv_page, (uint32_t)s->kv_exact_first };
-    if (!code && vcl_pages_create(network, recipe.recipe, paging, &pages, &error) != VCL_OK)
-        code = vcl_tell(error.status, "%s", error.text);
+    uint32_t *tokens = NULL;
+    size_t count = 0;
+    int code = s->text ? vcl_cli_read_text(s->text, model, network, &tokens, &count)
+                       : vcl_cli_read_tokens(s->tokens, &tokens, &count);
     if (!code)
-        code = evaluate_text(model, s, network, baseline ? baseline : network, pages);
-    vcl_pages_destroy(pages);
-    vcl_cli_free_cache_recipe(&recipe);
+        code = evaluate_tokens(model, s, network, baseline, tokens, count);
+    free(tokens);
     return code;
 }
 
@@ -239,8 +243,7 @@ static int evaluate_models(const char *model, const struct settings *s, struct v
     if (!code && s->choices)
         code = vcl_cli_eval_choices(&choices, &network, other);
     else if (!code)
-        code = codes_cache(s) ? evaluate_coded(model, s, &network, other)
-                              : evaluate_text(model, s, &network, other, NULL);
+        code = evaluate_text(model, s, &network, other);
     vcl_network_close(&network);
     vcl_network_close(&baseline);
     return code;
@@ -248,7 +251,7 @@ static int evaluate_models(const char *model, const struct settings *s, struct v
 
 static int run(int argc, char **argv)
 {
-    struct settings s = { .memory = VCL_MEMORY_DEFAULT, .kv_page = 64 };
+    struct settings s = { .memory = VCL_MEMORY_DEFAULT, .kv = VCL_CACHE_DEFAULT };
     struct vcl_team *team;
     char **operands;
     int count;
@@ -260,10 +263,7 @@ static int run(int argc, char **argv)
         { "context", 0, VCL_OPTION_INTEGER, &s.context, 1, 1 << 24, NULL, NULL },
         { "stride", 0, VCL_OPTION_INTEGER, &s.stride, 1, 1 << 24, NULL, NULL },
         { "windows", 0, VCL_OPTION_INTEGER, &s.windows, 1, 1 << 30, NULL, NULL },
-        { "kv-bits", 0, VCL_OPTION_NUMBER, &s.kv_bits, 0.1, 8, NULL, NULL },
-        { "kv-recipe", 0, VCL_OPTION_TEXT, &s.kv_recipe, 0, 0, NULL, NULL },
-        { "kv-page", 0, VCL_OPTION_INTEGER, &s.kv_page, 1, 256, NULL, NULL },
-        { "kv-exact-first", 0, VCL_OPTION_INTEGER, &s.kv_exact_first, 0, 256, NULL, NULL },
+        VCL_CACHE_OPTION_LINES(s.kv),
         { "memory", 0, VCL_OPTION_SIZE, &s.memory, 0, 0x1p62, NULL, NULL },
         { "threads", 'j', VCL_OPTION_INTEGER, &s.jobs, 0, 1024, NULL, NULL },
         { "json", 0, VCL_OPTION_FLAG, &s.json, 0, 0, NULL, NULL },
@@ -275,11 +275,15 @@ static int run(int argc, char **argv)
     if (!code && !!s.text + !!s.tokens + !!s.choices != 1)
         code = vcl_tell(VCL_E_ARGUMENT,
                         "eval takes one of --text, --tokens and --choices; see 'vcllm eval --help'");
-    if (!code && s.choices && (s.context || s.stride || s.windows || codes_cache(&s)))
+    if (!code && s.choices && (s.context || s.stride || s.windows || vcl_cli_codes_cache(&s.kv)))
         code = vcl_tell(VCL_E_ARGUMENT,
                         "--context, --stride, --windows and --kv-... are of texts, not of --choices");
-    if (!code && s.kv_bits > 0 && s.kv_recipe)
-        code = vcl_tell(VCL_E_ARGUMENT, "eval takes one of --kv-bits and --kv-recipe");
+    if (!code)
+        code = vcl_cli_check_cache(&s.kv);
+    if (!code && s.kv.bits > 8 && codes_all(&s))
+        code = vcl_tell(VCL_E_ARGUMENT, "--kv-bits 16 codes nothing; it goes with --kv-recent");
+    if (s.kv.first == VCL_CACHE_NOT_GIVEN)
+        s.kv.first = codes_all(&s) ? 0 : VCL_CACHE_FIRST;
     if (!code)
         code = vcl_cli_team(s.jobs, &team);
     if (code)

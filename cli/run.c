@@ -2,8 +2,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "net/forward.h"
+#include "coded_cache.h"
 #include "language.h"
+#include "net/forward.h"
 #include "net/sample.h"
 
 static const char HELP[] =
@@ -23,6 +24,14 @@ static const char HELP[] =
     "  --temperature T      0 (always the likeliest token) to 10, default 0.8\n"
     "  --top-p P            draw from the likeliest tokens that hold this share, default 0.95\n"
     "  --seed N             of the draws, default 1\n"
+    "  --kv-bits B          keep the keys and values of all tokens read so far, the cache, coded at B bits "
+    "a\n"
+    "                       value, 0.1 to 8, learned first; 16: as 16-bit floats (default: 32-bit ones)\n"
+    "  --kv-recipe FILE     code them as a file of 'vcllm kv learn' says, which is learned once\n"
+    "  --kv-page N          tokens that are coded together, 1 to 256 (default 64); until they are so many\n"
+    "                       they stay plain, at 16 bits\n"
+    "  --kv-exact-first N   keep the first N tokens plain, 0 to 256 (default 4): attention leans on them\n"
+    "  --kv-recent N        keep N tokens before the page being filled plain, 0 to 65536 (default 0)\n"
     "  --memory SIZE        decode up to SIZE of a compressed model's matrices, keep the rest coded; by\n"
     "                       default what products read as it is coded stays so, and all else is decoded\n"
     "  -j, --threads N      threads (default: all CPUs)\n"
@@ -38,6 +47,8 @@ struct generation {
     struct vcl_network network;
     struct vcl_tokenizer *tokenizer;
     struct vcl_forward *forward;
+    struct vcl_cache_options kv;
+    struct vcl_coded_cache cache;
     struct vcl_sampler sampler;
     float *hidden, *logits;
     uint32_t *prompt;
@@ -67,12 +78,18 @@ static int read_prompt(struct generation *g, const char *model, const char *text
     return VCL_EXIT_OK;
 }
 
-static int prepare(struct generation *g)
+static int prepare(struct generation *g, const char *model)
 {
     struct vcl_error error = { 0 };
     const struct vcl_config *c = &g->network.config;
+    const size_t positions = g->prompt_tokens + g->most;
+    const int code = vcl_cli_codes_cache(&g->kv)
+                       ? vcl_cli_open_cache(model, &g->network, &g->kv, positions, 0, &g->cache)
+                       : VCL_EXIT_OK;
+    if (code)
+        return code;
     const enum vcl_status status =
-        vcl_forward_create(&g->network, g->prompt_tokens + g->most, &g->forward, &error);
+        vcl_forward_create_hooked(&g->network, positions, vcl_cli_cache_hook(&g->cache), &g->forward, &error);
     if (status != VCL_OK)
         return vcl_tell(status, "%s", error.text);
     g->hidden = vcl_zeros(g->prompt_tokens, c->width * sizeof(float));
@@ -123,7 +140,9 @@ static int generate(struct generation *g)
     putchar('\n');
     fflush(stdout); /* before the statistics */
     if (status != VCL_OK)
-        return vcl_tell(status, "%s", vcl_store_words(g->network.store, status));
+        return vcl_tell(status, "%s",
+                        *vcl_cli_cache_fault(&g->cache) ? vcl_cli_cache_fault(&g->cache)
+                                                        : vcl_store_words(g->network.store, status));
     return vcl_interrupted() ? VCL_EXIT_INTERRUPTED : VCL_EXIT_OK;
 }
 
@@ -134,12 +153,15 @@ static void report(const struct generation *g)
              (double)g->prompt_tokens / g->prefill, g->made, g->decode > 0 ? (double)g->made / g->decode : 0,
              memory);
     free(memory);
+    if (g->cache.paged)
+        vcl_cli_note_cache(&g->cache, &g->network);
 }
 
 static void release(struct generation *g)
 {
     vcl_sampler_destroy(&g->sampler);
     vcl_forward_destroy(g->forward);
+    vcl_cli_close_cache(&g->cache);
     vcl_tokenizer_close(g->tokenizer);
     vcl_network_close(&g->network);
     free(g->hidden);
@@ -149,7 +171,7 @@ static void release(struct generation *g)
 
 static int run(int argc, char **argv)
 {
-    struct generation g = { .sampler = { .temperature = 0.8, .top_p = 0.95 } };
+    struct generation g = { .sampler = { .temperature = 0.8, .top_p = 0.95 }, .kv = VCL_CACHE_DEFAULT };
     const char *prompt = NULL;
     struct vcl_team *team = NULL;
     char **operands;
@@ -161,6 +183,7 @@ static int run(int argc, char **argv)
         { "temperature", 0, VCL_OPTION_NUMBER, &g.sampler.temperature, 0, 10, NULL, NULL },
         { "top-p", 0, VCL_OPTION_NUMBER, &g.sampler.top_p, 1e-6, 1, NULL, NULL },
         { "seed", 0, VCL_OPTION_INTEGER, &seed, 0, 2147483647, NULL, NULL },
+        VCL_CACHE_OPTION_LINES(g.kv),
         { "memory", 0, VCL_OPTION_SIZE, &memory, 0, 0x1p62, NULL, NULL },
         { "threads", 'j', VCL_OPTION_INTEGER, &jobs, 0, 1024, NULL, NULL },
         { "quiet", 'q', VCL_OPTION_FLAG, &quiet, 0, 0, NULL, NULL },
@@ -171,16 +194,20 @@ static int run(int argc, char **argv)
     if (!code && !prompt)
         code = vcl_tell(VCL_E_ARGUMENT, "run takes a text: -p TEXT; see 'vcllm run --help'");
     if (!code)
+        code = vcl_cli_check_cache(&g.kv);
+    if (!code)
         code = vcl_cli_team(jobs, &team);
     if (code)
         return code;
     g.most = (size_t)tokens;
     g.sampler.state = (uint64_t)seed;
+    g.kv.first = g.kv.first == VCL_CACHE_NOT_GIVEN ? VCL_CACHE_FIRST : g.kv.first;
+    g.kv.recent = g.kv.recent == VCL_CACHE_NOT_GIVEN ? 0 : g.kv.recent;
     code = vcl_cli_network(operands[0], team, memory, &g.network);
     if (!code)
         code = read_prompt(&g, operands[0], prompt);
     if (!code)
-        code = prepare(&g);
+        code = prepare(&g, operands[0]);
     if (!code)
         code = generate(&g);
     if (!code)

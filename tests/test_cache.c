@@ -2,12 +2,15 @@
  *
  * Faults it would catch: components that are correlated, or whose errors do not add up in the metric; a metric of
  * keys that is turned the wrong way, or by a head's neighbour's queries; a recipe taken for another model's; pages
- * that depend on threads, that leave out a layer, or whose bytes are not all counted; memory that runs out. */
+ * that depend on threads, that leave out a layer, or whose bytes are not all counted; a cache of pages that depends
+ * on how a text was cut, that loses or repeats a token, or keeps more than it says; memory that runs out. */
 #include "cache/eigen.h"
 #include "cache/learn.h"
 #include "cache/metric.h"
 #include "cache/model_cache.h"
+#include "cache/paged.h"
 #include "cache/pages.h"
+#include "net/forward.h"
 #include "random.h"
 #include "sanitized.h"
 
@@ -404,6 +407,86 @@ static void pages_tell_what_is_not_finite(void **state)
     close_sample(&opened);
 }
 
+/* ---- a cache of pages ------------------------------------------------------------------------- */
+
+enum { READ = 150 };
+
+/* Hidden states of READ tokens, read `piece` at a time: all at once, or as a text is generated. */
+static struct vcl_paged_use read_paged(const struct opened_sample *opened, const struct vcl_paged_plan *plan,
+                                       size_t piece, float *hidden)
+{
+    struct vcl_paged *paged;
+    struct vcl_forward *forward;
+    uint32_t tokens[READ];
+    assert_int_equal(vcl_paged_create(&opened->network, plan, READ, &paged, NULL), VCL_OK);
+    assert_int_equal(vcl_forward_create_hooked(&opened->network, READ, vcl_paged_hook(paged), &forward, NULL),
+                     VCL_OK);
+    for (uint32_t i = 0; i < READ; i++)
+        tokens[i] = (i * i + 7) % (uint32_t)opened->network.config.vocab;
+    assert_int_equal(vcl_forward_read(forward, tokens, READ / 2, hidden), VCL_OK);
+    vcl_forward_rewind(forward, 0); /* another sequence has been there */
+    for (size_t at = 0; at < READ; at += piece)
+        assert_int_equal(vcl_forward_read(forward, tokens + at, READ - at < piece ? READ - at : piece,
+                                          hidden + at * opened->network.config.width),
+                         VCL_OK);
+    assert_string_equal(vcl_paged_fault(paged), "");
+    const struct vcl_paged_use use = vcl_paged_use(paged);
+    vcl_forward_destroy(forward);
+    vcl_paged_destroy(paged);
+    return use;
+}
+
+static double difference(const float *a, const float *b, size_t n)
+{
+    double off = 0, all = 0;
+    for (size_t i = 0; i < n; i++) {
+        off += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+        all += (double)b[i] * (double)b[i];
+    }
+    return sqrt(off / all);
+}
+
+static void paged_is_one_cache(void **state)
+{
+    struct opened_sample opened = open_sample(1), two = open_sample(2);
+    const struct vcl_learn_options options = few_texts(3);
+    const size_t floats = READ * opened.network.config.width;
+    float *plain = malloc(floats * sizeof *plain), *a = malloc(floats * sizeof *a),
+          *b = malloc(floats * sizeof *b);
+    struct vcl_context *ctx;
+    double bits;
+    (void)state;
+    need_lapack();
+    assert_int_equal(vcl_context_create(NULL, &ctx), VCL_OK);
+    struct vcl_kv_recipe *recipe = learn(&opened, ctx, &options, &bits);
+    struct vcl_paged_plan plan = { NULL, 16, 5, 0 };
+    const struct vcl_paged_use none = read_paged(&opened, &plan, READ, plain);
+    assert_true(none.tokens == READ && none.coded_tokens == 0 && isnan(none.bits));
+    plan.recipe = recipe;
+    for (plan.recent = 0; plan.recent <= 20; plan.recent += 10) {
+        const struct vcl_paged_use one = read_paged(&opened, &plan, READ, a),
+                                   same = read_paged(&two, &plan, READ, b);
+        const size_t pages = (READ - 5) / 16 - (plan.recent + 15) / 16; /* 9 are full */
+        assert_memory_equal(a, b, floats * sizeof *a);
+        assert_true(one.coded == same.coded && one.coded_tokens == 16 * pages);
+        const struct vcl_paged_use cut = read_paged(&opened, &plan, 1, b);
+        assert_true(cut.coded_tokens == one.coded_tokens && cut.plain == one.plain);
+        assert_true(one.plain == (READ - 16 * pages) * 2 * SIDE * LAYERS * 2);
+        assert_memory_equal(a, plain, 21 * opened.network.config.width * sizeof *a); /* see no page */
+        const double off = difference(a, plain, floats);
+        assert_true(off > 0 && off < 0.05);
+        assert_true(difference(a, b, floats)
+                    < 0.3 * off); /* last bits of products, and what they turn over */
+    }
+    vcl_kv_recipe_destroy(recipe);
+    vcl_context_destroy(ctx);
+    free(plain);
+    free(a);
+    free(b);
+    close_sample(&opened);
+    close_sample(&two);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -415,6 +498,7 @@ int main(void)
         cmocka_unit_test(learning_can_be_stopped),
         cmocka_unit_test(pages_are_a_hosts),
         cmocka_unit_test(pages_tell_what_is_not_finite),
+        cmocka_unit_test(paged_is_one_cache),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

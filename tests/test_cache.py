@@ -100,6 +100,39 @@ class Coded(CacheCase):
         self.assertEqual((one["kl"], one["kv_bits"]), (read["kl"], read["kv_bits"]))
 
 
+    def test_kept(self):
+        """With --kv-recent the cache is kept as run keeps it: fewer tokens see coded ones, and run says the same."""
+        path, _ = self.recipe(1)
+        every = self.evaluate("--kv-recipe", path)
+        kept = {recent: self.evaluate("--kv-recipe", path, "--kv-recent", recent) for recent in (0, 64)}
+        self.assertLess(2 * kept[0]["kl"]["mean"], every["kl"]["mean"])
+        self.assertLess(1.2 * kept[64]["kl"]["mean"], kept[0]["kl"]["mean"])
+        self.assertEqual((kept[0]["kv_recent"], kept[0]["kv_exact_first"], every["kv_recent"]), (0, 4, None))
+        for found in kept.values():
+            self.assertLess(abs(found["kv_bits"] - 1), 0.03)
+        plain = self.evaluate("--kv-bits", 16, "--kv-recent", 0)
+        self.assertLess(plain["kl"]["mean"], 1e-6)
+        self.assertIsNone(plain["kv_bits"])
+
+
+class Run(CacheCase):
+    PROMPT = ["-p", "It was a dark and", "--temperature", 0, "--tokens", 150]
+
+    def text(self, *options):
+        run = self.succeed("run", MODEL, *self.PROMPT, *options)
+        return run.stdout, run.stderr
+
+    def test_run(self):
+        path, _ = self.recipe(2)
+        plain, said = self.text()
+        self.assertNotIn("cache:", said)
+        for options in (["--kv-bits", 16], ["--kv-recipe", path]):
+            text, said = self.text(*options)
+            self.assertEqual(text, plain, options)
+        self.assertIn("cache: 128 of 155 tokens in pages", said)
+        self.assertNotEqual(self.text("--kv-recipe", path, "--kv-exact-first", 0, "--kv-page", 5)[0], "")
+
+
 class Families(CacheCase):
     def test_families(self):
         rng = np.random.default_rng(5)
@@ -163,9 +196,12 @@ class Refused(CacheCase):
         for words, *args in [("--bits B and -o FILE are needed", "kv", "learn", MODEL, "--bits", 2),
                              ("--bits B and -o FILE are needed", "kv", "learn", MODEL, "-o", out),
                              ("not 'forget'", "kv", "forget", MODEL), ("bits", "kv", "learn", MODEL, "--bits", 9, "-o", out),
-                             ("one of --kv-bits and --kv-recipe", "eval", MODEL, *TEXT, "--kv-bits", 2, "--kv-recipe", out),
+                             ("not both", "eval", MODEL, *TEXT, "--kv-bits", 2, "--kv-recipe", out),
                              ("--kv-", "eval", MODEL, "--choices", ROOT / "tests" / "questions.jsonl", "--kv-bits", 2),
-                             ("kv-page", "eval", MODEL, *TEXT, "--kv-bits", 2, "--kv-page", 300)]:
+                             ("kv-page", "eval", MODEL, *TEXT, "--kv-bits", 2, "--kv-page", 300),
+                             ("it goes with --kv-recent", "eval", MODEL, *TEXT, "--kv-bits", 16),
+                             ("0.1 to 8, or 16", "run", MODEL, "-p", "a", "--kv-bits", 12),
+                             ("not both", "run", MODEL, "-p", "a", "--kv-bits", 2, "--kv-recipe", out)]:
             self.refuse(USAGE, words, *args)
         self.assertFalse(out.exists())
 

@@ -215,4 +215,7 @@ static enum vcl_status pass(void *user, const struct vcl_cache_tokens *all)
     return (enum vcl_status)p->failed;
 }
 
-struct vcl_cache_hook vcl_pages_hook(struct vcl_pages *p) { return (struct vcl_cache_hook){ pass, p }; }
+struct vcl_cache_hook vcl_pages_hook(struct vcl_pages *p)
+{
+    return (struct vcl_cache_hook){ .pass = pass, .user = p };
+}

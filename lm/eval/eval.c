@@ -217,12 +217,14 @@ static enum vcl_status check_tokens(const uint32_t *tokens, size_t count, size_t
     return VCL_OK;
 }
 
-static enum vcl_status allocate(struct evaluation *e, const struct vcl_eval *plan, struct vcl_error *error)
+static enum vcl_status allocate(struct evaluation *e, const struct vcl_eval *plan,
+                                struct vcl_cache_hook cache, struct vcl_error *error)
 {
     int good = 1;
     for (int m = 0; m < 2 && e->network[m]; m++) {
         const enum vcl_status status =
-            vcl_forward_create(e->network[m], plan->context, &e->forward[m], error);
+            vcl_forward_create_hooked(e->network[m], plan->context,
+                                      m == 0 ? cache : (struct vcl_cache_hook){ 0 }, &e->forward[m], error);
         if (status != VCL_OK)
             return status;
         e->hidden[m] = calloc(plan->context, e->network[m]->config.width * sizeof(float));
@@ -258,9 +260,8 @@ enum vcl_status vcl_eval_run(const struct vcl_network *network, const struct vcl
     if (status == VCL_OK)
         status = check_tokens(tokens, count, e.vocab, error);
     if (status == VCL_OK)
-        status = allocate(&e, result, error);
+        status = allocate(&e, result, options->cache, error);
     if (status == VCL_OK) {
-        vcl_forward_hook_cache(e.forward[0], options->cache);
         status = run_windows(&e, count, options, result);
         if (status == VCL_OK)
             summarise(&e, result);

@@ -14,21 +14,30 @@ struct vcl_forward {
     float *trail; /* [layer or last norm][position][width], the caller's, or NULL */
 };
 
-enum vcl_status vcl_forward_create(const struct vcl_network *network, size_t positions,
-                                   struct vcl_forward **forward, struct vcl_error *error)
+enum vcl_status vcl_forward_create_hooked(const struct vcl_network *network, size_t positions,
+                                          struct vcl_cache_hook hook, struct vcl_forward **forward,
+                                          struct vcl_error *error)
 {
     struct vcl_forward *f = calloc(1, sizeof *f);
     *forward = NULL;
     if (!f)
         return vcl_fault_memory(error);
-    const enum vcl_status status = vcl_flow_create(network, positions, positions < BATCH ? positions : BATCH,
-                                                   network->config.layers, &f->flow, error);
+    const size_t batch = hook.fill && hook.page < BATCH ? hook.page : BATCH;
+    const enum vcl_status status = vcl_flow_create(network, positions, positions < batch ? positions : batch,
+                                                   hook.fill ? 1 : network->config.layers, &f->flow, error);
     if (status != VCL_OK) {
         vcl_forward_destroy(f);
         return status;
     }
+    f->flow.hook = hook;
     *forward = f;
     return VCL_OK;
+}
+
+enum vcl_status vcl_forward_create(const struct vcl_network *network, size_t positions,
+                                   struct vcl_forward **forward, struct vcl_error *error)
+{
+    return vcl_forward_create_hooked(network, positions, (struct vcl_cache_hook){ 0 }, forward, error);
 }
 
 void vcl_forward_destroy(struct vcl_forward *f)
@@ -39,7 +48,6 @@ void vcl_forward_destroy(struct vcl_forward *f)
     free(f);
 }
 
-void vcl_forward_hook_cache(struct vcl_forward *f, struct vcl_cache_hook hook) { f->flow.hook = hook; }
 void vcl_forward_rewind(struct vcl_forward *f, size_t length) { f->flow.kv.length = length; }
 size_t vcl_forward_length(const struct vcl_forward *f) { return f->flow.kv.length; }
 
@@ -62,6 +70,8 @@ static enum vcl_status read_layers(struct vcl_forward *f, size_t first, size_t n
         if (layer < layers)
             status = vcl_flow_layer(flow, layer, n);
     }
+    if (status == VCL_OK && flow->hook.fill)
+        status = flow->hook.end(flow->hook.user);
     flow->kv.length += n;
     vcl_flow_normalise(flow, &flow->network->norm, flow->x, n, hidden);
     return status;
@@ -73,11 +83,22 @@ static enum vcl_status read_batch(struct vcl_forward *f, const uint32_t *tokens,
     return status == VCL_OK ? read_layers(f, 0, n, hidden) : status;
 }
 
+/* Tokens to read at once of the n that are left. */
+static size_t next_batch(const struct vcl_forward *f, size_t n)
+{
+    const struct vcl_cache_hook *hook = &f->flow.hook;
+    const size_t at = f->flow.kv.length, most = n < f->flow.batch ? n : f->flow.batch;
+    if (!hook->fill)
+        return most;
+    const size_t left = at < hook->first ? hook->first - at : hook->page - (at - hook->first) % hook->page;
+    return left < most ? left : most;
+}
+
 enum vcl_status vcl_forward_read(struct vcl_forward *f, const uint32_t *tokens, size_t n, float *hidden)
 {
     enum vcl_status status = n <= f->flow.kv.positions - f->flow.kv.length ? VCL_OK : VCL_E_ARGUMENT;
     while (n && status == VCL_OK) {
-        const size_t count = n < f->flow.batch ? n : f->flow.batch;
+        const size_t count = next_batch(f, n);
         status = read_batch(f, tokens, count, hidden);
         tokens += count;
         hidden += count * width_of(f);

@@ -11,10 +11,12 @@ struct vcl_forward; /* a sequence being read: its KV cache and the memory of one
 enum vcl_status vcl_forward_create(const struct vcl_network *network, size_t positions,
                                    struct vcl_forward **forward, struct vcl_error *error);
 void vcl_forward_destroy(struct vcl_forward *forward); /* NULL is fine */
-/* Until it is set anew.  Batches are of at most 256 tokens and begin at multiples of that where a sequence is
- * read as a whole. */
-void vcl_forward_hook_cache(struct vcl_forward *forward, struct vcl_cache_hook hook);
-/* Back to the sequence's first `length` tokens, all read; 0: a new sequence. */
+/* The same with a cache that goes through the hook, or is kept by it: then with memory for one layer.  Batches
+ * are of at most 256 tokens and begin at multiples of that where a sequence is read as a whole. */
+enum vcl_status vcl_forward_create_hooked(const struct vcl_network *network, size_t positions,
+                                          struct vcl_cache_hook hook, struct vcl_forward **forward,
+                                          struct vcl_error *error);
+/* Back to the sequence's first `length` tokens, all read; 0: a new sequence, all that a hook with fill does. */
 void vcl_forward_rewind(struct vcl_forward *forward, size_t length);
 size_t vcl_forward_length(const struct vcl_forward *forward);
 

@@ -17,16 +17,32 @@ enum vcl_status vcl_kv_create(const struct vcl_config *config, size_t positions,
 void vcl_kv_destroy(struct vcl_kv *kv);
 uint64_t vcl_kv_bytes(const struct vcl_kv *kv);
 
-/* What a layer's keys (before rotation) and values go through on their way into the cache: those of `count`
- * tokens, the first at `position`, [count][heads][head_dim] each.  They may be changed.  Layers come in order,
- * on the caller's thread; another status than VCL_OK ends the reading, which returns it. */
+/* Keys (before rotation) and values of one layer: those of `count` tokens, the first at `position`,
+ * [count][heads][head_dim] each. */
 struct vcl_cache_tokens {
     size_t layer, position, count;
     float *keys, *values;
 };
+
+/* Where a layer's earlier tokens are wanted: put turns their keys and copies them to where attention reads
+ * them.  It may be called from the team's threads at once, for other positions. */
+struct vcl_cache_place {
+    void (*put)(const void *flow, const struct vcl_cache_tokens *tokens);
+    const void *flow;
+};
+
+/* What keys and values go through on their way into the cache, and where they are kept.  Layers come in order,
+ * on the caller's thread; another status than VCL_OK ends the reading, which returns it. */
 struct vcl_cache_hook {
-    enum vcl_status (*pass)(void *user,
-                            const struct vcl_cache_tokens *tokens); /* NULL: they stay as they are */
+    /* A batch's, which it may change.  NULL: they stay as they are. */
+    enum vcl_status (*pass)(void *user, const struct vcl_cache_tokens *tokens);
+    /* NULL: the cache keeps all layers plain.  Else it has room for one, the hook keeps what pass was given, and
+     * puts the tokens from position `from` to the batch's first into place. */
+    enum vcl_status (*fill)(void *user, size_t layer, size_t from, const struct vcl_cache_place *place);
+    /* With fill: the batch is through all layers.  Batches end where a multiple of `page` tokens from `first` on
+     * does, and there. */
+    enum vcl_status (*end)(void *user);
+    size_t first, page;
     void *user;
 };
 

@@ -192,17 +192,41 @@ void vcl_flow_rotate(const struct vcl_flow *f, float *heads, size_t count, size_
 
 static size_t place(const struct vcl_flow *f, size_t layer) { return f->kv.layers == 1 ? 0 : layer; }
 
-static void remember(struct vcl_flow *f, size_t layer, size_t n)
+/* Rows of tokens, keys before rotation, to where attention reads them; a vcl_cache_place's. */
+static void put(const void *flow, const struct vcl_cache_tokens *t)
 {
+    const struct vcl_flow *f = flow;
     const size_t d = f->kv.head_dim, heads = f->kv.heads, half = f->network->config.rotary / 2;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < t->count; i++)
         for (size_t h = 0; h < heads; h++) {
-            const size_t position = f->kv.length + i, from = (i * heads + h) * d;
-            float *key = vcl_kv_keys(&f->kv, place(f, layer), h) + position * d;
-            memcpy(key, f->k + from, d * sizeof(float));
+            const size_t position = t->position + i, from = (i * heads + h) * d;
+            float *key = vcl_kv_keys(&f->kv, place(f, t->layer), h) + position * d,
+                  *value = vcl_kv_values(&f->kv, place(f, t->layer), h) + position * d;
+            memcpy(key, t->keys + from, d * sizeof(float));
             rotate(key, f->cosine + position * half, f->sine + position * half, half, 1);
-            memcpy(vcl_kv_values(&f->kv, place(f, layer), h) + position * d, f->v + from, d * sizeof(float));
+            memcpy(value, t->values + from, d * sizeof(float));
         }
+}
+
+/* The first key that the query of a position sees. */
+static size_t first_key(const struct vcl_flow *f, size_t position)
+{
+    const size_t window = f->network->config.window;
+    return window && position >= window ? position + 1 - window : 0;
+}
+
+/* The batch's keys and values into the cache, which holds the layer's earlier ones from then on. */
+static enum vcl_status remember(struct vcl_flow *f, size_t layer, size_t n)
+{
+    const struct vcl_cache_tokens made = { layer, f->kv.length, n, f->k, f->v };
+    const struct vcl_cache_hook *hook = &f->hook;
+    enum vcl_status status = hook->pass ? hook->pass(hook->user, &made) : VCL_OK;
+    if (status == VCL_OK && hook->fill)
+        status =
+            hook->fill(hook->user, layer, first_key(f, f->kv.length), &(struct vcl_cache_place){ put, f });
+    if (status == VCL_OK)
+        put(f, &made);
+    return status;
 }
 
 /* ---- attention ------------------------------------------------------------------------------- */
@@ -212,13 +236,6 @@ static size_t group_of(const struct vcl_flow *f) { return f->network->config.hea
 size_t vcl_queries_blocks(const struct vcl_flow *f, size_t n)
 {
     return (n * group_of(f) + VCL_LANES - 1) / VCL_LANES;
-}
-
-/* The first key that the query of a position sees. */
-static size_t first_key(const struct vcl_flow *f, size_t position)
-{
-    const size_t window = f->network->config.window;
-    return window && position >= window ? position + 1 - window : 0;
 }
 
 /* Lane i of all that a KV head has is query i / group, its head `head` group + i % group. */
@@ -334,14 +351,12 @@ static enum vcl_status project(struct vcl_flow *f, const struct vcl_layer *w, si
 enum vcl_status vcl_flow_attention(struct vcl_flow *f, size_t layer, size_t n)
 {
     const struct vcl_config *c = &f->network->config;
-    const struct vcl_cache_tokens made = { layer, f->kv.length, n, f->k, f->v };
     enum vcl_status status = project(f, &f->network->layers[layer], n);
-    if (status == VCL_OK && f->hook.pass)
-        status = f->hook.pass(f->hook.user, &made);
+    if (status == VCL_OK)
+        status = remember(f, layer, n);
     if (status != VCL_OK)
         return status;
     vcl_flow_rotate(f, f->q, c->heads, n, 0);
-    remember(f, layer, n);
     attend_all(f, layer, n);
     return apply(f, &f->network->layers[layer].o, c->width, f->mixed, n, f->delta);
 }

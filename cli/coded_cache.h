@@ -1,0 +1,53 @@
+/* coded_cache.h - what the verbs run and eval share of a coded KV cache: its options, its making, its words. */
+#ifndef VCL_CLI_CODED_CACHE_H
+#define VCL_CLI_CODED_CACHE_H
+
+#include "cache/paged.h"
+#include "cache/pages.h"
+#include "cache_recipe.h"
+
+struct vcl_cache_options {
+    double bits;        /* 0: not given; 16: plain */
+    const char *recipe; /* a file's, or NULL */
+    int page, first, recent;
+};
+enum { VCL_CACHE_NOT_GIVEN = -1, VCL_CACHE_FIRST = 4 }; /* of first and recent; what first is then */
+#define VCL_CACHE_DEFAULT                                                       \
+    {                                                                           \
+        .page = 64, .first = VCL_CACHE_NOT_GIVEN, .recent = VCL_CACHE_NOT_GIVEN \
+    }
+/* In a verb's table of options. */
+#define VCL_CACHE_OPTION_LINES(kv)                                                    \
+    { "kv-bits", 0, VCL_OPTION_NUMBER, &(kv).bits, 0.1, 16, NULL, NULL },             \
+        { "kv-recipe", 0, VCL_OPTION_TEXT, &(kv).recipe, 0, 0, NULL, NULL },          \
+        { "kv-page", 0, VCL_OPTION_INTEGER, &(kv).page, 1, 256, NULL, NULL },         \
+        { "kv-exact-first", 0, VCL_OPTION_INTEGER, &(kv).first, 0, 256, NULL, NULL }, \
+    {                                                                                 \
+        "kv-recent", 0, VCL_OPTION_INTEGER, &(kv).recent, 0, 65536, NULL, NULL        \
+    }
+
+/* One of the two: pages codes every token's keys and values, its own too; paged keeps them as a host would. */
+struct vcl_coded_cache {
+    struct vcl_cache_recipe recipe;
+    struct vcl_pages *pages;
+    struct vcl_paged *paged;
+};
+
+int vcl_cli_codes_cache(const struct vcl_cache_options *options);
+/* Usage errors of the options alone. */
+int vcl_cli_check_cache(const struct vcl_cache_options *options);
+/* all: pages, for sequences of any length; else paged.  Prints why it fails and returns an exit code; close it
+ * then, too. */
+int vcl_cli_open_cache(const char *folder, const struct vcl_network *network,
+                       const struct vcl_cache_options *options, size_t positions, int all,
+                       struct vcl_coded_cache *cache);
+void vcl_cli_close_cache(struct vcl_coded_cache *cache);
+
+/* Of none, too. */
+struct vcl_cache_hook vcl_cli_cache_hook(const struct vcl_coded_cache *cache);
+const char *vcl_cli_cache_fault(const struct vcl_coded_cache *cache); /* empty: none */
+double vcl_cli_cache_bits(const struct vcl_coded_cache *cache);       /* NAN: no pages yet */
+/* Says what a paged cache takes, and what plain floats would. */
+void vcl_cli_note_cache(const struct vcl_coded_cache *cache, const struct vcl_network *network);
+
+#endif
