@@ -449,7 +449,7 @@ static void failed_searches_fall_back(void **unused)
     static const float scales[] = { 1e-36f, 1e-10f, 1, 1e30f };
     static float x[N], y[N];
     const struct vcl_tensor tensor = matrix(VCL_DTYPE_F32, 64, 64);
-    const int count = vcl_how_many(8, 16, 88);
+    const int count = vcl_how_many(4, 16, 88);
     for (int i = 0; i < count; i++) {
         const struct vcl_params params =
             params_of(VCL_CODEC_TENSOR, VCL_GOAL_SNR, 95 + i * 105 / (count - 1));

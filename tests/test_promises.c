@@ -509,7 +509,7 @@ static void tensor_codec_keeps_promises(void **unused)
 {
     (void)unused;
     const clock_t start = clock();
-    const uint64_t rounds = (uint64_t)vcl_how_many(1, 2, LONG), every = (uint64_t)vcl_how_many(3, 1, 1);
+    const uint64_t rounds = (uint64_t)vcl_how_many(1, 2, LONG), every = (uint64_t)vcl_how_many(7, 1, 1);
     for (uint64_t i = part * every, done = 1; i < rounds * KINDS; i += parts * every, done++) {
         check_tensor(&kinds[i % KINDS], i / KINDS, VCL_CODEC_TENSOR);
         if (done % 100 == 0) /* in the long run */

@@ -16,7 +16,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void promises_hold(void **unused)
 {
     (void)unused;
-    const int count = vcl_how_many(25, 160, 400);
+    const int count = vcl_how_many(8, 120, 400);
     for (uint64_t seed = 1; seed <= (uint64_t)count; seed++) {
         uint64_t state = seed * 0x9E3779B97F4A7C15 + 1;
         uint8_t bytes[160];
