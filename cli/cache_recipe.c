@@ -6,11 +6,13 @@
 #include <unistd.h>
 
 #include "cache/learn.h"
+#include "cache/paged.h"
 #include "cache_recipe.h"
 
 static const char HELP[] =
     "usage: vcllm kv learn MODEL --bits B -o FILE [options]\n"
     "       vcllm kv info FILE [--json]\n"
+    "       vcllm kv verify FILE\n"
     "\n"
     "A model's keys and values take most of the memory of a long text, and a few bits each are enough for\n"
     "them.  learn finds out how they are to be coded: the model writes a text itself, 24 times 256 tokens,\n"
@@ -18,6 +20,7 @@ static const char HELP[] =
     "gradients of the model's own predictions tell; one step of all makes the rate.  The recipe is for\n"
     "this model and for compressed copies of it.  MODEL is a folder with config.json (LLaMA, Mistral,\n"
     "GPT-2, GPT-NeoX) and .safetensors files, compressed or not.\n"
+    "info says what a recipe holds, or a cache that 'vcllm run --cache-save' wrote; verify checks either.\n"
     "\n"
     "  vcllm kv learn my-model --bits 2 -o my-model.kv\n"
     "  vcllm kv info my-model.kv\n"
@@ -234,13 +237,77 @@ static int learn(const char *folder, const struct kv_settings *s)
     return code;
 }
 
-static int tell(const char *path, const struct kv_settings *s)
+/* ---- files ------------------------------------------------------------------------------------ */
+
+/* A safetensors file begins with its header's length, below 2^32. */
+static int is_cache(const char *path)
+{
+    unsigned char head[9] = { 0 };
+    FILE *file = fopen(path, "rb");
+    const size_t n = file ? fread(head, 1, sizeof head, file) : 0;
+    if (file)
+        fclose(file);
+    return n == sizeof head && head[8] == '{' && !(head[4] | head[5] | head[6] | head[7]);
+}
+
+static void report_saved_json(const char *path, const struct vcl_saved *saved)
+{
+    json_t *document = vcl_json_document("kv");
+    vcl_json_set(document, "file", vcl_json_text(path));
+    vcl_json_set(document, "revision", vcl_json_text(saved->revision));
+    vcl_json_set(document, "rope", vcl_json_text(saved->rope));
+    vcl_json_set(document, "layout", vcl_json_text(saved->layout));
+    vcl_json_set(document, "recipe", vcl_json_text(saved->recipe));
+    vcl_json_set(document, "tokens", json_integer((json_int_t)saved->tokens));
+    vcl_json_set(document, "page", json_integer(saved->plan.page));
+    vcl_json_set(document, "exact_first", json_integer(saved->plan.first));
+    vcl_json_set(document, "recent", json_integer(saved->plan.recent));
+    vcl_json_set(document, "pages", json_integer((json_int_t)saved->pages));
+    vcl_json_set(document, "page_bytes", json_integer((json_int_t)saved->page_bytes));
+    vcl_json_set(document, "plain_bytes", json_integer((json_int_t)saved->plain_bytes));
+    vcl_json_set(document, "bytes", json_integer((json_int_t)saved->bytes));
+    vcl_json_print(document);
+}
+
+static void report_saved(const struct vcl_saved *saved)
+{
+    const size_t coded = saved->pages * saved->plan.page;
+    print_text("revision", saved->revision);
+    print_text("rope", saved->rope);
+    print_text("layout", saved->layout);
+    print_text("recipe", *saved->recipe ? saved->recipe : "none: not coded");
+    printf("cache     %zu tokens, the first %lu and %lu recent ones plain\n", saved->tokens,
+           (unsigned long)saved->plan.first, (unsigned long)saved->plan.recent);
+    printf("pages     %zu of %lu tokens, %s", saved->pages, (unsigned long)saved->plan.page,
+           vcl_words_size(saved->page_bytes).text);
+    if (coded > 0)
+        printf(", %s a token", vcl_words_size(saved->page_bytes / coded).text);
+    printf("\nplain     %zu tokens, %s\n", saved->tokens - (coded < saved->tokens ? coded : saved->tokens),
+           vcl_words_size(saved->plain_bytes).text);
+    printf("file      %s\n", vcl_words_size(saved->bytes).text);
+}
+
+static int tell(const char *path, const struct kv_settings *s, int verify)
 {
     struct vcl_cache_recipe recipe = { 0 };
-    const int code = vcl_cli_read_cache_recipe(path, &recipe);
-    if (!code)
-        report(path, recipe.recipe, s->json);
-    vcl_cli_free_cache_recipe(&recipe);
+    struct vcl_error error = { 0 };
+    struct vcl_saved saved;
+    int code = VCL_EXIT_OK;
+    if (is_cache(path)) {
+        if (vcl_saved_read(path, &saved, &error) != VCL_OK)
+            return vcl_tell(error.status, "%s", error.text);
+        if (!verify && s->json)
+            report_saved_json(path, &saved);
+        else if (!verify)
+            report_saved(&saved);
+    } else {
+        code = vcl_cli_read_cache_recipe(path, &recipe);
+        if (!code && !verify)
+            report(path, recipe.recipe, s->json);
+        vcl_cli_free_cache_recipe(&recipe);
+    }
+    if (!code && verify && !s->quiet)
+        printf("%s: good\n", path);
     return code;
 }
 
@@ -268,8 +335,8 @@ static int run(int argc, char **argv)
         return code;
     if (strcmp(operands[0], "learn") == 0)
         return learn(operands[1], &s);
-    if (strcmp(operands[0], "info") == 0)
-        return tell(operands[1], &s);
-    vcl_say("kv does 'learn' and 'info', not '%s'; see 'vcllm kv --help'", operands[0]);
+    if (strcmp(operands[0], "info") == 0 || strcmp(operands[0], "verify") == 0)
+        return tell(operands[1], &s, operands[0][0] == 'v');
+    vcl_say("kv does 'learn', 'info' and 'verify', not '%s'; see 'vcllm kv --help'", operands[0]);
     return VCL_EXIT_USAGE;
 }

@@ -49,6 +49,21 @@ int vcl_cli_open_cache(const char *folder, const struct vcl_network *network,
     return status == VCL_OK ? VCL_EXIT_OK : vcl_tell(status, "%s", error.text);
 }
 
+int vcl_cli_load_cache(const char *folder, const struct vcl_network *network,
+                       const struct vcl_cache_options *o, const char *path, const uint32_t *tokens, size_t n,
+                       size_t positions, struct vcl_coded_cache *cache, size_t *kept)
+{
+    struct vcl_error error = { 0 };
+    const int code = o->recipe ? open_recipe(folder, network, o, &cache->recipe) : VCL_EXIT_OK;
+    if (code)
+        return code;
+    if (vcl_paged_load(network, cache->recipe.recipe, path, tokens, n, positions, &cache->paged, &error)
+        != VCL_OK)
+        return vcl_tell(error.status, "%s", error.text);
+    *kept = vcl_paged_use(cache->paged).tokens;
+    return VCL_EXIT_OK;
+}
+
 void vcl_cli_close_cache(struct vcl_coded_cache *cache)
 {
     vcl_pages_destroy(cache->pages);

@@ -7,14 +7,14 @@
 #include "cache_recipe.h"
 
 struct vcl_cache_options {
-    double bits;        /* 0: not given; 16: plain */
-    const char *recipe; /* a file's, or NULL */
-    int page, first, recent;
+    double bits;             /* 0: not given; 16: plain */
+    const char *recipe;      /* a file's, or NULL */
+    int page, first, recent; /* 0, and twice VCL_CACHE_NOT_GIVEN: not given */
 };
-enum { VCL_CACHE_NOT_GIVEN = -1, VCL_CACHE_FIRST = 4 }; /* of first and recent; what first is then */
-#define VCL_CACHE_DEFAULT                                                       \
-    {                                                                           \
-        .page = 64, .first = VCL_CACHE_NOT_GIVEN, .recent = VCL_CACHE_NOT_GIVEN \
+enum { VCL_CACHE_NOT_GIVEN = -1, VCL_CACHE_PAGE = 64, VCL_CACHE_FIRST = 4 }; /* what they are then */
+#define VCL_CACHE_DEFAULT                                           \
+    {                                                               \
+        .first = VCL_CACHE_NOT_GIVEN, .recent = VCL_CACHE_NOT_GIVEN \
     }
 /* In a verb's table of options. */
 #define VCL_CACHE_OPTION_LINES(kv)                                                    \
@@ -41,6 +41,11 @@ int vcl_cli_check_cache(const struct vcl_cache_options *options);
 int vcl_cli_open_cache(const char *folder, const struct vcl_network *network,
                        const struct vcl_cache_options *options, size_t positions, int all,
                        struct vcl_coded_cache *cache);
+/* The same, paged, from a file that holds one, for a sequence that begins with the tokens: the file says how it
+ * is kept.  *kept: how many of the tokens need not be read. */
+int vcl_cli_load_cache(const char *folder, const struct vcl_network *network,
+                       const struct vcl_cache_options *options, const char *path, const uint32_t *tokens,
+                       size_t n, size_t positions, struct vcl_coded_cache *cache, size_t *kept);
 void vcl_cli_close_cache(struct vcl_coded_cache *cache);
 
 /* Of none, too. */

@@ -282,6 +282,7 @@ static int run(int argc, char **argv)
         code = vcl_cli_check_cache(&s.kv);
     if (!code && s.kv.bits > 8 && codes_all(&s))
         code = vcl_tell(VCL_E_ARGUMENT, "--kv-bits 16 codes nothing; it goes with --kv-recent");
+    s.kv.page = s.kv.page ? s.kv.page : VCL_CACHE_PAGE;
     if (s.kv.first == VCL_CACHE_NOT_GIVEN)
         s.kv.first = codes_all(&s) ? 0 : VCL_CACHE_FIRST;
     if (!code)

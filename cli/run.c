@@ -1,6 +1,7 @@
 /* run.c - the verb run: a text continued by a model, as it comes. */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "coded_cache.h"
 #include "language.h"
@@ -18,8 +19,10 @@ static const char HELP[] =
     "  vcllm run models/tiny-llama -p 'It was a dark and'\n"
     "  vcllm run my-model-3bit -p 'Dear Sir,' --tokens 200 --temperature 0\n"
     "\n"
-    "  -p, --prompt TEXT    the text to continue\n"
-    "  --tokens N           most tokens to generate (default 128); the model's context and its end-of-text\n"
+    "  -p, --prompt TEXT    the text to continue; or\n"
+    "  --prompt-file FILE   a file with it, UTF-8\n"
+    "  --tokens N           most tokens to generate (default 128; 0: none); the model's context and its "
+    "end-of-text\n"
     "                       token end it sooner\n"
     "  --temperature T      0 (always the likeliest token) to 10, default 0.8\n"
     "  --top-p P            draw from the likeliest tokens that hold this share, default 0.95\n"
@@ -32,6 +35,11 @@ static const char HELP[] =
     "                       they stay plain, at 16 bits\n"
     "  --kv-exact-first N   keep the first N tokens plain, 0 to 256 (default 4): attention leans on them\n"
     "  --kv-recent N        keep N tokens before the page being filled plain, 0 to 65536 (default 0)\n"
+    "  --cache-save FILE    write the prompt's cache, once it is read, with --kv-recipe or --kv-bits 16\n"
+    "  --cache-load FILE    take of such a file what the prompt begins with, and read only the rest; with "
+    "the\n"
+    "                       same --kv-recipe\n"
+    "  -f, --force          let --cache-save replace a file\n"
     "  --memory SIZE        decode up to SIZE of a compressed model's matrices, keep the rest coded; by\n"
     "                       default what products read as it is coded stays so, and all else is decoded\n"
     "  -j, --threads N      threads (default: all CPUs)\n"
@@ -49,6 +57,9 @@ struct generation {
     struct vcl_forward *forward;
     struct vcl_cache_options kv;
     struct vcl_coded_cache cache;
+    const char *prompt_file, *cache_load, *cache_save;
+    int force;
+    size_t kept; /* tokens of the prompt that a loaded cache has */
     struct vcl_sampler sampler;
     float *hidden, *logits;
     uint32_t *prompt;
@@ -58,13 +69,19 @@ struct generation {
 
 static int read_prompt(struct generation *g, const char *model, const char *text)
 {
+    enum { LIMIT = 1 << 28 };
     struct vcl_error error = { 0 };
     const size_t context = g->network.config.context;
+    void *bytes = NULL;
+    size_t n = text ? strlen(text) : 0;
     const int code = vcl_cli_tokenizer(model, &g->network, &g->tokenizer);
     if (code)
         return code;
+    if (g->prompt_file && vcl_read_file(g->prompt_file, LIMIT, &bytes, &n, &error) != VCL_OK)
+        return vcl_tell(error.status, "%s", error.text);
     const enum vcl_status status =
-        vcl_tokenizer_encode(g->tokenizer, text, strlen(text), &g->prompt, &g->prompt_tokens, &error);
+        vcl_tokenizer_encode(g->tokenizer, bytes ? bytes : text, n, &g->prompt, &g->prompt_tokens, &error);
+    free(bytes);
     if (status != VCL_OK)
         return vcl_tell(status, "the prompt %s", error.text);
     vcl_cli_note_left_out(model, g->tokenizer);
@@ -83,15 +100,19 @@ static int prepare(struct generation *g, const char *model)
     struct vcl_error error = { 0 };
     const struct vcl_config *c = &g->network.config;
     const size_t positions = g->prompt_tokens + g->most;
-    const int code = vcl_cli_codes_cache(&g->kv)
-                       ? vcl_cli_open_cache(model, &g->network, &g->kv, positions, 0, &g->cache)
-                       : VCL_EXIT_OK;
+    int code = VCL_EXIT_OK;
+    if (g->cache_load)
+        code = vcl_cli_load_cache(model, &g->network, &g->kv, g->cache_load, g->prompt, g->prompt_tokens,
+                                  positions, &g->cache, &g->kept);
+    else if (vcl_cli_codes_cache(&g->kv))
+        code = vcl_cli_open_cache(model, &g->network, &g->kv, positions, 0, &g->cache);
     if (code)
         return code;
     const enum vcl_status status =
         vcl_forward_create_hooked(&g->network, positions, vcl_cli_cache_hook(&g->cache), &g->forward, &error);
     if (status != VCL_OK)
         return vcl_tell(status, "%s", error.text);
+    vcl_forward_rewind(g->forward, g->kept);
     g->hidden = vcl_zeros(g->prompt_tokens, c->width * sizeof(float));
     g->logits = vcl_zeros(c->vocab, sizeof(float));
     return vcl_sampler_create(&g->sampler, c->vocab) ? VCL_EXIT_OK : vcl_tell(VCL_E_MEMORY, "out of memory");
@@ -123,12 +144,30 @@ static int print_token(const struct generation *g, uint32_t token)
     return (n == 0 || fwrite(bytes, 1, n, stdout) == n) && fflush(stdout) == 0;
 }
 
+static int tell_failure(const struct generation *g, enum vcl_status status)
+{
+    const char *fault = vcl_cli_cache_fault(&g->cache);
+    return vcl_tell(status, "%s", *fault ? fault : vcl_store_words(g->network.store, status));
+}
+
+/* The prompt, but for what a loaded cache has of it; then its cache is saved. */
+static int read_rest(struct generation *g)
+{
+    struct vcl_error error = { 0 };
+    const double start = vcl_seconds();
+    const enum vcl_status status = read_tokens(g, g->prompt + g->kept, g->prompt_tokens - g->kept);
+    g->prefill = vcl_seconds() - start;
+    if (status != VCL_OK)
+        return tell_failure(g, status);
+    if (g->cache_save && vcl_paged_save(g->cache.paged, g->prompt, g->cache_save, g->force, &error) != VCL_OK)
+        return vcl_tell(error.status, "%s", error.text);
+    return VCL_EXIT_OK;
+}
+
 static int generate(struct generation *g)
 {
-    const double start = vcl_seconds();
-    enum vcl_status status = read_tokens(g, g->prompt, g->prompt_tokens);
     const double begun = vcl_seconds();
-    g->prefill = begun - start;
+    enum vcl_status status = VCL_OK;
     while (status == VCL_OK && g->made < g->most && !vcl_interrupted()) {
         const uint32_t token = vcl_sample(&g->sampler, g->logits);
         if (ends(g, token) || !print_token(g, token))
@@ -140,18 +179,18 @@ static int generate(struct generation *g)
     putchar('\n');
     fflush(stdout); /* before the statistics */
     if (status != VCL_OK)
-        return vcl_tell(status, "%s",
-                        *vcl_cli_cache_fault(&g->cache) ? vcl_cli_cache_fault(&g->cache)
-                                                        : vcl_store_words(g->network.store, status));
+        return tell_failure(g, status);
     return vcl_interrupted() ? VCL_EXIT_INTERRUPTED : VCL_EXIT_OK;
 }
 
 static void report(const struct generation *g)
 {
     char *memory = vcl_cli_memory_words(&g->network);
-    vcl_note("prompt: %zu tokens, %.1f tokens/s; generated: %zu tokens, %.1f tokens/s; %s", g->prompt_tokens,
-             (double)g->prompt_tokens / g->prefill, g->made, g->decode > 0 ? (double)g->made / g->decode : 0,
-             memory);
+    if (g->kept > 0)
+        vcl_note("%s: had %zu of the prompt's %zu tokens", g->cache_load, g->kept, g->prompt_tokens);
+    vcl_note("prompt: %zu tokens, %.1f tokens/s; generated: %zu tokens, %.1f tokens/s; %s",
+             g->prompt_tokens - g->kept, (double)(g->prompt_tokens - g->kept) / g->prefill, g->made,
+             g->decode > 0 ? (double)g->made / g->decode : 0, memory);
     free(memory);
     if (g->cache.paged)
         vcl_cli_note_cache(&g->cache, &g->network);
@@ -169,6 +208,25 @@ static void release(struct generation *g)
     free(g->prompt);
 }
 
+static int check_settings(const struct generation *g, const char *prompt)
+{
+    const struct vcl_cache_options *kv = &g->kv;
+    if (!prompt == !g->prompt_file)
+        return vcl_tell(VCL_E_ARGUMENT,
+                        "run takes a text: -p TEXT or --prompt-file FILE; see 'vcllm run --help'");
+    if (g->cache_load && (kv->bits > 0 || kv->page || kv->first >= 0 || kv->recent >= 0))
+        return vcl_tell(VCL_E_ARGUMENT,
+                        "how a loaded cache is kept is in its file: of --kv-... only --kv-recipe goes "
+                        "with --cache-load");
+    if (g->cache_save && !g->cache_load && !kv->recipe && kv->bits <= 8)
+        return vcl_tell(VCL_E_ARGUMENT,
+                        "--cache-save takes --kv-recipe FILE, which loading will need again, or "
+                        "--kv-bits 16");
+    if (g->cache_save && !g->force && access(g->cache_save, F_OK) == 0)
+        return vcl_tell(VCL_E_IO, "%s: is there already; -f replaces it", g->cache_save);
+    return vcl_cli_check_cache(kv);
+}
+
 static int run(int argc, char **argv)
 {
     struct generation g = { .sampler = { .temperature = 0.8, .top_p = 0.95 }, .kv = VCL_CACHE_DEFAULT };
@@ -179,11 +237,15 @@ static int run(int argc, char **argv)
     uint64_t memory = VCL_MEMORY_DEFAULT;
     const struct vcl_option options[] = {
         { "prompt", 'p', VCL_OPTION_TEXT, &prompt, 0, 0, NULL, NULL },
-        { "tokens", 0, VCL_OPTION_INTEGER, &tokens, 1, 1 << 24, NULL, NULL },
+        { "tokens", 0, VCL_OPTION_INTEGER, &tokens, 0, 1 << 24, NULL, NULL },
         { "temperature", 0, VCL_OPTION_NUMBER, &g.sampler.temperature, 0, 10, NULL, NULL },
         { "top-p", 0, VCL_OPTION_NUMBER, &g.sampler.top_p, 1e-6, 1, NULL, NULL },
         { "seed", 0, VCL_OPTION_INTEGER, &seed, 0, 2147483647, NULL, NULL },
         VCL_CACHE_OPTION_LINES(g.kv),
+        { "prompt-file", 0, VCL_OPTION_TEXT, &g.prompt_file, 0, 0, NULL, NULL },
+        { "cache-save", 0, VCL_OPTION_OUTPUT, &g.cache_save, 0, 0, NULL, NULL },
+        { "cache-load", 0, VCL_OPTION_TEXT, &g.cache_load, 0, 0, NULL, NULL },
+        { "force", 'f', VCL_OPTION_FLAG, &g.force, 0, 0, NULL, NULL },
         { "memory", 0, VCL_OPTION_SIZE, &memory, 0, 0x1p62, NULL, NULL },
         { "threads", 'j', VCL_OPTION_INTEGER, &jobs, 0, 1024, NULL, NULL },
         { "quiet", 'q', VCL_OPTION_FLAG, &quiet, 0, 0, NULL, NULL },
@@ -191,16 +253,15 @@ static int run(int argc, char **argv)
     };
     int code = vcl_cli_parse(&vcl_verb_run, options, argc, argv, 1, 1, &operands, &count);
     vcl_set_quiet(quiet);
-    if (!code && !prompt)
-        code = vcl_tell(VCL_E_ARGUMENT, "run takes a text: -p TEXT; see 'vcllm run --help'");
     if (!code)
-        code = vcl_cli_check_cache(&g.kv);
+        code = check_settings(&g, prompt);
     if (!code)
         code = vcl_cli_team(jobs, &team);
     if (code)
         return code;
     g.most = (size_t)tokens;
     g.sampler.state = (uint64_t)seed;
+    g.kv.page = g.kv.page ? g.kv.page : VCL_CACHE_PAGE;
     g.kv.first = g.kv.first == VCL_CACHE_NOT_GIVEN ? VCL_CACHE_FIRST : g.kv.first;
     g.kv.recent = g.kv.recent == VCL_CACHE_NOT_GIVEN ? 0 : g.kv.recent;
     code = vcl_cli_network(operands[0], team, memory, &g.network);
@@ -208,6 +269,8 @@ static int run(int argc, char **argv)
         code = read_prompt(&g, operands[0], prompt);
     if (!code)
         code = prepare(&g, operands[0]);
+    if (!code)
+        code = read_rest(&g);
     if (!code)
         code = generate(&g);
     if (!code)

@@ -133,6 +133,78 @@ class Run(CacheCase):
         self.assertNotEqual(self.text("--kv-recipe", path, "--kv-exact-first", 0, "--kv-page", 5)[0], "")
 
 
+class Saved(CacheCase):
+    """A prompt's cache in a file: what is read again, what is refused."""
+
+    def setUp(self):
+        super().setUp()
+        self.path, _ = self.recipe(2)
+        text = (ROOT / "models" / "demo.txt").read_bytes()
+        self.prompts = [self.write(f"{n}.txt", text[:n]) for n in (500, 700)]
+        self.other = self.write("other.txt", text[:300] + text[2000:2400])
+
+    def text(self, prompt, *options, code=OK):
+        run = run_vcllm("run", MODEL, "--prompt-file", prompt, "--temperature", 0, "--tokens", 30, *options)
+        self.assertEqual(run.returncode, code, run.stderr)
+        return run.stdout, run.stderr
+
+    def save(self, *how):
+        file = self.folder / "cache.safetensors"
+        self.text(self.prompts[0], *how, "--cache-save", file)
+        return file
+
+    def test_same(self):
+        for how, load in ((["--kv-recipe", self.path], ["--kv-recipe", self.path]), (["--kv-bits", 16], []),
+                          (["--kv-recipe", self.path, "--kv-page", 10, "--kv-exact-first", 0, "--kv-recent", 30],
+                           ["--kv-recipe", self.path])):
+            with self.subTest(how=how):
+                file = self.save(*how, "-f")
+                info = json.loads(self.succeed("kv", "info", file, "--json").stdout)
+                self.assertEqual(info["bytes"], file.stat().st_size)
+                self.assertGreater(info["tokens"], 150)
+                self.assertIn("good", self.succeed("kv", "verify", file).stdout)
+                self.succeed("verify", file)
+                for prompt, least in ((self.prompts[0], info["tokens"] - 64), (self.prompts[1], info["tokens"] - 64),
+                                      (self.other, 40)):
+                    loaded, said = self.text(prompt, *load, "--cache-load", file)
+                    self.assertEqual(loaded, self.text(prompt, *how)[0], prompt)
+                    kept = int(said.split("cache.safetensors: had ")[1].split()[0])
+                    self.assertGreaterEqual(kept, least)
+                    self.assertLessEqual(kept, info["tokens"] - (prompt == self.prompts[0]))
+
+    def test_damaged(self):
+        file = self.save("--kv-recipe", self.path)
+        whole = file.read_bytes()
+        self.refuse(IO, "is there already", "run", MODEL, "-p", "a", "--kv-recipe", self.path, "--cache-save", file)
+        for place in list(range(0, len(whole), len(whole) // 40)) + [len(whole) - 1]:
+            bent = bytearray(whole)
+            bent[place] ^= 8
+            self.refuse(FAILED, "bent.kv", "kv", "verify", self.write("bent.kv", bent))
+            self.refuse(FAILED, "bent.kv: ", "run", MODEL, "--prompt-file", self.prompts[0], "--kv-recipe", self.path,
+                        "--cache-load", self.folder / "bent.kv")
+        for length in (0, 7, 100, len(whole) // 2, len(whole) - 1):
+            self.refuse(FAILED, "bent.kv: ", "run", MODEL, "-p", "a", "--cache-load", self.write("bent.kv", whole[:length]))
+
+    def test_not_its_own(self):
+        file = self.save("--kv-recipe", self.path)
+        self.refuse(USAGE, "was coded by recipe", "run", MODEL, "-p", "a", "--cache-load", file)
+        other, _ = self.recipe(1)
+        self.refuse(USAGE, "was coded by recipe", "run", MODEL, "-p", "a", "--cache-load", file, "--kv-recipe", other)
+        self.refuse(USAGE, "how a loaded cache is kept is in its file", "run", MODEL, "-p", "a", "--cache-load", file,
+                    "--kv-page", 8)
+        self.refuse(USAGE, "--cache-save takes --kv-recipe", "run", MODEL, "-p", "a", "--cache-save", self.folder / "x",
+                    "--kv-bits", 2)
+        self.refuse(USAGE, "-p TEXT or --prompt-file", "run", MODEL)
+        self.assertFalse((self.folder / "x").exists())
+        small = self.folder / "small"
+        self.succeed("compress", MODEL, "-o", small, "--bits", 4, "--allocate", "fixed")
+        self.refuse(FAILED, "vcllm.cache is not", "run", MODEL, "-p", "a", "--kv-recipe", self.path, "--cache-load",
+                    small / "model.safetensors")
+        self.text(self.prompts[0], "--kv-recipe", self.path, "--cache-load", file)  # a copy's is the same model's
+        copy = run_vcllm("run", small, "--prompt-file", self.prompts[0], "--kv-recipe", self.path, "--cache-load", file)
+        self.assertEqual(copy.returncode, OK, copy.stderr)
+
+
 class Families(CacheCase):
     def test_families(self):
         rng = np.random.default_rng(5)

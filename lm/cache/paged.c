@@ -5,47 +5,10 @@
  * attention its pages are decoded, side by side on the network's team, into the one layer's room that the
  * forward pass has: so much, and no more, is ever decoded. */
 #include <math.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "paged.h"
-
-/* Plain tokens in sequence: keys and values, [layer][room][side] each, in F16. */
-struct plain {
-    uint16_t *data[2];
-    size_t begin, count, room; /* positions */
-};
-
-/* Of a thread. */
-struct seat {
-    struct vcl_context *ctx;
-    struct vcl_kv_coder *coder; /* NULL without a recipe */
-    float *rows[2];             /* keys and values of a page's tokens, of one layer */
-};
-
-struct page {
-    void *bytes;
-    size_t size;
-};
-
-struct vcl_paged {
-    const struct vcl_network *network;
-    struct vcl_paged_plan plan;
-    size_t positions, layers, side; /* side: values of a token's keys in a layer, and of its values */
-    struct plain first, last;       /* of the sequence */
-    size_t length;                  /* tokens through all layers */
-    size_t batch;                   /* tokens on their way */
-    struct page *pages;
-    size_t count, most;
-    struct seat *seats; /* [thread] */
-    void *draft;        /* the largest page */
-    size_t draft_bytes;
-    uint64_t coded;                   /* bytes of the pages */
-    uint64_t ever_bytes, ever_tokens; /* in pages, of all sequences */
-    atomic_int failed;
-    struct vcl_error error;
-};
+#include "paged_parts.h"
 
 /* ---- creation -------------------------------------------------------------------------------- */
 
@@ -54,7 +17,7 @@ static unsigned threads_of(const struct vcl_paged *p)
     return vcl_team_threads(vcl_store_team(p->network->store));
 }
 
-static int create_plain(const struct vcl_paged *p, struct plain *plain, size_t room)
+static int create_plain(const struct vcl_paged *p, struct vcl_plain *plain, size_t room)
 {
     size_t values;
     plain->room = room;
@@ -65,7 +28,7 @@ static int create_plain(const struct vcl_paged *p, struct plain *plain, size_t r
     return plain->data[0] && plain->data[1];
 }
 
-static enum vcl_status create_seat(const struct vcl_paged *p, struct seat *seat)
+static enum vcl_status create_seat(const struct vcl_paged *p, struct vcl_seat *seat)
 {
     enum vcl_status status = vcl_context_create(NULL, &seat->ctx);
     if (status == VCL_OK && p->plan.recipe)
@@ -96,6 +59,7 @@ static enum vcl_status create_all(struct vcl_paged *p, size_t positions)
         || !create_plain(p, &p->last, p->plan.recipe && last < positions ? last : positions)
         || !create_pages(p, positions))
         return VCL_E_MEMORY;
+    p->last.begin = p->first.room;
     p->seats = calloc(threads_of(p), sizeof *p->seats);
     for (unsigned i = 0; i < threads_of(p) && p->seats && status == VCL_OK; i++)
         status = create_seat(p, &p->seats[i]);
@@ -130,6 +94,26 @@ static void forget(struct vcl_paged *p)
     p->coded = 0;
     p->length = p->first.count = p->last.count = 0;
     p->last.begin = p->first.room;
+}
+
+/* Pages are kept or dropped whole; what was plain can end anywhere. */
+size_t vcl_paged_keep(struct vcl_paged *p, size_t tokens)
+{
+    if (tokens >= p->length)
+        return p->length;
+    if (tokens >= p->last.begin && tokens >= p->first.room) {
+        p->last.count = tokens - p->last.begin;
+        return p->length = tokens;
+    }
+    const size_t pages = tokens > p->first.room ? (tokens - p->first.room) / p->plan.page : 0;
+    while (p->count > pages) {
+        p->coded -= p->pages[--p->count].size;
+        free(p->pages[p->count].bytes);
+    }
+    p->last.count = 0;
+    p->last.begin = vcl_paged_start(p, pages);
+    p->first.count = tokens < p->first.room ? tokens : p->first.room;
+    return p->length = tokens < p->first.room ? tokens : p->last.begin;
 }
 
 void vcl_paged_destroy(struct vcl_paged *p)
@@ -167,18 +151,12 @@ static enum vcl_status fail(struct vcl_paged *p, enum vcl_status status, size_t 
 
 /* ---- tokens come in -------------------------------------------------------------------------- */
 
-static uint16_t *plain_rows(const struct vcl_paged *p, const struct plain *plain, int kind, size_t layer,
-                            size_t position)
-{
-    return plain->data[kind] + (layer * plain->room + position - plain->begin) * p->side;
-}
-
 /* Rounds to F16 what attention will see, too. */
-static enum vcl_status take(struct vcl_paged *p, const struct plain *to, int kind,
+static enum vcl_status take(struct vcl_paged *p, const struct vcl_plain *to, int kind,
                             const struct vcl_cache_tokens *tokens)
 {
     float *rows = kind == 0 ? tokens->keys : tokens->values;
-    uint16_t *const at = plain_rows(p, to, kind, tokens->layer, tokens->position);
+    uint16_t *const at = vcl_plain_rows(p, to, kind, tokens->layer, tokens->position);
     const size_t n = tokens->count * p->side;
     for (size_t i = 0; i < n; i++)
         if (!(fabsf(rows[i]) <= 65504))
@@ -195,7 +173,7 @@ static enum vcl_status pass(void *user, const struct vcl_cache_tokens *tokens)
     struct vcl_paged *p = user;
     if (tokens->position == 0 && tokens->layer == 0)
         forget(p);
-    struct plain *to = tokens->position < p->first.room ? &p->first : &p->last;
+    struct vcl_plain *to = tokens->position < p->first.room ? &p->first : &p->last;
     enum vcl_status status = take(p, to, 0, tokens);
     if (status == VCL_OK)
         status = take(p, to, 1, tokens);
@@ -211,12 +189,7 @@ struct wanted {
     const struct vcl_cache_place *place;
 };
 
-static size_t page_start(const struct vcl_paged *p, size_t page)
-{
-    return p->first.room + page * p->plan.page;
-}
-
-static void put_page(const struct wanted *f, size_t page, const struct seat *seat)
+static void put_page(const struct wanted *f, size_t page, const struct vcl_seat *seat)
 {
     struct vcl_paged *p = f->paged;
     const struct vcl_kv_range range = { .size = sizeof range,
@@ -225,7 +198,7 @@ static void put_page(const struct wanted *f, size_t page, const struct seat *sea
     const struct vcl_kv_view keys = { seat->rows[0], VCL_DTYPE_F32, 0, p->side, p->network->config.head_dim },
                              values = { seat->rows[1], VCL_DTYPE_F32, 0, p->side,
                                         p->network->config.head_dim };
-    const size_t start = page_start(p, page);
+    const size_t start = vcl_paged_start(p, page);
     if (start + p->plan.page <= f->from)
         return;
     const enum vcl_status status =
@@ -239,14 +212,14 @@ static void put_page(const struct wanted *f, size_t page, const struct seat *sea
 }
 
 /* A page's number of tokens at a time. */
-static void put_plain(const struct wanted *f, const struct plain *from, const struct seat *seat)
+static void put_plain(const struct wanted *f, const struct vcl_plain *from, const struct vcl_seat *seat)
 {
     const struct vcl_paged *p = f->paged;
     for (size_t done = 0, n; done < from->count; done += n) {
         const size_t position = from->begin + done;
         n = from->count - done < p->plan.page ? from->count - done : p->plan.page;
         for (int kind = 0; kind < 2; kind++)
-            vcl_convert(VCL_DTYPE_F16, plain_rows(p, from, kind, f->layer, position), VCL_DTYPE_F32,
+            vcl_convert(VCL_DTYPE_F16, vcl_plain_rows(p, from, kind, f->layer, position), VCL_DTYPE_F32,
                         seat->rows[kind], n * p->side);
         f->place->put(f->place->flow,
                       &(struct vcl_cache_tokens){ f->layer, position, n, seat->rows[0], seat->rows[1] });
@@ -257,7 +230,7 @@ static void put_plain(const struct wanted *f, const struct plain *from, const st
 static void fill_part(void *user, size_t part, unsigned thread)
 {
     const struct wanted *f = user;
-    const struct seat *seat = &f->paged->seats[thread];
+    const struct vcl_seat *seat = &f->paged->seats[thread];
     if (part < 2)
         put_plain(f, part == 0 ? &f->paged->first : &f->paged->last, seat);
     else
@@ -280,7 +253,7 @@ static enum vcl_status code_page(struct vcl_paged *p)
     const struct vcl_kv_range range = { .size = sizeof range,
                                         .tokens = p->plan.page,
                                         .position = p->last.begin };
-    const struct seat *seat = &p->seats[0];
+    const struct vcl_seat *seat = &p->seats[0];
     struct vcl_kv_view views[2];
     size_t bytes = p->draft_bytes;
     for (int kind = 0; kind < 2; kind++)
@@ -289,7 +262,7 @@ static enum vcl_status code_page(struct vcl_paged *p)
     const enum vcl_status status = vcl_kv_encode(seat->coder, &range, &views[0], &views[1], p->draft, &bytes);
     if (status != VCL_OK)
         return fail(p, status, p->last.begin, vcl_context_message(seat->ctx));
-    struct page *page = &p->pages[p->count];
+    struct vcl_paged_page *page = &p->pages[p->count];
     page->bytes = malloc(bytes);
     if (!page->bytes)
         return fail(p, VCL_E_MEMORY, p->last.begin, "out of memory");
@@ -304,7 +277,7 @@ static enum vcl_status code_page(struct vcl_paged *p)
 
 static void drop_oldest(struct vcl_paged *p)
 {
-    struct plain *last = &p->last;
+    struct vcl_plain *last = &p->last;
     const size_t gone = p->plan.page, left = last->count - gone;
     for (int kind = 0; kind < 2; kind++)
         for (size_t layer = 0; layer < p->layers; layer++) {
@@ -318,7 +291,7 @@ static void drop_oldest(struct vcl_paged *p)
 static enum vcl_status end(void *user)
 {
     struct vcl_paged *p = user;
-    struct plain *to = p->length < p->first.room ? &p->first : &p->last;
+    struct vcl_plain *to = p->length < p->first.room ? &p->first : &p->last;
     enum vcl_status status = VCL_OK;
     to->count += p->batch;
     p->length += p->batch;
