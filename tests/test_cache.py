@@ -154,9 +154,10 @@ class Saved(CacheCase):
         return file
 
     def test_same(self):
-        for how, load in ((["--kv-recipe", self.path], ["--kv-recipe", self.path]), (["--kv-bits", 16], []),
-                          (["--kv-recipe", self.path, "--kv-page", 10, "--kv-exact-first", 0, "--kv-recent", 30],
-                           ["--kv-recipe", self.path])):
+        ways = ((["--kv-recipe", self.path, "--kv-page", 10, "--kv-exact-first", 0, "--kv-recent", 30],
+                 ["--kv-recipe", self.path]),
+                (["--kv-recipe", self.path], ["--kv-recipe", self.path]), (["--kv-bits", 16], []))
+        for how, load in ways[:1 if is_sanitized() else None]:
             with self.subTest(how=how):
                 file = self.save(*how, "-f")
                 info = json.loads(self.succeed("kv", "info", file, "--json").stdout)
@@ -176,7 +177,7 @@ class Saved(CacheCase):
         file = self.save("--kv-recipe", self.path)
         whole = file.read_bytes()
         self.refuse(IO, "is there already", "run", MODEL, "-p", "a", "--kv-recipe", self.path, "--cache-save", file)
-        for place in list(range(0, len(whole), len(whole) // 40)) + [len(whole) - 1]:
+        for place in list(range(0, len(whole), len(whole) // (8 if is_sanitized() else 40))) + [len(whole) - 1]:
             bent = bytearray(whole)
             bent[place] ^= 8
             self.refuse(FAILED, "bent.kv", "kv", "verify", self.write("bent.kv", bent))
