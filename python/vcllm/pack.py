@@ -113,8 +113,8 @@ def library():
             found = ctypes.CDLL(path or "libvcllm_pack.so")
         except OSError as error:
             raise Error(E_CODEC, f"libvcllm_pack, which whole models need, cannot be loaded: {error}; it is looked for "
-                                 "beside libvcllm, and not in the wheel: set VCLLM_LIBRARY to an installed libvcllm.so, "
-                                 "or to that of a build which found jansson and libpcre2-8") from None
+                                 "beside libvcllm: set VCLLM_LIBRARY to an installed libvcllm.so, or to that of a build "
+                                 "which found jansson and libpcre2-8") from None
         for name, (result, arguments) in FUNCTIONS.items():
             function = getattr(found, name)
             function.restype, function.argtypes = result, arguments
