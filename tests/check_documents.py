@@ -67,7 +67,9 @@ OTHERS = {
     "tests/vectors/": "Golden vectors: frames written once, which must decode to the same values for ever",
     "packaging/vcllm.pc.in": "How pkg-config finds an installed library",
     "packaging/vcllm_pack.pc.in": "And the library for whole models",
-    "packaging/vcllmConfig.cmake.in": "How CMake finds one", "python/pyproject.toml": "How pip installs the package",
+    "packaging/vcllmConfig.cmake.in": "How CMake finds one",
+    "packaging/bundle.cmake": "What a wheel holds besides our own libraries: those that they need, and licences",
+    "python/pyproject.toml": "How pip installs the package",
     ".ci/run": "What runs on every commit", ".clang-format": "How C is laid out", ".gitignore": "What builds leave"}
 
 

@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 """test_pack.py - whole models from Python: vcllm.compress, decompress, verify and eval.
 
-Faults it would catch: other bytes than the command line writes, an option that does not arrive, an argument that C takes
-for another, a fault without its words, a ctrl-C that is lost or leaves something behind, a callable whose exception is
-printed instead of raised.
+Faults it would catch: other bytes than the command line writes, an option that does not arrive, a setting that resume
+does not compare, an argument that C takes for another, a fault without its words, a ctrl-C that is lost or leaves
+something behind, a callable whose exception is printed instead of raised.
 """
 import json
 import os
@@ -25,7 +25,7 @@ from driver import ROOT
 sys.path.insert(0, str(ROOT / "python"))
 
 import vcllm
-from vcllm import errors
+from vcllm import bindings, errors, pack
 
 MODEL = ROOT / "models" / "tiny-llama"
 SEED = 11
@@ -166,6 +166,37 @@ class Pack(driver.Case):
             self.assertEqual(len(totals.notes), 1)
             self.assertIn(f"none{bits}", totals.notes[0])
         self.assertEqual(len(results), 4)
+
+    # Fields of options and parameters that the journal need not have: they change no byte, or stand for others.
+    NEUTRAL = {"size", "params", "rule_count", "threads", "overwrite", "resume", "io", "header_limit"}
+    FOR_EACH = {"size", "columns", "col_weight", "feedback", "nearest", "row_floor"}    # set for each tensor, by others
+
+    def test_journal(self):
+        """Fault: a setting that the journal lacks, or has as another's, so that a folder begun otherwise is resumed.
+        That Python knows every field there is, test_python.py checks."""
+        options, params = pack.options_of("compress", pack.CompressOptionsStruct, 1), bindings.ParamsStruct()
+        bindings.lib.vcl_params_init_sized(bindings.ctypes.byref(params), params.size)
+        told = {}
+        for i, (name, kind) in enumerate(params._fields_):
+            if name not in self.FOR_EACH | {"codec"}:
+                told[name] = f"text {i}" if kind is bindings.c_char_p else 1 if name == "goal" else 20 + i
+                setattr(params, name, told[name].encode() if kind is bindings.c_char_p else told[name])
+        told.update(codec="tensor", lossless=True, size=0, row_floor=-3, rules=["norm=copy", "none=3"])
+        self.assertEqual(self.NEUTRAL | {"lossless", "file_bytes", "row_floor", "rules"},
+                         {name for name, _ in options._fields_})
+        options.params, options.lossless, options.row_floor = bindings.ctypes.pointer(params), 1, -3
+        pack.set_rules(options, told["rules"])
+        seen, journal = [], self.folder / "small.partial" / "vcllm-journal.json"
+
+        def look(*_):
+            if journal.exists():
+                seen.append(json.loads(journal.read_text(encoding="utf-8"))["settings"])
+                raise LookupError("seen")
+        with self.assertRaisesRegex(LookupError, "seen"):
+            pack.Errand(look).call(pack.library().vcl_compress_model, str(MODEL).encode(),
+                                   str(self.folder / "small").encode(), options, pack.TotalsStruct())
+        beside = {name: seen[0].pop(name) for name in ("version", "format", "allocate", "imatrix")}
+        self.assertEqual((seen[0], beside["allocate"], beside["imatrix"]), (told, 0, None))
 
     def interrupt(self, call, begun):
         """A child that runs call gets SIGINT once `begun` is there; what it printed."""

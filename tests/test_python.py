@@ -29,7 +29,7 @@ sys.path.insert(0, str(ROOT / "python"))
 import refdec
 import refenc
 import vcllm
-from vcllm import bindings, errors, frames
+from vcllm import bindings, errors, frames, pack
 
 SEED = 77
 
@@ -490,33 +490,64 @@ class WithoutNumpy(unittest.TestCase):
 # ---- the structs against the headers -----------------------------------------------------------------------------
 
 LAYOUT = """
-#include "vcllm_file.h"
+#include "vcllm_pack.h"
 #include <stdio.h>
-#define SHOW(type) printf(#type " %zu\\n", sizeof(struct type))
+#define SHOW(type, ...) struct type type = { __VA_ARGS__ }; printf(#type " %zu\\n", sizeof type)
 #define FIELD(type, field) printf(#type "." #field " %zu\\n", offsetof(struct type, field))
 int main(void) {
 """
 
-STRUCTS = {"vcl_tensor": bindings.TensorStruct, "vcl_options": bindings.OptionsStruct, "vcl_params": bindings.ParamsStruct,
-           "vcl_info": bindings.InfoStruct, "vcl_report": bindings.ReportStruct, "vcl_error": bindings.ErrorStruct,
-           "vcl_entry": bindings.EntryStruct, "vcl_entry_handle": bindings.HandleStruct, "vcl_source": bindings.SourceStruct, "vcl_sink": bindings.SinkStruct}
+STRUCTS = {"vcl_tensor": bindings.TensorStruct, "vcl_options": bindings.OptionsStruct,
+           "vcl_params": bindings.ParamsStruct, "vcl_info": bindings.InfoStruct, "vcl_report": bindings.ReportStruct,
+           "vcl_error": bindings.ErrorStruct, "vcl_entry": bindings.EntryStruct,
+           "vcl_entry_handle": bindings.HandleStruct, "vcl_source": bindings.SourceStruct,
+           "vcl_sink": bindings.SinkStruct, "vcl_progress": pack.ProgressStruct, "vcl_hooks": pack.HooksStruct,
+           "vcl_compress_options": pack.CompressOptionsStruct, "vcl_pack_totals": pack.TotalsStruct,
+           "vcl_decompress_options": pack.DecompressOptionsStruct, "vcl_decompressed": pack.DecompressedStruct,
+           "vcl_verify_options": pack.VerifyOptionsStruct, "vcl_verified": pack.VerifiedStruct,
+           "vcl_evaluate_options": pack.EvaluateOptionsStruct, "vcl_mean": pack.MeanStruct,
+           "vcl_evaluation": pack.EvaluationStruct}
+
+
+def names_of(struct_class):
+    return [name for name, _ in struct_class._fields_]
+
+
+def zeros_of(struct_class):
+    """An initialiser for each field."""
+    ctypes = bindings.ctypes
+    return ", ".join(f"{{ {zeros_of(kind)} }}" if issubclass(kind, ctypes.Structure)
+                     else "{ 0 }" if issubclass(kind, ctypes.Array) else "0" for _, kind in struct_class._fields_)
 
 
 class Layout(unittest.TestCase):
     def test_structs(self):
-        """Sizes and offsets as the C compiler sees them."""
+        """Sizes, offsets and numbers of fields as the C compiler sees them: it refuses fewer initialisers, and more."""
         program, expected = LAYOUT, ""
         for name, struct_class in STRUCTS.items():
-            program += f"SHOW({name});"
+            program += f"SHOW({name}, {zeros_of(struct_class)});\n"
             expected += f"{name} {bindings.ctypes.sizeof(struct_class)}\n"
-            for field, _ in struct_class._fields_:
-                program += f"FIELD({name}, {field});"
+            for field in names_of(struct_class):
+                program += f"FIELD({name}, {field});\n"
                 expected += f"{name}.{field} {getattr(struct_class, field).offset}\n"
         with tempfile.TemporaryDirectory() as folder:
             source, binary = pathlib.Path(folder) / "layout.c", pathlib.Path(folder) / "layout"
             source.write_text(program + "return 0; }\n")
-            subprocess.run([os.environ.get("CC", "cc"), "-I", ROOT / "include", source, "-o", binary], check=True)
+            compiler = [os.environ.get("CC", "cc"), "-Wextra", "-Werror", "-I", ROOT / "include"]
+            made = subprocess.run([*compiler, source, "-o", binary], capture_output=True, text=True)
+            self.assertEqual(made.returncode, 0, made.stderr)
             self.assertEqual(subprocess.run([binary], capture_output=True, text=True).stdout, expected)
+
+    def test_fields(self):
+        """All that a caller may set in C, or is told there, Python has too."""
+        elsewhere = {"size", "codec", "goal", "target", "columns"}      # arguments of encode, or follow from them
+        self.assertEqual(set(frames.SETTINGS), set(names_of(bindings.ParamsStruct)) - elsewhere)
+        for struct_class, tuple_class, rest in ((pack.TotalsStruct, pack.Compressed, {"notes"}),
+                                                (pack.DecompressedStruct, pack.Decompressed, {"notes"}),
+                                                (pack.VerifiedStruct, pack.Verified, set()),
+                                                (pack.EvaluationStruct, pack.Evaluation, {"notes"})):
+            told = set(names_of(struct_class)) - {"size", "faults"}     # an Error has the faults
+            self.assertEqual(set(tuple_class._fields), told | rest)
 
     def test_constants(self):
         """Numbers this package repeats from vcllm.h."""

@@ -15,11 +15,9 @@ from ctypes import CFUNCTYPE, POINTER, byref, c_char_p, c_double, c_int, c_size_
 from .arguments import flag, integer, real, text, wrong_type, wrong_value
 from .bindings import ErrorStruct, ParamsStruct, SizedStruct, check_file, lib
 from .errors import E_CODEC, Error
+from .frames import GOALS, OBJECTIVES
 
-GOAL_BITS, GOAL_SNR, GOAL_ERROR = 0, 1, 2       # enum vcl_goal
-OBJECTIVES = {"model": 0, "mse": 1}             # enum vcl_objective
 FLOATS = ("F16", "BF16", "F32", "F64")
-ANY_DTYPE = 22                                  # VCL_DTYPE_COUNT
 
 # ---- libvcllm_pack as ctypes sees it ------------------------------------------------------------------------------
 
@@ -113,8 +111,8 @@ def library():
             found = ctypes.CDLL(path or "libvcllm_pack.so")
         except OSError as error:
             raise Error(E_CODEC, f"libvcllm_pack, which whole models need, cannot be loaded: {error}; it is looked for "
-                                 "beside libvcllm, and not in the wheel: set VCLLM_LIBRARY to an installed libvcllm.so, "
-                                 "or to that of a build which found jansson and libpcre2-8") from None
+                                 "beside libvcllm: set VCLLM_LIBRARY to an installed libvcllm.so, or to that of a build "
+                                 "which found jansson and libpcre2-8") from None
         for name, (result, arguments) in FUNCTIONS.items():
             function = getattr(found, name)
             function.restype, function.argtypes = result, arguments
@@ -229,9 +227,9 @@ def set_target(options, params, bits, size, snr, max_error, lossless):
         options.file_bytes = integer("size", size, c_uint64)
         if not options.file_bytes:
             raise wrong_value("size must be above 0")
-    for goal, name, value in ((GOAL_BITS, "bits", bits), (GOAL_SNR, "snr", snr), (GOAL_ERROR, "max_error", max_error)):
+    for name, value in (("bits", bits), ("snr", snr), ("max_error", max_error)):
         if value is not None:
-            params.goal, params.target = goal, real(name, value)
+            params.goal, params.target = GOALS.index(name), real(name, value)
 
 
 def set_rules(options, rules):
@@ -296,9 +294,10 @@ def decompress(model, out, *, dtype=None, threads=0, force=False, progress=None)
     errand, result = Errand(progress), DecompressedStruct()
     paths = path_of("model", model), path_of("out", out)
     options = options_of("decompress", DecompressOptionsStruct, threads)
-    if dtype is not None and (not isinstance(dtype, str) or dtype.upper() not in FLOATS):
-        raise wrong_value(f"dtype must be one of {', '.join(FLOATS)} or None, not {dtype!r}")
-    options.dtype = ANY_DTYPE if dtype is None else lib.vcl_dtype_parse(dtype.upper().encode())
+    if dtype is not None:
+        if not isinstance(dtype, str) or dtype.upper() not in FLOATS:
+            raise wrong_value(f"dtype must be one of {', '.join(FLOATS)} or None, not {dtype!r}")
+        options.dtype = lib.vcl_dtype_parse(dtype.upper().encode())
     options.overwrite = flag("force", force)
     errand.call(library().vcl_decompress_model, *paths, options, result)
     return Decompressed(result.tensors, result.bytes, tuple(errand.notes))
