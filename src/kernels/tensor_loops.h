@@ -1,7 +1,8 @@
 /* tensor_loops.h - the hot loops of the tensor codec: what they take, and their portable definition.
  *
  * A stripe is `lanes` rows whose columns run in sequence; arrays over it are [column][lane].  Stripes of 32
- * lanes are vectorised; those of 8, which belong to small tensors, take the portable way at every level. */
+ * lanes are vectorised; those of 8, which belong to small tensors, take the portable way at every level but for
+ * the search. */
 #ifndef VCL_TENSOR_LOOPS_H
 #define VCL_TENSOR_LOOPS_H
 

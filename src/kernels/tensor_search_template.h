@@ -1,7 +1,8 @@
 /* tensor_search_template.h - the trellis search in vectors, included once per level of CPU.
  *
  * In: the level's header, and store16, put_bits, lane_bits and select_word.  The lanes of one vector run
- * through all columns before the next vector's, so that the costs of few states stay in registers.
+ * through all columns before the next vector's, so that the costs of few states stay in registers.  A stripe
+ * is VECTORS of them, or one: stripes of 8 lanes go by AVX2 at every level above it, too.
  * tensor_search_c.c is the definition: every lane does the same float operations in the same order. */
 #include "kernels/tensor_loops.h"
 
@@ -184,7 +185,7 @@ INLINE vi forward(const struct vcl_stripe *t, int v, int priced, int by_column, 
         cost[s] = f_set(s == 0 ? 0 : VCL_UNREACHED);
     for (uint32_t c = 0; c < t->cols; c++, words += states) {
         vf best[4];
-        const vf target = f_load(u + (size_t)c * VCL_STRIPE_LANES + WIDTH * vector);
+        const vf target = f_load(u + (size_t)c * (size_t)t->lanes + WIDTH * vector);
         if (by_column && priced)
             prices = find_prices(t, vector, c);
         else if (by_column)
@@ -206,20 +207,20 @@ INLINE vi forward(const struct vcl_stripe *t, int v, int priced, int by_column, 
 /* ---- back ------------------------------------------------------------------------------------ */
 
 /* All vectors side by side: each is one long chain of dependent steps. */
-INLINE void trace_back(const struct vcl_stripe *t, int v, int priced, int by_column, const float *u,
-                       const uint32_t *words, vi state[VECTORS], int16_t *j)
+INLINE void trace_back(const struct vcl_stripe *t, int vectors, int v, int priced, int by_column,
+                       const float *u, const uint32_t *words, vi state[VECTORS], int16_t *j)
 {
     const vi turn = i_set(vcl_trellis_turns[v][1]), branch = i_set(vcl_trellis_turns[v][0]), one = i_set(1);
     const vi top = i_set(1 << (v - 1)), two = i_set(2);
     struct bends how[VECTORS];
     UNROLL
-    for (int n = 0; n < VECTORS; n++)
+    for (int n = 0; n < vectors; n++)
         how[n] = find_bends(t, n, 0);
     for (size_t c = t->cols; c-- > 0;) {
         const uint32_t *const column = words + (c << v);
         UNROLL
-        for (int n = 0; n < VECTORS; n++) {
-            const size_t at = c * VCL_STRIPE_LANES + WIDTH * (size_t)n;
+        for (int n = 0; n < vectors; n++) {
+            const size_t at = c * (size_t)t->lanes + WIDTH * (size_t)n;
             const vm b = i_any(select_word(v, column, state[n]), lane_bits(n)), g = i_any(state[n], top);
             const vi q = i_or(i_where(b, two), i_where(g, one));
             const vi bent = i_xor(i_xor(state[n], i_where(g, turn)), i_where(b, branch));
@@ -238,16 +239,16 @@ INLINE void trace_back(const struct vcl_stripe *t, int v, int priced, int by_col
 
 /* ---- the whole ------------------------------------------------------------------------------- */
 
-INLINE void search_trellis(const struct vcl_stripe *t, int v, int priced, int by_column, const float *u,
-                           uint32_t *scratch, int16_t *j)
+INLINE void search_trellis(const struct vcl_stripe *t, int vectors, int v, int priced, int by_column,
+                           const float *u, uint32_t *scratch, int16_t *j)
 {
     vi state[VECTORS];
-    for (int n = 0; n < VECTORS; n++) {
+    for (int n = 0; n < vectors; n++) {
         vf few[2][16], many[2][1 << VCL_TRELLIS_BITS_MAX];
         state[n] = v <= 4 ? forward(t, v, priced, by_column, u, n, scratch, few[0], few[1])
                           : forward(t, v, priced, by_column, u, n, scratch, many[0], many[1]);
     }
-    trace_back(t, v, priced, by_column, u, scratch, state, j);
+    trace_back(t, vectors, v, priced, by_column, u, scratch, state, j);
 }
 
 /* The numbers of states that are used most have code of their own; not under sanitizers (CMakeLists.txt). */
@@ -261,19 +262,19 @@ INLINE void search_states(const struct vcl_stripe *t, int by_column, const float
                           int16_t *j)
 {
     if (t->v == 3)
-        search_trellis(t, 3, 0, by_column, u, scratch, j);
+        search_trellis(t, VECTORS, 3, 0, by_column, u, scratch, j);
     else if (t->v == 4)
-        search_trellis(t, 4, 0, by_column, u, scratch, j);
+        search_trellis(t, VECTORS, 4, 0, by_column, u, scratch, j);
     else
-        search_trellis(t, t->v, 0, by_column, u, scratch, j);
+        search_trellis(t, VECTORS, t->v, 0, by_column, u, scratch, j);
 }
 
 /* One state, one codebook, of which subsets 0 and 2 are the parts: each value alone. */
-INLINE void search_scalar(const struct vcl_stripe *t, const float *u, int16_t *j)
+INLINE void search_scalar(const struct vcl_stripe *t, int vectors, const float *u, int16_t *j)
 {
     for (size_t c = 0; c < t->cols; c++)
-        for (int n = 0; n < VECTORS; n++) {
-            const size_t at = c * VCL_STRIPE_LANES + WIDTH * (size_t)n;
+        for (int n = 0; n < vectors; n++) {
+            const size_t at = c * (size_t)t->lanes + WIDTH * (size_t)n;
             const struct bends how = find_bends(t, n, (uint32_t)c);
             const vf x = f_load(u + at);
             vf best[4];
@@ -285,16 +286,20 @@ INLINE void search_scalar(const struct vcl_stripe *t, const float *u, int16_t *j
 
 TARGET void KERNEL(search)(const struct vcl_stripe *t, const float *u, uint32_t *scratch, int16_t *j)
 {
-    if (t->lanes != VCL_STRIPE_LANES || (t->costs && t->v == 0))
+    if (t->costs && t->v == 0)
         vcl_search_c(t, u, scratch, j);
+    else if (t->lanes < WIDTH)
+        vcl_search_avx2(t, u, scratch, j);
     else if (t->v == 0)
-        search_scalar(t, u, j);
+        search_scalar(t, t->lanes / WIDTH, u, j);
+    else if (t->lanes == WIDTH)
+        search_trellis(t, 1, t->v, t->costs != NULL, 1, u, scratch, j);
     else if (FEW_SEARCHES)
-        search_trellis(t, t->v, t->costs != NULL, 1, u, scratch, j);
+        search_trellis(t, VECTORS, t->v, t->costs != NULL, 1, u, scratch, j);
     else if (t->costs && t->v == 4)
-        search_trellis(t, 4, 1, t->col_class != NULL, u, scratch, j);
+        search_trellis(t, VECTORS, 4, 1, t->col_class != NULL, u, scratch, j);
     else if (t->costs)
-        search_trellis(t, t->v, 1, 1, u, scratch, j);
+        search_trellis(t, VECTORS, t->v, 1, 1, u, scratch, j);
     else if (t->col_class)
         search_states(t, 1, u, scratch, j);
     else
