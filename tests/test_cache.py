@@ -218,6 +218,9 @@ class Families(CacheCase):
             found = self.evaluate("--kv-recipe", path, model=model, text=["--tokens", text, "--kv-page", 40])
             self.assertLess(abs(found["kv_bits"] / 3 - 1), 0.5)  # a text of its own and a random one are unlike
             self.assertTrue(0 < found["kl"]["mean"] < 0.2, found["kl"])
+            kept = self.evaluate("--kv-recipe", path, model=model,
+                                 text=["--tokens", text, "--kv-recent", 0, "--kv-page", 8, "--kv-exact-first", 1])
+            self.assertTrue(0 < kept["kl"]["mean"] < found["kl"]["mean"], (name, kept["kl"], found["kl"]))
 
 
 class Models(CacheCase):
