@@ -83,7 +83,7 @@ static int read_prompt(struct generation *g, const char *model, const char *text
         vcl_tokenizer_encode(g->tokenizer, bytes ? bytes : text, n, &g->prompt, &g->prompt_tokens, &error);
     free(bytes);
     if (status != VCL_OK)
-        return vcl_tell(status, "the prompt %s", error.text);
+        return vcl_tell(status, "%s %s", g->prompt_file ? g->prompt_file : "the prompt", error.text);
     vcl_cli_note_left_out(model, g->tokenizer);
     if (g->prompt_tokens == 0)
         return vcl_tell(VCL_E_ARGUMENT, "the prompt is empty");
