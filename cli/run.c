@@ -151,7 +151,7 @@ static int run(int argc, char **argv)
 {
     struct generation g = { .sampler = { .temperature = 0.8, .top_p = 0.95 } };
     const char *prompt = NULL;
-    struct vcl_team *team = NULL;
+    struct vcl_pool *pool = NULL;
     char **operands;
     int count, tokens = 128, seed = 1, jobs = 0, quiet = 0;
     uint64_t memory = VCL_MEMORY_DEFAULT;
@@ -171,12 +171,12 @@ static int run(int argc, char **argv)
     if (!code && !prompt)
         code = vcl_tell(VCL_E_ARGUMENT, "run takes a text: -p TEXT; see 'vcllm run --help'");
     if (!code)
-        code = vcl_cli_team(jobs, &team);
+        code = vcl_cli_pool(jobs, &pool);
     if (code)
         return code;
     g.most = (size_t)tokens;
     g.sampler.state = (uint64_t)seed;
-    code = vcl_cli_network(operands[0], team, memory, &g.network);
+    code = vcl_cli_network(operands[0], pool, memory, &g.network);
     if (!code)
         code = read_prompt(&g, operands[0], prompt);
     if (!code)
@@ -186,6 +186,6 @@ static int run(int argc, char **argv)
     if (!code)
         report(&g);
     release(&g);
-    vcl_team_destroy(team);
+    vcl_pool_destroy(pool);
     return code;
 }

@@ -113,6 +113,7 @@ static enum vcl_status read_options(struct vcl_compress *c, const struct vcl_com
     policy->row_floor = options.row_floor;
     c->reading.header_limit = options.header_limit;
     c->threads = options.threads;
+    c->pool = options.pool;
     c->force = options.overwrite;
     c->resume = options.resume;
     return status ? status : add_rules(c->job, &options, policy);
@@ -202,6 +203,7 @@ static enum vcl_status take_decompress(struct vcl_decompress *d, const struct vc
     d->dtype = options.dtype;
     d->decoder = options.decoder;
     d->threads = options.threads;
+    d->pool = options.pool;
     d->force = options.overwrite;
     d->reading.header_limit = options.header_limit;
     return check_reading(d->job, options.io, &d->reading);
@@ -251,6 +253,7 @@ static enum vcl_status take_verify(struct vcl_verification *v, const struct vcl_
         return status;
     v->check.decoder = options.decoder;
     v->threads = options.threads;
+    v->pool = options.pool;
     v->reading.header_limit = options.header_limit;
     return check_reading(v->job, options.io, &v->reading);
 }
