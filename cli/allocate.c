@@ -318,12 +318,11 @@ static enum vcl_status measure(struct vcl_allocation *a, const struct vcl_params
 }
 
 /* A model that the runtime does not know is no failure unless it was asked to run. */
-static enum vcl_status open_network(struct vcl_allocation *a, const char *folder, int asked)
+static enum vcl_status open_network(struct vcl_allocation *a, const char *folder, struct vcl_pool *pool,
+                                    int asked)
 {
     struct vcl_error error = { 0 };
-    if (vcl_cli_team((int)a->threads, &a->team))
-        return VCL_E_MEMORY;
-    const enum vcl_status status = vcl_network_open(folder, a->team, VCL_MEMORY_DEFAULT, &a->network, &error);
+    const enum vcl_status status = vcl_network_open(folder, pool, VCL_MEMORY_DEFAULT, &a->network, &error);
     if (status == VCL_OK) {
         vcl_cli_note_network(folder, &a->network);
         return VCL_OK;
@@ -382,7 +381,7 @@ enum vcl_status vcl_allocate_model(struct vcl_allocation *a, const struct vcl_mo
         a->seconds = work_of(&effort, a->how, a->chosen_draft) / SPEED / a->threads;
     if (a->how == VCL_ALLOCATE_FIXED || a->dry_run)
         return VCL_OK;
-    enum vcl_status status = open_network(a, folder, asked);
+    enum vcl_status status = open_network(a, folder, work->pool, asked);
     if (!status && a->how != VCL_ALLOCATE_FIXED)
         status = allocate(a, model, params, &effort, bits, choices, work);
     vcl_network_close(&a->network);
@@ -422,5 +421,4 @@ void vcl_allocation_release(struct vcl_allocation *a)
     vcl_network_close(&a->network);
     free(a->draft.tokens);
     free(a->matrices);
-    vcl_team_destroy(a->team);
 }

@@ -18,7 +18,6 @@ struct vcl_allocation {
     double slope;   /* of depth: bits from the first layer to the last */
 
     struct vcl_importance *importance; /* of --imatrix, or NULL */
-    struct vcl_team *team;
     struct vcl_network network;
     struct vcl_draft draft;
     struct vcl_sensitivity *sensitivity;

@@ -202,11 +202,11 @@ static void report(const char *path, const struct vcl_kv_recipe *recipe, int jso
 
 /* ---- work ------------------------------------------------------------------------------------ */
 
-static int learn_opened(const char *folder, const struct kv_settings *s, struct vcl_team *team)
+static int learn_opened(const char *folder, const struct kv_settings *s, struct vcl_pool *pool)
 {
     struct vcl_network network = { 0 };
     struct vcl_cache_recipe recipe = { 0 };
-    int code = vcl_cli_network(folder, team, s->memory, &network);
+    int code = vcl_cli_network(folder, pool, s->memory, &network);
     if (!code)
         code = vcl_cli_learn_cache(folder, &network, &s->lesson, &recipe);
     if (!code)
@@ -220,7 +220,7 @@ static int learn_opened(const char *folder, const struct kv_settings *s, struct 
 
 static int learn(const char *folder, const struct kv_settings *s)
 {
-    struct vcl_team *team;
+    struct vcl_pool *pool;
     if (!s->output || s->lesson.bits == 0) {
         vcl_say("kv learn: --bits B and -o FILE are needed; see 'vcllm kv --help'");
         return VCL_EXIT_USAGE;
@@ -229,11 +229,11 @@ static int learn(const char *folder, const struct kv_settings *s)
         vcl_say("%s: is there already; -f replaces it", s->output);
         return VCL_EXIT_IO;
     }
-    int code = vcl_cli_team(s->jobs, &team);
+    int code = vcl_cli_pool(s->jobs, &pool);
     if (code)
         return code;
-    code = learn_opened(folder, s, team);
-    vcl_team_destroy(team);
+    code = learn_opened(folder, s, pool);
+    vcl_pool_destroy(pool);
     return code;
 }
 

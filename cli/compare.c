@@ -207,7 +207,7 @@ static int compare_models(struct vcl_comparison *job, int jobs)
 {
     const struct vcl_task task = { job, compare_memory, compare_run, NULL };
     struct vcl_work work;
-    int code = vcl_exit_of(vcl_work_create(&work, vcl_cli_errand(), (unsigned)jobs));
+    int code = vcl_exit_of(vcl_work_create(&work, vcl_cli_errand(), (unsigned)jobs, NULL));
     if (code)
         return code;
     job->work = &work;

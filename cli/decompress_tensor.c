@@ -157,7 +157,7 @@ int vcl_restore_tensor(struct vcl_restore *job)
     const int to_stdout = strcmp(d->output, "-") == 0;
     int code = to_stdout ? VCL_EXIT_OK : vcl_exit_of(vcl_decompress_check_output(d));
     if (!code)
-        code = vcl_exit_of(vcl_work_create(&d->work, d->job, d->threads));
+        code = vcl_exit_of(vcl_work_create(&d->work, d->job, d->threads, d->pool));
     if (!code && to_stdout && isatty(STDOUT_FILENO)) {
         vcl_say("decompress: raw values are not written to a terminal");
         code = VCL_EXIT_USAGE;

@@ -232,14 +232,14 @@ static int evaluate_text(const char *model, const struct settings *s, const stru
 }
 
 /* Opens what is needed, evaluates, closes. */
-static int evaluate_models(const char *model, const struct settings *s, struct vcl_team *team)
+static int evaluate_models(const char *model, const struct settings *s, struct vcl_pool *pool)
 {
     struct vcl_network network = { 0 }, baseline = { 0 };
     const struct vcl_network *other = s->baseline ? &baseline : NULL;
     const struct vcl_cli_choices choices = { s->choices, model, s->baseline, s->json };
-    int code = vcl_cli_network(model, team, s->memory, &network);
+    int code = vcl_cli_network(model, pool, s->memory, &network);
     if (!code && s->baseline)
-        code = vcl_cli_network(s->baseline, team, s->memory, &baseline);
+        code = vcl_cli_network(s->baseline, pool, s->memory, &baseline);
     if (!code && s->choices)
         code = vcl_cli_eval_choices(&choices, &network, other);
     else if (!code)
@@ -252,7 +252,7 @@ static int evaluate_models(const char *model, const struct settings *s, struct v
 static int run(int argc, char **argv)
 {
     struct settings s = { .memory = VCL_MEMORY_DEFAULT, .kv = VCL_CACHE_DEFAULT };
-    struct vcl_team *team;
+    struct vcl_pool *pool;
     char **operands;
     int count;
     const struct vcl_option options[] = {
@@ -286,10 +286,10 @@ static int run(int argc, char **argv)
     if (s.kv.first == VCL_CACHE_NOT_GIVEN)
         s.kv.first = codes_all(&s) ? 0 : VCL_CACHE_FIRST;
     if (!code)
-        code = vcl_cli_team(s.jobs, &team);
+        code = vcl_cli_pool(s.jobs, &pool);
     if (code)
         return code;
-    code = evaluate_models(operands[0], &s, team);
-    vcl_team_destroy(team);
+    code = evaluate_models(operands[0], &s, pool);
+    vcl_pool_destroy(pool);
     return code;
 }

@@ -2,22 +2,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/work.h"
 #include "front/opened_language.h"
 #include "language.h"
 
 /* Texts are read whole: they are small beside a model. */
 #define TEXT_LIMIT ((uint64_t)1 << 32)
 
-int vcl_cli_team(int jobs, struct vcl_team **team)
+int vcl_cli_pool(int jobs, struct vcl_pool **pool)
 {
-    *team = vcl_team_create(vcl_work_threads((unsigned)jobs));
-    return *team ? VCL_EXIT_OK : vcl_tell(VCL_E_MEMORY, "out of memory");
+    struct vcl_options options;
+    vcl_options_init(&options);
+    options.threads = (unsigned)jobs;
+    return vcl_pool_create(&options, pool) ? vcl_tell(VCL_E_MEMORY, "out of memory") : VCL_EXIT_OK;
 }
 
-int vcl_cli_network(const char *folder, struct vcl_team *team, uint64_t memory, struct vcl_network *network)
+int vcl_cli_network(const char *folder, struct vcl_pool *pool, uint64_t memory, struct vcl_network *network)
 {
-    return vcl_exit_of(vcl_open_network(vcl_cli_errand(), folder, team, memory, network));
+    return vcl_exit_of(vcl_open_network(vcl_cli_errand(), folder, pool, memory, network));
 }
 
 void vcl_cli_note_network(const char *folder, const struct vcl_network *network)

@@ -5,13 +5,12 @@
 #include "cli.h"
 #include "eval/eval.h"
 #include "net/network.h"
-#include "common/team.h"
 #include "text/tokenizer.h"
 
 /* Each prints why it fails and returns an exit code. */
-int vcl_cli_team(int jobs, struct vcl_team **team);
+int vcl_cli_pool(int jobs, struct vcl_pool **pool);
 /* memory: of --memory, VCL_MEMORY_DEFAULT without. */
-int vcl_cli_network(const char *folder, struct vcl_team *team, uint64_t memory, struct vcl_network *network);
+int vcl_cli_network(const char *folder, struct vcl_pool *pool, uint64_t memory, struct vcl_network *network);
 /* Says what of an opened model the user may not expect. */
 void vcl_cli_note_network(const char *folder, const struct vcl_network *network);
 int vcl_cli_tokenizer(const char *folder, const struct vcl_network *network,

@@ -83,11 +83,11 @@ static int open_model(struct vcl_rotate *job)
     if (!code)
         code = check_input(job);
     if (!code)
-        code = vcl_cli_team(job->jobs, &job->team);
+        code = vcl_cli_pool(job->jobs, &job->pool);
     if (code)
         return code;
     const enum vcl_status status =
-        vcl_merge_open(job->input, (uint64_t)job->seed, job->team, &job->merge, &error);
+        vcl_merge_open(job->input, (uint64_t)job->seed, job->pool, &job->merge, &error);
     if (status != VCL_OK)
         return vcl_tell(status, "%s", error.text);
     vcl_cli_note_network(job->input, vcl_merge_network(job->merge));
@@ -137,7 +137,7 @@ static void report(const struct vcl_rotate *job, double seconds)
     } else if (!job->quiet)
         printf("%s -> %s\n%zu tensors, %zu of them rotated%s, %s in %s with %u threads\n", job->input,
                job->output, job->tensors, job->made, job->unties ? ", the head untied" : "",
-               vcl_words_size(job->bytes).text, vcl_words_time(seconds).text, vcl_team_threads(job->team));
+               vcl_words_size(job->bytes).text, vcl_words_time(seconds).text, vcl_pool_threads(job->pool));
 }
 
 static int rotate(struct vcl_rotate *job)
@@ -167,7 +167,7 @@ static int run(int argc, char **argv)
         return code;
     code = rotate(&job);
     vcl_merge_close(job.merge);
-    vcl_team_destroy(job.team);
+    vcl_pool_destroy(job.pool);
     vcl_model_close(job.model);
     return code;
 }

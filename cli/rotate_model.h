@@ -13,7 +13,7 @@ struct vcl_rotate {
     int jobs, force, json, quiet;
 
     struct vcl_model *model;
-    struct vcl_team *team;
+    struct vcl_pool *pool;
     struct vcl_merge *merge;
     struct vcl_untied untied;
     int unties;     /* the head becomes a tensor of its own */

@@ -231,7 +231,7 @@ static int run(int argc, char **argv)
 {
     struct generation g = { .sampler = { .temperature = 0.8, .top_p = 0.95 }, .kv = VCL_CACHE_DEFAULT };
     const char *prompt = NULL;
-    struct vcl_team *team = NULL;
+    struct vcl_pool *pool = NULL;
     char **operands;
     int count, tokens = 128, seed = 1, jobs = 0, quiet = 0;
     uint64_t memory = VCL_MEMORY_DEFAULT;
@@ -256,7 +256,7 @@ static int run(int argc, char **argv)
     if (!code)
         code = check_settings(&g, prompt);
     if (!code)
-        code = vcl_cli_team(jobs, &team);
+        code = vcl_cli_pool(jobs, &pool);
     if (code)
         return code;
     g.most = (size_t)tokens;
@@ -264,7 +264,7 @@ static int run(int argc, char **argv)
     g.kv.page = g.kv.page ? g.kv.page : VCL_CACHE_PAGE;
     g.kv.first = g.kv.first == VCL_CACHE_NOT_GIVEN ? VCL_CACHE_FIRST : g.kv.first;
     g.kv.recent = g.kv.recent == VCL_CACHE_NOT_GIVEN ? 0 : g.kv.recent;
-    code = vcl_cli_network(operands[0], team, memory, &g.network);
+    code = vcl_cli_network(operands[0], pool, memory, &g.network);
     if (!code)
         code = read_prompt(&g, operands[0], prompt);
     if (!code)
@@ -276,6 +276,6 @@ static int run(int argc, char **argv)
     if (!code)
         report(&g);
     release(&g);
-    vcl_team_destroy(team);
+    vcl_pool_destroy(pool);
     return code;
 }

@@ -24,8 +24,8 @@
  *   printed, nothing exits.
  * - Memory: the caller owns every buffer it passes.  The library allocates through the hooks in
  *   vcl_options and frees all of it in vcl_context_destroy.
- * - Threads: a context serves one thread at a time; different contexts are independent.  There is no
- *   global state.
+ * - Threads: a context serves one thread at a time; different contexts are independent, also those that
+ *   share a pool of threads.  There is no global state.
  * - Structs that begin with `size`, which is sizeof the struct as the caller was compiled, may grow at their
  *   end in later versions; no others do.  For one that goes in, its _init writes size and the defaults; one
  *   that comes out the caller makes: struct vcl_info info = { .size = sizeof info };  The library reads and
@@ -156,7 +156,7 @@ VCL_API double vcl_snr(const struct vcl_error_sums *sums);
 
 struct vcl_options {
     size_t size;            /* of this struct; vcl_options_init sets it */
-    unsigned threads;       /* for the tiles of one tensor; 0 = one per online CPU.  Default 1 */
+    unsigned threads;       /* for the tiles of one tensor; 0 = one per CPU the process may use.  Default 1 */
     const char *module_dir; /* folder of the video module; NULL = the environment's VCLLM_MODULE_DIR, else
                              * beside the library, else where it was installed */
     void *user;             /* for the hooks */
@@ -165,9 +165,41 @@ struct vcl_options {
     void (*release)(void *user, void *block);
     /* Polled between tiles; nonzero = stop with VCL_E_CANCELLED. */
     int (*cancel)(void *user);
+    /* Whose threads do the work, in place of `threads` of the context's own; NULL (default): those. */
+    struct vcl_pool *pool;
 };
 VCL_API void vcl_options_init_sized(struct vcl_options *options, size_t size);
 #define vcl_options_init(options) vcl_options_init_sized(options, sizeof *(options))
+
+/* Threads that the caller owns and that any number of contexts share; vcllm_pack.h's calls take it too.  Who
+ * has several contexts, or loops of its own beside them, so has threads for all of it once:
+ *
+ *     options.threads = 8;
+ *     vcl_pool_create(&options, &options.pool);
+ *     vcl_context_create(&options, &one);
+ *     vcl_context_create(&options, &other);
+ *
+ * Who calls works too: a pool of n threads starts n - 1 of them, and every call goes on if none is free.  So
+ * contexts may use one pool at the same time from different threads, and a job or a source that runs on it may
+ * itself call on another context that has the pool, or vcl_pool_run: whoever calls does all that nobody else
+ * takes of it, and nothing of other calls while it waits for the rest. */
+struct vcl_pool;
+
+/* Of options, NULL = defaults, `threads` and the hooks for memory count; these must work until
+ * vcl_pool_destroy.  Threads above 1024 or that the system does not give are done without, as a context does:
+ * vcl_pool_threads tells how many there are, the one that calls counted.  VCL_E_MEMORY, VCL_E_ARGUMENT. */
+VCL_API enum vcl_status vcl_pool_create(const struct vcl_options *options, struct vcl_pool **pool);
+/* After the contexts that have it, and not while it runs anything.  NULL is fine. */
+VCL_API void vcl_pool_destroy(struct vcl_pool *pool);
+VCL_API unsigned vcl_pool_threads(const struct vcl_pool *pool);
+
+/* Calls job(user, i, thread) once for every i below count, in any order and on any threads of the pool, and
+ * returns when all are done; what jobs wrote can then be read.  thread is below vcl_pool_threads, and of the
+ * jobs of one call no two have the same at the same time: it numbers their places to work in.  The caller's
+ * is 0.  A job must not wait for another of its call, which may come after it on the same thread.  Allocates
+ * nothing and cannot fail. */
+VCL_API void vcl_pool_run(struct vcl_pool *pool, size_t count,
+                          void (*job)(void *user, size_t i, unsigned thread), void *user);
 
 struct vcl_context;
 
@@ -290,8 +322,8 @@ VCL_API enum vcl_status vcl_coded_shape(const struct vcl_tensor *tensor, int tra
                                         uint64_t *cols);
 
 /* Where values come from and bytes go to.  Both work by position; `read` is called from several threads
- * at once unless threads is 1; so is `write` when decoding.  Return 0, or anything else for a failure
- * (VCL_E_IO). */
+ * at once unless there is one thread alone; so is `write` when decoding.  Return 0, or anything else for a
+ * failure (VCL_E_IO). */
 struct vcl_source {
     void *user;
     int (*read)(void *user, uint64_t offset, void *dst, size_t bytes);

@@ -32,8 +32,8 @@
  *   model; VCL_E_IO too where the output is there already; VCL_E_RATE: a target that cannot be met;
  *   VCL_E_CODEC: a codec that is missing here; VCL_E_CANCELLED; and what vcllm.h and vcllm_file.h say.
  *   Messages name options as the command line does: --bits, --resume; -f is `overwrite`.
- * - Threads: calls are independent; any number may run at once, each with threads of its own.  Two that write
- *   to the same output fail, but for one. */
+ * - Threads: calls are independent; any number may run at once, each with threads of its own or all with one
+ *   pool (vcl_pool_create).  Two that write to the same output fail, but for one. */
 #ifndef VCLLM_PACK_H
 #define VCLLM_PACK_H
 
@@ -67,6 +67,7 @@ struct vcl_compress_options {
     int resume;       /* 1: a folder that was begun, with the same options, is continued.  Default 0 */
     enum vcl_io io;
     uint64_t header_limit; /* as in vcl_model_options; 0 (default): its default */
+    struct vcl_pool *pool; /* as in vcl_options, in place of `threads`; NULL (default): the call's own */
 };
 VCL_API void vcl_compress_options_init_sized(struct vcl_compress_options *options, size_t size);
 #define vcl_compress_options_init(options) vcl_compress_options_init_sized(options, sizeof *(options))
@@ -101,6 +102,7 @@ struct vcl_decompress_options {
     int overwrite;
     enum vcl_io io;
     uint64_t header_limit;
+    struct vcl_pool *pool;
 };
 VCL_API void vcl_decompress_options_init_sized(struct vcl_decompress_options *options, size_t size);
 #define vcl_decompress_options_init(options) vcl_decompress_options_init_sized(options, sizeof *(options))
@@ -123,6 +125,7 @@ struct vcl_verify_options {
     unsigned threads;
     enum vcl_io io;
     uint64_t header_limit;
+    struct vcl_pool *pool;
 };
 VCL_API void vcl_verify_options_init_sized(struct vcl_verify_options *options, size_t size);
 #define vcl_verify_options_init(options) vcl_verify_options_init_sized(options, sizeof *(options))
@@ -157,6 +160,7 @@ struct vcl_evaluate_options {
     uint64_t memory;      /* bytes of a compressed model's matrices that may be kept decoded; UINT64_MAX
                            * (default): what products read as it is coded stays so, all else is decoded */
     unsigned threads;     /* as above */
+    struct vcl_pool *pool;
 };
 VCL_API void vcl_evaluate_options_init_sized(struct vcl_evaluate_options *options, size_t size);
 #define vcl_evaluate_options_init(options) vcl_evaluate_options_init_sized(options, sizeof *(options))

@@ -15,9 +15,9 @@ compile() {
     cmake --build "$folder" -j "$jobs" --target "$@" >/dev/null
 }
 
-long=long plain='long|plain' threaded='backward base frame_threads frame_contexts model pack writer threads_py'
+long=long plain='long|plain' threaded='backward pool frame_threads frame_contexts model pack writer threads_py'
 if [ -n "$VCLLM_LONG" ]; then
-    long=none plain=none threaded='backward base cache frame lossless model pack roundtrip safetensors stages trellis writer run_py'
+    long=none plain=none threaded='backward base cache frame lossless model pack pool roundtrip safetensors stages trellis writer run_py'
 fi
 run "$build" . "$long"
 compile "$build-sanitize" address,undefined,float-cast-overflow all

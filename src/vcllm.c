@@ -17,7 +17,6 @@
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
-#include <unistd.h>
 
 #define TEXT_OF(x) #x
 #define TEXT(x) TEXT_OF(x)
@@ -38,14 +37,6 @@ void vcl_options_init_sized(struct vcl_options *options, size_t size)
 /* Bytes of freed buffers that a context keeps for its next call: about a tile's. */
 #define SPARES_PER_THREAD ((size_t)40 << 20)
 
-static unsigned thread_count(unsigned asked)
-{
-    enum { MOST = 1024 };
-    const long online = sysconf(_SC_NPROCESSORS_ONLN);
-    const unsigned n = asked ? asked : online > 0 ? (unsigned)online : 1;
-    return n < MOST ? n : MOST;
-}
-
 static int copy_module_dir(struct vcl_context *ctx, const char *dir)
 {
     if (!dir)
@@ -64,28 +55,45 @@ static int rounds_products(const struct vcl_kernels *kernels)
 
 unsigned vcl_cpu(void) { return vcl_cpu_level(); }
 
+/* The caller's options as the library has them, and its allocator; 0 where they cannot be. */
+static int take_options(const struct vcl_options *given, struct vcl_options *taken, struct vcl_mem *mem)
+{
+    vcl_options_init(taken);
+    if ((given && !vcl_take_sized(given, taken, sizeof *taken)) || !taken->allocate != !taken->release)
+        return 0;
+    *mem = vcl_mem_default();
+    if (taken->allocate)
+        *mem = (struct vcl_mem){ taken->user, taken->allocate, taken->release, NULL };
+    return 1;
+}
+
+enum vcl_status vcl_pool_create(const struct vcl_options *given, struct vcl_pool **pool)
+{
+    struct vcl_options options;
+    struct vcl_mem mem;
+    if (!pool || !take_options(given, &options, &mem))
+        return VCL_E_ARGUMENT;
+    *pool = vcl_pool_make(&mem, options.threads);
+    return *pool ? VCL_OK : VCL_E_MEMORY;
+}
+
 enum vcl_status vcl_context_create(const struct vcl_options *given, struct vcl_context **out)
 {
-    struct vcl_options taken;
-    const struct vcl_options *const options = &taken;
-    struct vcl_mem mem = vcl_mem_default();
-    vcl_options_init(&taken);
-    if (!out || (given && !vcl_take_sized(given, &taken, sizeof taken))
-        || !options->allocate != !options->release)
+    struct vcl_options options;
+    struct vcl_mem mem;
+    if (!out || !take_options(given, &options, &mem))
         return VCL_E_ARGUMENT;
     if (!rounds_products(vcl_kernels_for(vcl_cpu_level())))
         return VCL_E_BUILD;
-    if (options->allocate)
-        mem = (struct vcl_mem){ options->user, options->allocate, options->release, NULL };
     struct vcl_context *ctx = vcl_alloc(&mem, 1, sizeof *ctx);
     if (!ctx)
         return VCL_E_MEMORY;
     ctx->mem = mem;
-    ctx->options = *options;
+    ctx->options = options;
     ctx->kernels = vcl_kernels_for(vcl_cpu_level());
-    ctx->pool = vcl_pool_create(&ctx->mem, thread_count(options->threads));
-    if (!ctx->pool || !copy_module_dir(ctx, options->module_dir)
-        || !vcl_mem_keep(&ctx->mem, SPARES_PER_THREAD * thread_count(options->threads))) {
+    ctx->pool = options.pool ? options.pool : vcl_pool_make(&ctx->mem, options.threads);
+    if (!ctx->pool || !copy_module_dir(ctx, options.module_dir)
+        || !vcl_mem_keep(&ctx->mem, SPARES_PER_THREAD * vcl_pool_threads(ctx->pool))) {
         vcl_context_destroy(ctx);
         return VCL_E_MEMORY;
     }
@@ -97,7 +105,8 @@ void vcl_context_destroy(struct vcl_context *ctx)
 {
     if (!ctx)
         return;
-    vcl_pool_destroy(ctx->pool);
+    if (!ctx->options.pool)
+        vcl_pool_destroy(ctx->pool);
     vcl_video_unload(&ctx->module);
     vcl_free(&ctx->mem, ctx->module_dir);
     vcl_mem_drop(&ctx->mem);

@@ -32,7 +32,7 @@ FOLDERS = (
     ("src/kv", "Floor 3: pages of KV caches, on the codec. kv_page.c is the file to read first."),
     ("src/io", "Model files, on base only: safetensors, folders of shards, writing whole or not at all."),
     ("src/video", "The module that knows libavcodec, loaded at run time, and the core's side of it."),
-    ("lm/common", "What the runtime's rooms share: faults, JSON fields, threads."),
+    ("lm/common", "What the runtime's rooms share: faults and JSON fields."),
     ("lm/net", "The network: weights, forward pass, cache, sampling. forward.c is the file to read first."),
     ("lm/text", "Text to tokens and back, as tokenizer.json says."),
     ("lm/eval", "Perplexity and multiple choice."),

@@ -17,6 +17,7 @@
 
 #include "net/backward.h"
 #include "net/forward.h"
+#include "pooled.h"
 #include "text/tokenizer.h"
 
 static int fail(const char *text)
@@ -253,16 +254,16 @@ static enum vcl_status run_probe(const char *what, const struct vcl_network *net
 
 static int probe_network(const char *what, const char *folder, unsigned threads, const char *argument)
 {
-    struct vcl_team *team = vcl_team_create(threads);
+    struct vcl_pool *pool = pool_of(threads);
     struct vcl_network network = { 0 };
     struct vcl_error error = { 0 };
     const uint64_t memory = strcmp(what, "backward") == 0 ? 0 : VCL_MEMORY_DEFAULT;
     enum vcl_status status =
-        team ? vcl_network_open(folder, team, memory, &network, &error) : vcl_fault_memory(&error);
+        pool ? vcl_network_open(folder, pool, memory, &network, &error) : vcl_fault_memory(&error);
     if (status == VCL_OK)
         status = run_probe(what, &network, argument, &error);
     vcl_network_close(&network);
-    vcl_team_destroy(team);
+    vcl_pool_destroy(pool);
     return status == VCL_OK ? 0 : fail(error.text);
 }
 

@@ -1,5 +1,6 @@
 /* What --allocate computes with: moments and their factors, and bits shared out. */
 #include "allot/moments.h"
+#include "pooled.h"
 #include "random.h"
 #include "allot/shares.h"
 
@@ -31,12 +32,12 @@ static float *make_vectors(size_t n, size_t cols, uint64_t seed)
 static struct vcl_moments *sum_up(const float *x, size_t n, size_t cols, unsigned threads)
 {
     struct vcl_moments *moments = vcl_moments_create(cols);
-    struct vcl_team *team = vcl_team_create(threads);
+    struct vcl_pool *pool = pool_of(threads);
     assert_non_null(moments);
-    assert_non_null(team);
-    vcl_moments_add(moments, vcl_loops16_choose(), team, x, n / 3);
-    vcl_moments_add(moments, vcl_loops16_choose(), team, x + n / 3 * cols, n - n / 3);
-    vcl_team_destroy(team);
+    assert_non_null(pool);
+    vcl_moments_add(moments, vcl_loops16_choose(), pool, x, n / 3);
+    vcl_moments_add(moments, vcl_loops16_choose(), pool, x + n / 3 * cols, n - n / 3);
+    vcl_pool_destroy(pool);
     return moments;
 }
 
@@ -88,14 +89,14 @@ static void check_factors(size_t n, size_t cols, double damping)
 {
     float *x = make_vectors(n, cols, cols);
     struct vcl_moments *moments = sum_up(x, n, cols, 2), *again = sum_up(x, n, cols, 1);
-    struct vcl_team *team = vcl_team_create(3), *alone = vcl_team_create(1);
+    struct vcl_pool *pool = pool_of(3), *alone = pool_of(1);
     double *h = malloc(cols * cols * sizeof *h), mean = 0, logs = 0;
     assert_non_null(h);
     for (size_t i = 0; i < cols * cols; i++)
         h[i] = (double)moments->sums[i] / (double)n;
     for (size_t c = 0; c < cols; c++)
         mean += h[c * cols + c] / (double)cols;
-    assert_int_equal(vcl_moments_factor(moments, team, damping), VCL_OK);
+    assert_int_equal(vcl_moments_factor(moments, pool, damping), VCL_OK);
     assert_int_equal(vcl_moments_factor(again, alone, damping), VCL_OK);
     assert_memory_equal(again->feedback, moments->feedback, cols * cols * sizeof(float));
     assert_memory_equal(again->col_weight, moments->col_weight, cols * sizeof(float));
@@ -111,8 +112,8 @@ static void check_factors(size_t n, size_t cols, double damping)
     assert_true(moments->gain > 0 && moments->gain < 1);
     vcl_moments_destroy(moments);
     vcl_moments_destroy(again);
-    vcl_team_destroy(team);
-    vcl_team_destroy(alone);
+    vcl_pool_destroy(pool);
+    vcl_pool_destroy(alone);
     free(h);
     free(x);
 }
@@ -135,12 +136,12 @@ static void test_squares(void **unused)
     for (size_t i = 0; i < n * cols; i++)
         x[i] *= (float)(1 << i % cols % 4);
     struct vcl_moments *scaled = sum_up(x, n, cols, 1);
-    struct vcl_team *team = vcl_team_create(2);
+    struct vcl_pool *pool = pool_of(2);
     for (size_t c = 0; c < cols; c++)
         squares[c] = 3 * scaled->sums[c * cols + c];
     told->squares = squares;
-    assert_int_equal(vcl_moments_factor(told, team, 0.1), VCL_OK);
-    assert_int_equal(vcl_moments_factor(scaled, team, 0.1), VCL_OK);
+    assert_int_equal(vcl_moments_factor(told, pool, 0.1), VCL_OK);
+    assert_int_equal(vcl_moments_factor(scaled, pool, 0.1), VCL_OK);
     assert_true(fabs(told->gain / scaled->gain - 1) < 1e-4);
     const double ratio = (double)told->col_weight[0] / (double)scaled->col_weight[0];
     for (size_t c = 0; c < cols; c++) {
@@ -151,7 +152,7 @@ static void test_squares(void **unused)
     }
     vcl_moments_destroy(told);
     vcl_moments_destroy(scaled);
-    vcl_team_destroy(team);
+    vcl_pool_destroy(pool);
     free(x);
     (void)unused;
 }
@@ -161,15 +162,15 @@ static void test_nothing(void **unused)
 {
     float x[40] = { 0 };
     struct vcl_moments *moments = sum_up(x, 4, 10, 1);
-    struct vcl_team *team = vcl_team_create(1);
-    assert_int_equal(vcl_moments_factor(moments, team, 0.5), VCL_OK);
+    struct vcl_pool *pool = pool_of(1);
+    assert_int_equal(vcl_moments_factor(moments, pool, 0.5), VCL_OK);
     for (size_t c = 0; c < 10; c++) {
         assert_true(moments->col_weight[c] == moments->col_weight[0] && moments->col_weight[0] > 0);
         for (size_t k = 0; k < c; k++)
             assert_true(moments->feedback[c * 10 + k] == 0);
     }
     vcl_moments_destroy(moments);
-    vcl_team_destroy(team);
+    vcl_pool_destroy(pool);
     (void)unused;
 }
 

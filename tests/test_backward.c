@@ -3,6 +3,7 @@
  * What it computes is compared by test_backward.py and test_torch.py.
  * malloc and its kin are this program's own here, so that any allocation can fail and all are counted. */
 #include "net/backward.h"
+#include "pooled.h"
 #include "sanitized.h"
 
 #include <limits.h>
@@ -57,16 +58,16 @@ void free(void *block)
 enum { TOKENS = 70, LAYERS = 6 }; /* 70: more than the head takes at a time */
 
 struct opened {
-    struct vcl_team *team;
+    struct vcl_pool *pool;
     struct vcl_network network;
 };
 
 static struct opened open_sample(unsigned threads)
 {
-    struct opened opened = { .team = vcl_team_create(threads) };
+    struct opened opened = { .pool = pool_of(threads) };
     struct vcl_error error = { 0 };
-    assert_non_null(opened.team);
-    if (vcl_network_open(VCL_MODELS "/tiny-llama", opened.team, VCL_MEMORY_DEFAULT, &opened.network, &error))
+    assert_non_null(opened.pool);
+    if (vcl_network_open(VCL_MODELS "/tiny-llama", opened.pool, VCL_MEMORY_DEFAULT, &opened.network, &error))
         fail_msg("%s", error.text);
     assert_int_equal(opened.network.config.layers, LAYERS);
     return opened;
@@ -75,7 +76,7 @@ static struct opened open_sample(unsigned threads)
 static void close_sample(struct opened *opened)
 {
     vcl_network_close(&opened->network);
-    vcl_team_destroy(opened->team);
+    vcl_pool_destroy(opened->pool);
 }
 
 static void fill(uint32_t *tokens, size_t n)

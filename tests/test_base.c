@@ -1,7 +1,6 @@
-/* Conversions, sizes, comparison, the pool. */
+/* Conversions, sizes, comparison. */
 #include "base/common.h"
 #include "base/dtype.h"
-#include "base/pool.h"
 #include "random.h"
 
 #include <setjmp.h>
@@ -148,31 +147,6 @@ static void conversion_of_odd_lengths(void **unused)
     }
 }
 
-static void count_job(void *user, size_t i)
-{
-    unsigned *const counts = user;
-    __atomic_fetch_add(&counts[i], 1, __ATOMIC_RELAXED);
-}
-
-/* Fault: a job done twice or never, a pool that hangs when used again. */
-static void pool_runs_every_job_once(void **unused)
-{
-    (void)unused;
-    const struct vcl_mem mem = vcl_mem_default();
-    for (unsigned threads = 1; threads <= 5; threads++) {
-        struct vcl_pool *const pool = vcl_pool_create(&mem, threads);
-        unsigned counts[100];
-        assert_non_null(pool);
-        for (size_t n = 0; n <= 100; n += 25) {
-            memset(counts, 0, sizeof counts);
-            vcl_pool_run(pool, n, count_job, counts);
-            for (size_t i = 0; i < 100; i++)
-                assert_int_equal(counts[i], i < n);
-        }
-        vcl_pool_destroy(pool);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -186,7 +160,6 @@ int main(void)
         cmocka_unit_test(names_round_trip),
         cmocka_unit_test(comparison_counts_non_finite),
         cmocka_unit_test(conversion_of_odd_lengths),
-        cmocka_unit_test(pool_runs_every_job_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,6 +11,7 @@
 #include "cache/paged.h"
 #include "cache/pages.h"
 #include "net/forward.h"
+#include "pooled.h"
 #include "random.h"
 #include "sanitized.h"
 
@@ -106,16 +107,16 @@ static void basis_refuses(void **state)
 enum { LAYERS = 6, HEADS = 4, DIM = 32, QUERIES = 8, SIDE = HEADS * DIM, LENGTH = 64 };
 
 struct opened_sample {
-    struct vcl_team *team;
+    struct vcl_pool *pool;
     struct vcl_network network;
 };
 
 static struct opened_sample open_sample(unsigned threads)
 {
-    struct opened_sample opened = { .team = vcl_team_create(threads) };
+    struct opened_sample opened = { .pool = pool_of(threads) };
     struct vcl_error error = { 0 };
-    assert_non_null(opened.team);
-    if (vcl_network_open(VCL_MODELS "/tiny-llama", opened.team, VCL_MEMORY_DEFAULT, &opened.network, &error))
+    assert_non_null(opened.pool);
+    if (vcl_network_open(VCL_MODELS "/tiny-llama", opened.pool, VCL_MEMORY_DEFAULT, &opened.network, &error))
         fail_msg("%s", error.text);
     return opened;
 }
@@ -123,7 +124,7 @@ static struct opened_sample open_sample(unsigned threads)
 static void close_sample(struct opened_sample *opened)
 {
     vcl_network_close(&opened->network);
-    vcl_team_destroy(opened->team);
+    vcl_pool_destroy(opened->pool);
 }
 
 static struct vcl_flow make_flow(const struct opened_sample *opened)

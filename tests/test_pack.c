@@ -3,6 +3,7 @@
  * malloc and its kin are this program's own here, so that any allocation, in whatever library, can fail.
  * But for jansson's, which 2.14 does not survive: its parser ends the program (an assertion in
  * lex_unget_unsave). */
+#include "pooled.h"
 #include "scratch.h"
 #include "sanitized.h"
 #include "vcllm_pack.h"
@@ -356,6 +357,7 @@ static void test_cancel(void **state)
 
 struct pack_thread {
     const char *in, *out;
+    struct vcl_pool *pool;
     double bits;
     struct vcl_pack_totals totals;
     enum vcl_status status;
@@ -371,30 +373,44 @@ static void *compress_one(void *user)
     params.target = thread->bits;
     options.params = &params;
     options.threads = 2;
+    options.pool = thread->pool;
     thread->totals.size = sizeof thread->totals;
     thread->status = vcl_compress_model(thread->in, thread->out, &options, NULL, &thread->totals, NULL);
     return NULL;
 }
 
-/* Fault: two calls at once share something: one's target, messages or files are the other's. */
-static void test_threads(void **state)
+/* Two models at the same time, to NAME-a and NAME-b. */
+static void compress_two(struct vcl_pool *pool, const char *name)
 {
     pthread_t one, two;
-    (void)state;
-    put_matrices(scratch("a"), 8);
-    put_matrices(scratch("b"), 5);
     char paths[4][512];
     for (int i = 0; i < 4; i++)
-        snprintf(paths[i], sizeof paths[i], "%s/%s", scratch_folder,
-                 (const char *[]){ "a", "small-a", "b", "small-b" }[i]);
-    struct pack_thread a = { .in = paths[0], .out = paths[1], .bits = 2 };
-    struct pack_thread b = { .in = paths[2], .out = paths[3], .bits = 6 };
+        snprintf(paths[i], sizeof paths[i], "%s/%s%s", scratch_folder, i % 2 ? name : "",
+                 (const char *[]){ "a", "-a", "b", "-b" }[i]);
+    struct pack_thread a = { .in = paths[0], .out = paths[1], .pool = pool, .bits = 2 };
+    struct pack_thread b = { .in = paths[2], .out = paths[3], .pool = pool, .bits = 6 };
     assert_int_equal(pthread_create(&one, NULL, compress_one, &a), 0);
     assert_int_equal(pthread_create(&two, NULL, compress_one, &b), 0);
     pthread_join(one, NULL);
     pthread_join(two, NULL);
     assert_true(a.status == VCL_OK && a.totals.tensors == 8 && a.totals.bits <= 2 && a.totals.bits > 1.9);
     assert_true(b.status == VCL_OK && b.totals.tensors == 5 && b.totals.bits <= 6 && b.totals.bits > 5.5);
+}
+
+/* Fault: two calls at once share something: one's target, messages or files are the other's; also where they
+ * have their threads in common. */
+static void test_threads(void **state)
+{
+    (void)state;
+    struct vcl_pool *const pool = pool_of(3);
+    assert_non_null(pool);
+    put_matrices(scratch("a"), 8);
+    put_matrices(scratch("b"), 5);
+    compress_two(NULL, "apart");
+    compress_two(pool, "shared");
+    assert_true(same_bytes(scratch("apart-a"), scratch("shared-a")));
+    assert_true(same_bytes(scratch("apart-b"), scratch("shared-b")));
+    vcl_pool_destroy(pool);
 }
 
 /* Fault: a caller compiled against an older or newer header is refused, or written beyond its structs. */
@@ -451,8 +467,9 @@ static void test_evaluate(void **state)
     options.threads = 1;
     if (vcl_evaluate_model(model, &options, NULL, &one, &error))
         fail_msg("%s", error.text);
-    options.threads = 3;
+    options.pool = pool_of(3);
     options.baseline = model;
+    assert_non_null(options.pool);
     assert_int_equal(vcl_evaluate_model(model, &options, NULL, &two, &error), VCL_OK);
     assert_true(one.windows == 6 && one.tokens == 6 * CONTEXT && one.perplexity.mean > 10);
     assert_true(one.nll.mean == two.nll.mean && isnan(one.kl.mean) && two.kl.mean == 0
@@ -462,6 +479,7 @@ static void test_evaluate(void **state)
     options.text = "both";
     assert_int_equal(vcl_evaluate_model(model, &options, NULL, &two, &error), VCL_E_ARGUMENT);
     assert_int_equal(vcl_evaluate_model(scratch("none"), NULL, NULL, NULL, &error), VCL_E_ARGUMENT);
+    vcl_pool_destroy(options.pool);
 }
 
 #ifndef SANITIZED

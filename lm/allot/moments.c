@@ -64,13 +64,13 @@ static void add_columns(void *user, size_t part, unsigned thread)
     }
 }
 
-void vcl_moments_add(struct vcl_moments *moments, const struct vcl_loops16 *loops, struct vcl_team *team,
+void vcl_moments_add(struct vcl_moments *moments, const struct vcl_loops16 *loops, struct vcl_pool *pool,
                      const float *x, size_t n)
 {
     const size_t parts = (moments->cols + VCL_LANES - 1) / VCL_LANES;
     for (size_t i = 0; i < n; i += TOKENS) {
         struct addition a = { moments, loops, x + i * moments->cols, n - i < TOKENS ? n - i : TOKENS };
-        vcl_team_run(team, &(struct vcl_job){ add_columns, &a, parts });
+        vcl_pool_run(pool, parts, add_columns, &a);
     }
     moments->count += n;
 }
@@ -129,14 +129,14 @@ static void reduce_part(void *user, size_t part, unsigned thread)
     }
 }
 
-static void factor_all(struct factor *f, struct vcl_team *team)
+static void factor_all(struct factor *f, struct vcl_pool *pool)
 {
     for (f->first = 0; f->first < f->n; f->first += f->count) {
         f->count = f->n - f->first < BLOCK ? f->n - f->first : BLOCK;
         const size_t below = f->n - f->first - f->count;
         finish_block(f);
-        vcl_team_run(team, &(struct vcl_job){ finish_part, f, below });
-        vcl_team_run(team, &(struct vcl_job){ reduce_part, f, below });
+        vcl_pool_run(pool, below, finish_part, f);
+        vcl_pool_run(pool, below, reduce_part, f);
     }
 }
 
@@ -185,7 +185,7 @@ static void take_factors(struct vcl_moments *moments, const struct factor *f, do
     moments->sums = NULL;
 }
 
-enum vcl_status vcl_moments_factor(struct vcl_moments *moments, struct vcl_team *team, double damping)
+enum vcl_status vcl_moments_factor(struct vcl_moments *moments, struct vcl_pool *pool, double damping)
 {
     const size_t n = moments->cols;
     struct factor f = { .n = n };
@@ -195,7 +195,7 @@ enum vcl_status vcl_moments_factor(struct vcl_moments *moments, struct vcl_team 
     const int good = f.g && f.turned && moments->col_weight;
     if (good) {
         const double mean = turn(moments, damping, f.g);
-        factor_all(&f, team);
+        factor_all(&f, pool);
         take_factors(moments, &f, mean);
     }
     free(f.g);

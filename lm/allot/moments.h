@@ -4,7 +4,6 @@
 #define VCL_RUN_MOMENTS_H
 
 #include "net/loops16.h"
-#include "common/team.h"
 #include "vcllm.h"
 
 /* Sums over `count` vectors x of x x^T.  Weights that read the same vectors share one. */
@@ -21,11 +20,11 @@ struct vcl_moments {
 struct vcl_moments *vcl_moments_create(size_t cols);   /* NULL: out of memory */
 void vcl_moments_destroy(struct vcl_moments *moments); /* NULL is fine */
 /* n more vectors.  The same sums for any number of threads and at every level of CPU. */
-void vcl_moments_add(struct vcl_moments *moments, const struct vcl_loops16 *loops, struct vcl_team *team,
+void vcl_moments_add(struct vcl_moments *moments, const struct vcl_loops16 *loops, struct vcl_pool *pool,
                      const float *x, size_t n);
 
 /* H = sums / count + damping (above 0) times the mean of its diagonal becomes (I + U) D (I + U)^T, in
  * place of the sums; 8 bytes an element are needed meanwhile.  VCL_E_MEMORY. */
-enum vcl_status vcl_moments_factor(struct vcl_moments *moments, struct vcl_team *team, double damping);
+enum vcl_status vcl_moments_factor(struct vcl_moments *moments, struct vcl_pool *pool, double damping);
 
 #endif

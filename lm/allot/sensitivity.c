@@ -55,8 +55,7 @@ static enum vcl_status finish_sequence(struct vcl_sensitivity *m, size_t s, int 
         if (status != VCL_OK)
             return status;
         if (!keep)
-            vcl_team_run(vcl_store_team(m->network->store),
-                         &(struct vcl_job){ score_part, (void *)&scoring, n });
+            vcl_pool_run(vcl_store_pool(m->network->store), n, score_part, (void *)&scoring);
     }
     return VCL_OK;
 }
@@ -124,7 +123,7 @@ static void see(void *user, const struct vcl_weight *weight, const float *x, siz
         matrix->moments = shared ? find(m, m->last)->moments : add_group(m, matrix->cols);
     if (!shared && matrix->moments)
         vcl_moments_add(matrix->moments, vcl_store_loops(m->network->store),
-                        vcl_store_team(m->network->store), x, n);
+                        vcl_store_pool(m->network->store), x, n);
     m->last = weight;
     m->last_x = x;
 }
@@ -225,7 +224,7 @@ enum vcl_status vcl_sensitivity_factor(struct vcl_sensitivity *m, double damping
 {
     enum vcl_status status = VCL_OK;
     for (size_t i = 0; i < m->groups && status == VCL_OK; i++)
-        status = vcl_moments_factor(m->moments[i], vcl_store_team(m->network->store), damping);
+        status = vcl_moments_factor(m->moments[i], vcl_store_pool(m->network->store), damping);
     return status == VCL_OK ? VCL_OK : vcl_fault_memory(error);
 }
 

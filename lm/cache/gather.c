@@ -140,7 +140,7 @@ static void take_origin(const struct gathering *g, struct vcl_layer_facts *layer
 
 static void add_squares(const struct gathering *g, struct vcl_moments *squares)
 {
-    vcl_moments_add(squares, g->flow.loops, vcl_store_team(g->flow.store), g->rows, g->draft.length);
+    vcl_moments_add(squares, g->flow.loops, vcl_store_pool(g->flow.store), g->rows, g->draft.length);
 }
 
 static void add_vectors(const struct gathering *g, struct vcl_layer_facts *layer)

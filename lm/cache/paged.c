@@ -2,7 +2,7 @@
  *
  * Tokens come in layer by layer and are rounded to F16, which every later token sees.  When a page's tokens are
  * through all layers and old enough, they are coded together and leave the plain part.  Before a layer's
- * attention its pages are decoded, side by side on the network's team, into the one layer's room that the
+ * attention its pages are decoded, side by side on the network's pool, into the one layer's room that the
  * forward pass has: so much, and no more, is ever decoded. */
 #include <math.h>
 #include <stdlib.h>
@@ -14,7 +14,7 @@
 
 static unsigned threads_of(const struct vcl_paged *p)
 {
-    return vcl_team_threads(vcl_store_team(p->network->store));
+    return vcl_pool_threads(vcl_store_pool(p->network->store));
 }
 
 static int create_plain(const struct vcl_paged *p, struct vcl_plain *plain, size_t room)
@@ -241,7 +241,7 @@ static enum vcl_status fill(void *user, size_t layer, size_t from, const struct 
 {
     struct vcl_paged *p = user;
     struct wanted wanted = { p, layer, from, place };
-    vcl_team_run(vcl_store_team(p->network->store), &(struct vcl_job){ fill_part, &wanted, p->count + 2 });
+    vcl_pool_run(vcl_store_pool(p->network->store), p->count + 2, fill_part, &wanted);
     return (enum vcl_status)p->failed;
 }
 

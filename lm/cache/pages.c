@@ -44,7 +44,7 @@ static enum vcl_status create_desk(const struct vcl_pages *p, const struct vcl_k
 
 static unsigned threads_of(const struct vcl_network *network)
 {
-    return vcl_team_threads(vcl_store_team(network->store));
+    return vcl_pool_threads(vcl_store_pool(network->store));
 }
 
 enum vcl_status vcl_pages_create(const struct vcl_network *network, const struct vcl_kv_recipe *recipe,
@@ -197,7 +197,7 @@ static struct vcl_cache_tokens leave_first(const struct vcl_pages *p, const stru
 static enum vcl_status pass(void *user, const struct vcl_cache_tokens *all)
 {
     struct vcl_pages *p = user;
-    struct vcl_team *team = vcl_store_team(p->network->store);
+    struct vcl_pool *pool = vcl_store_pool(p->network->store);
     const struct vcl_cache_tokens rest = leave_first(p, all), *const of = &rest;
     struct coding coding = { .pages = p, .of = of };
     const size_t parts = (of->count + p->tokens - 1) / p->tokens;
@@ -205,10 +205,10 @@ static enum vcl_status pass(void *user, const struct vcl_cache_tokens *all)
         return vcl_fault_memory(&p->error);
     if (of->count > 0)
         keep(p, of);
-    vcl_team_run(team, &(struct vcl_job){ code_part, &coding, parts });
+    vcl_pool_run(pool, parts, code_part, &coding);
     if (of->layer + 1 < p->network->config.layers || p->failed)
         return (enum vcl_status)p->failed;
-    vcl_team_run(team, &(struct vcl_job){ weigh_part, &coding, parts });
+    vcl_pool_run(pool, parts, weigh_part, &coding);
     const uint64_t token = 2 * (uint64_t)p->side * p->network->config.layers; /* values */
     p->bytes += coding.bytes + 2 * (all->count - of->count) * token;
     p->values += all->count * token;

@@ -22,7 +22,7 @@ enum vcl_status vcl_pages_create(const struct vcl_network *network, const struct
 void vcl_pages_destroy(struct vcl_pages *pages); /* NULL is fine */
 
 /* Codes and decodes the keys and values of every batch: a token sees its own as all others do.  A batch is
- * cut into pages from its first token on.  On the network's team. */
+ * cut into pages from its first token on.  On the network's pool. */
 struct vcl_cache_hook vcl_pages_hook(struct vcl_pages *pages);
 /* Of all pages so far, each with all layers, all of their bytes, and of the tokens kept.  NAN before the first. */
 double vcl_pages_bits(const struct vcl_pages *pages);

@@ -46,7 +46,7 @@ static enum vcl_status score(struct chooser *m, const struct vcl_answer *choice,
         struct choice_scoring scoring = { m, choice->tokens + at, nll };
         status = vcl_forward_logits(m->forward, m->hidden + (at - 1) * width, n, m->logits);
         if (status == VCL_OK)
-            vcl_team_run(vcl_store_team(m->network->store), &(struct vcl_job){ score_part, &scoring, n });
+            vcl_pool_run(vcl_store_pool(m->network->store), n, score_part, &scoring);
         for (size_t i = 0; i < n && status == VCL_OK; i++)
             *likelihood -= nll[i];
     }

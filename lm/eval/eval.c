@@ -116,7 +116,7 @@ static enum vcl_status score_window(struct evaluation *e, size_t start, size_t f
             if (status != VCL_OK)
                 return status;
         }
-        vcl_team_run(vcl_store_team(e->network[0]->store), &(struct vcl_job){ score_part, &scoring, count });
+        vcl_pool_run(vcl_store_pool(e->network[0]->store), count, score_part, &scoring);
         scores += count;
         first += count;
     }

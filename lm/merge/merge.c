@@ -22,7 +22,7 @@ static const double CONSTANT = 0.125; /* small, for errors in the head are multi
 struct vcl_merge {
     struct vcl_network network;
     struct vcl_outline outline;
-    struct vcl_team *team;
+    struct vcl_pool *pool;
     struct vcl_rotation *rotation;
 };
 
@@ -46,14 +46,14 @@ static enum vcl_status check(const struct vcl_merge *merge, const char *folder, 
     return status;
 }
 
-enum vcl_status vcl_merge_open(const char *folder, uint64_t seed, struct vcl_team *team,
+enum vcl_status vcl_merge_open(const char *folder, uint64_t seed, struct vcl_pool *pool,
                                struct vcl_merge **merge, struct vcl_error *error)
 {
     *merge = calloc(1, sizeof **merge);
     if (!*merge)
         return vcl_fault_memory(error);
-    (*merge)->team = team;
-    enum vcl_status status = vcl_network_outline(folder, team, &(*merge)->network, &(*merge)->outline, error);
+    (*merge)->pool = pool;
+    enum vcl_status status = vcl_network_outline(folder, pool, &(*merge)->network, &(*merge)->outline, error);
     if (status == VCL_OK)
         status = check(*merge, folder, error);
     if (status == VCL_OK) {
@@ -267,10 +267,10 @@ static enum vcl_status run(const struct vcl_merge *merge, const struct vcl_part 
     t->lanes = part->shape.rank == 2 ? (size_t)part->shape.dims[!part->axis] : 1;
     t->strided = part->shape.rank == 2 && part->axis == 0;
     t->scratch_room = width * (LANES + 1) + vcl_rotation_scratch(merge->rotation);
-    t->scratch = malloc(vcl_team_threads(merge->team) * t->scratch_room * sizeof *t->scratch);
+    t->scratch = malloc(vcl_pool_threads(merge->pool) * t->scratch_room * sizeof *t->scratch);
     if (!t->scratch)
         return vcl_fault_memory(error);
-    vcl_team_run(merge->team, &(struct vcl_job){ turn_lanes, t, (t->lanes + LANES - 1) / LANES });
+    vcl_pool_run(merge->pool, (t->lanes + LANES - 1) / LANES, turn_lanes, t);
     free(t->scratch);
     if (t->bad)
         return refuse(merge, part, error);

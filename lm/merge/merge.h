@@ -7,9 +7,9 @@
 
 struct vcl_merge;
 
-/* Finds the model's tensors by name.  The team must outlive it.  VCL_E_FORMAT where the file has more than
+/* Finds the model's tensors by name.  The pool must outlive it.  VCL_E_FORMAT where the file has more than
  * the network reads: what that would become is not known. */
-enum vcl_status vcl_merge_open(const char *folder, uint64_t seed, struct vcl_team *team,
+enum vcl_status vcl_merge_open(const char *folder, uint64_t seed, struct vcl_pool *pool,
                                struct vcl_merge **merge, struct vcl_error *error);
 void vcl_merge_close(struct vcl_merge *merge); /* NULL is fine */
 

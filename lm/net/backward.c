@@ -64,7 +64,7 @@ static int allocate(struct vcl_backward *b, size_t tokens)
         { &b->dup, tokens, c->ffn },
         { &b->sums[0], tokens, b->stripes * kv },
         { &b->sums[1], tokens, b->stripes * kv },
-        { &b->lanes, vcl_team_threads(vcl_store_team(b->flow.store)), lane_floats(b) },
+        { &b->lanes, vcl_pool_threads(vcl_store_pool(b->flow.store)), lane_floats(b) },
         { &b->logits, POSITIONS, c->vocab },
     };
     b->losses = calloc(tokens, sizeof *b->losses);
@@ -212,7 +212,7 @@ static enum vcl_status feed_forward_back(struct vcl_backward *b, const struct vc
     status = apply_back(b, &w->down, f->gate, b->dx, b->dgate);
     if (status != VCL_OK)
         return status;
-    vcl_team_run(vcl_store_team(f->store), &(struct vcl_job){ activate_part_back, b, b->n });
+    vcl_pool_run(vcl_store_pool(f->store), b->n, activate_part_back, b);
     return apply_all_back(b, list, w->gate.weight ? 2 : 1);
 }
 
@@ -322,8 +322,7 @@ static enum vcl_status attention_back(struct vcl_backward *b, size_t layer, cons
     enum vcl_status status = apply_back(b, &w->o, f->mixed, g, b->dmixed);
     if (status != VCL_OK)
         return status;
-    vcl_team_run(vcl_store_team(f->store),
-                 &(struct vcl_job){ attend_part_back, b, b->stripes * f->kv.heads });
+    vcl_pool_run(vcl_store_pool(f->store), b->stripes * f->kv.heads, attend_part_back, b);
     add_stripes(b, b->sums[0], b->dk);
     add_stripes(b, b->sums[1], b->dv);
     vcl_flow_rotate(f, b->dq, f->network->config.heads, b->n, 1);
@@ -441,7 +440,7 @@ static enum vcl_status score_all(struct vcl_backward *b, uint32_t *labels, const
         status = vcl_store_multiply(b->flow.store, network->head, hidden, count, b->logits);
         if (status != VCL_OK)
             break;
-        vcl_team_run(vcl_store_team(b->flow.store), &(struct vcl_job){ score_part, &labelling, count });
+        vcl_pool_run(vcl_store_pool(b->flow.store), count, score_part, &labelling);
         status = show(b, &(struct vcl_gradient){ network->head, first, count, hidden, b->logits });
         if (status == VCL_OK)
             status = vcl_store_multiply_transposed(b->flow.store, network->head, b->logits, count,

@@ -25,7 +25,7 @@ struct vcl_cache_tokens {
 };
 
 /* Where a layer's earlier tokens are wanted: put turns their keys and copies them to where attention reads
- * them.  It may be called from the team's threads at once, for other positions. */
+ * them.  It may be called from the pool's threads at once, for other positions. */
 struct vcl_cache_place {
     void (*put)(const void *flow, const struct vcl_cache_tokens *tokens);
     const void *flow;

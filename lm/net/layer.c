@@ -43,7 +43,7 @@ static int allocate(struct vcl_flow *f)
         { &f->fused, f->batch, fused },
         { &f->gate, f->batch, c->ffn },
         { &f->up, f->batch, c->ffn },
-        { &f->lanes, vcl_team_threads(vcl_store_team(f->store)), lane_floats(f) },
+        { &f->lanes, vcl_pool_threads(vcl_store_pool(f->store)), lane_floats(f) },
     };
     return vcl_floats_allocate(blocks, sizeof blocks / sizeof *blocks);
 }
@@ -312,7 +312,7 @@ static void attend_all(struct vcl_flow *f, size_t layer, size_t n)
 {
     struct attention job = { f, layer, n };
     const size_t parts = vcl_queries_blocks(f, n) * f->kv.heads;
-    vcl_team_run(vcl_store_team(f->store), &(struct vcl_job){ attend_part, &job, parts });
+    vcl_pool_run(vcl_store_pool(f->store), parts, attend_part, &job);
 }
 
 /* ---- steps ----------------------------------------------------------------------------------- */
@@ -385,7 +385,7 @@ static void activate_part(void *user, size_t part, unsigned thread)
 
 void vcl_flow_activate(struct vcl_flow *f, size_t n)
 {
-    vcl_team_run(vcl_store_team(f->store), &(struct vcl_job){ activate_part, f, n });
+    vcl_pool_run(vcl_store_pool(f->store), n, activate_part, f);
 }
 
 enum vcl_status vcl_flow_widen(struct vcl_flow *f, const struct vcl_layer *w, size_t n)

@@ -250,7 +250,7 @@ static enum vcl_status load(struct vcl_network *network, struct vcl_outline *out
 }
 
 /* All but the tensors. */
-static enum vcl_status begin(const char *folder, struct vcl_team *team, struct vcl_network *network,
+static enum vcl_status begin(const char *folder, struct vcl_pool *pool, struct vcl_network *network,
                              struct vcl_error *error)
 {
     struct stat about;
@@ -262,7 +262,7 @@ static enum vcl_status begin(const char *folder, struct vcl_team *team, struct v
                          folder);
     enum vcl_status status = vcl_config_read(folder, &network->config, error);
     if (status == VCL_OK)
-        status = vcl_store_open(folder, team, &network->store, error);
+        status = vcl_store_open(folder, pool, &network->store, error);
     if (status == VCL_OK) {
         network->layers = calloc(network->config.layers, sizeof *network->layers);
         status = network->layers ? VCL_OK : vcl_fault_memory(error);
@@ -270,10 +270,10 @@ static enum vcl_status begin(const char *folder, struct vcl_team *team, struct v
     return status;
 }
 
-enum vcl_status vcl_network_open(const char *folder, struct vcl_team *team, uint64_t memory,
+enum vcl_status vcl_network_open(const char *folder, struct vcl_pool *pool, uint64_t memory,
                                  struct vcl_network *network, struct vcl_error *error)
 {
-    enum vcl_status status = begin(folder, team, network, error);
+    enum vcl_status status = begin(folder, pool, network, error);
     if (status == VCL_OK)
         status = load(network, NULL, error);
     if (status == VCL_OK)
@@ -283,11 +283,11 @@ enum vcl_status vcl_network_open(const char *folder, struct vcl_team *team, uint
     return status;
 }
 
-enum vcl_status vcl_network_outline(const char *folder, struct vcl_team *team, struct vcl_network *network,
+enum vcl_status vcl_network_outline(const char *folder, struct vcl_pool *pool, struct vcl_network *network,
                                     struct vcl_outline *outline, struct vcl_error *error)
 {
     *outline = (struct vcl_outline){ 0 };
-    enum vcl_status status = begin(folder, team, network, error);
+    enum vcl_status status = begin(folder, pool, network, error);
     if (status == VCL_OK) {
         const size_t most = network->config.layers * MOST_LAYER_PARTS + MOST_OTHER_PARTS;
         outline->parts = calloc(most, sizeof *outline->parts);

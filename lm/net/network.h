@@ -32,9 +32,9 @@ struct vcl_network {
     struct vcl_named unread; /* tensors of the file that have no place here, but for buffers */
 };
 
-/* folder: config.json and safetensors files beside it.  Every shape is checked.  The team must outlive the
+/* folder: config.json and safetensors files beside it.  Every shape is checked.  The pool must outlive the
  * network.  memory: as vcl_store_settle's. */
-enum vcl_status vcl_network_open(const char *folder, struct vcl_team *team, uint64_t memory,
+enum vcl_status vcl_network_open(const char *folder, struct vcl_pool *pool, uint64_t memory,
                                  struct vcl_network *network, struct vcl_error *error);
 
 /* What a tensor does with the sum that all layers read, through a norm, and add to. */
@@ -61,7 +61,7 @@ struct vcl_outline {
 };
 /* Opens a model without its tensors, and lists them by their places; nothing says that they are there.  A
  * tied head is listed by the name that it has where it is not tied. */
-enum vcl_status vcl_network_outline(const char *folder, struct vcl_team *team, struct vcl_network *network,
+enum vcl_status vcl_network_outline(const char *folder, struct vcl_pool *pool, struct vcl_network *network,
                                     struct vcl_outline *outline, struct vcl_error *error);
 
 /* VCL_E_ARGUMENT where a baseline's predictions cannot be compared with the network's: another vocabulary. */

@@ -34,7 +34,7 @@ struct vcl_store {
     struct vcl_model *model;
     struct vcl_context *context;
     struct vcl_context **own; /* of each thread, where matrices are multiplied side by side; or NULL */
-    struct vcl_team *team;
+    struct vcl_pool *pool;
     const struct vcl_loops16 *loops;
     struct vcl_weight *weights; /* the last that was loaded first */
     struct vcl_observer observer;
@@ -48,7 +48,7 @@ struct vcl_store {
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-enum vcl_status vcl_store_open(const char *path, struct vcl_team *team, struct vcl_store **store,
+enum vcl_status vcl_store_open(const char *path, struct vcl_pool *pool, struct vcl_store **store,
                                struct vcl_error *error)
 {
     struct vcl_options options;
@@ -56,8 +56,7 @@ enum vcl_status vcl_store_open(const char *path, struct vcl_team *team, struct v
     if (!*store)
         return vcl_fault_memory(error);
     vcl_options_init(&options);
-    options.threads = vcl_team_threads(team);
-    (*store)->team = team;
+    options.pool = (*store)->pool = pool;
     (*store)->loops = vcl_loops16_choose();
     enum vcl_status status = vcl_model_open(path, NULL, &(*store)->model, error);
     if (status == VCL_OK && vcl_context_create(&options, &(*store)->context) != VCL_OK)
@@ -86,7 +85,7 @@ void vcl_store_close(struct vcl_store *store)
         store->weights = weight->next;
         release_weight(weight);
     }
-    for (unsigned i = 0; store->own && i < vcl_team_threads(store->team); i++)
+    for (unsigned i = 0; store->own && i < vcl_pool_threads(store->pool); i++)
         vcl_context_destroy(store->own[i]);
     free(store->own);
     vcl_context_destroy(store->context);
@@ -108,7 +107,7 @@ const char *vcl_store_name(const struct vcl_store *store, size_t i)
 }
 
 const struct vcl_loops16 *vcl_store_loops(const struct vcl_store *store) { return store->loops; }
-struct vcl_team *vcl_store_team(const struct vcl_store *store) { return store->team; }
+struct vcl_pool *vcl_store_pool(const struct vcl_store *store) { return store->pool; }
 
 /* ---- loading --------------------------------------------------------------------------------- */
 
@@ -645,7 +644,7 @@ static void pack_part(void *user, size_t part, unsigned thread)
 
 static int make_room(struct vcl_store *store, size_t floats)
 {
-    const size_t threads = vcl_team_threads(store->team);
+    const size_t threads = vcl_pool_threads(store->pool);
     if (store->scratch_cols < store->most_cols) {
         free(store->scratch);
         store->scratch = malloc(threads * scratch_floats(store->most_cols) * sizeof(float));
@@ -666,7 +665,7 @@ static int pack(struct vcl_store *store, struct product *product)
     if (!make_room(store, blocks * VCL_LANES * product->length))
         return 0;
     product->packed = store->packed;
-    vcl_team_run(store->team, &(struct vcl_job){ pack_part, product, blocks });
+    vcl_pool_run(store->pool, blocks, pack_part, product);
     return 1;
 }
 
@@ -680,12 +679,12 @@ enum vcl_status vcl_store_multiply(struct vcl_store *store, const struct vcl_wei
     if (weight->coded)
         return remember(store, weight, vcl_coded_multiply(store->context, weight->coded, x, n, y));
     if (n == 1) {
-        vcl_team_run(store->team, &(struct vcl_job){ multiply_one, &product, parts });
+        vcl_pool_run(store->pool, parts, multiply_one, &product);
         return VCL_OK;
     }
     if (!pack(store, &product))
         return VCL_E_MEMORY;
-    vcl_team_run(store->team, &(struct vcl_job){ multiply_part, &product, parts });
+    vcl_pool_run(store->pool, parts, multiply_part, &product);
     return VCL_OK;
 }
 
@@ -764,7 +763,7 @@ enum vcl_status vcl_store_multiply_transposed(struct vcl_store *store, const str
         return remember(store, weight, vcl_coded_multiply_transposed(store->context, weight->coded, x, n, y));
     if (!pack(store, &product))
         return VCL_E_MEMORY;
-    vcl_team_run(store->team, &(struct vcl_job){ transposed_part, &product, parts });
+    vcl_pool_run(store->pool, parts, transposed_part, &product);
     return VCL_OK;
 }
 
@@ -775,7 +774,7 @@ enum vcl_status vcl_store_multiply_transposed(struct vcl_store *store, const str
 static int pays_side_by_side(const struct vcl_store *store, const struct vcl_multiplication *list,
                              size_t count)
 {
-    const uint64_t threads = vcl_team_threads(store->team), rounds = (count + threads - 1) / threads;
+    const uint64_t threads = vcl_pool_threads(store->pool), rounds = (count + threads - 1) / threads;
     uint64_t most = 0, in_turn = 0;
     for (size_t i = 0; i < count; i++) {
         const uint64_t jobs = list[i].weight->coded ? vcl_coded_jobs(list[i].weight->coded) : 0;
@@ -802,10 +801,10 @@ static void multiply_coded(void *user, size_t part, unsigned thread)
         vcl_coded_multiply(several->store->own[thread], one->weight->coded, several->x, 1, one->y);
 }
 
-/* A context for every thread of the team. */
+/* A context for every thread of the pool. */
 static int make_contexts(struct vcl_store *store)
 {
-    const unsigned threads = vcl_team_threads(store->team);
+    const unsigned threads = vcl_pool_threads(store->pool);
     if (!store->own)
         store->own = calloc(threads, sizeof *store->own);
     for (unsigned i = 0; store->own && i < threads; i++)
@@ -824,7 +823,7 @@ enum vcl_status vcl_store_multiply_all(struct vcl_store *store, const struct vcl
         struct several several = { store, list, x, status };
         if (!make_contexts(store))
             return VCL_E_MEMORY;
-        vcl_team_run(store->team, &(struct vcl_job){ multiply_coded, &several, count });
+        vcl_pool_run(store->pool, count, multiply_coded, &several);
         while (failed < count && status[failed] == VCL_OK)
             failed++;
         if (failed == count)

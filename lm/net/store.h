@@ -4,7 +4,6 @@
 
 #include "common/fault.h"
 #include "loops16.h"
-#include "common/team.h"
 
 struct vcl_store;
 struct vcl_weight; /* one matrix (rows, cols); belongs to the store */
@@ -14,8 +13,8 @@ struct vcl_weight; /* one matrix (rows, cols); belongs to the store */
  * less speed. */
 #define VCL_MEMORY_DEFAULT UINT64_MAX
 
-/* path as vcl_model_open.  The team must outlive the store. */
-enum vcl_status vcl_store_open(const char *path, struct vcl_team *team, struct vcl_store **store,
+/* path as vcl_model_open.  The pool must outlive the store. */
+enum vcl_status vcl_store_open(const char *path, struct vcl_pool *pool, struct vcl_store **store,
                                struct vcl_error *error);
 void vcl_store_close(struct vcl_store *store); /* NULL is fine */
 int vcl_store_has(const struct vcl_store *store, const char *name);
@@ -99,6 +98,6 @@ enum vcl_status vcl_store_perturb(struct vcl_weight *weight, double ratio, uint6
 void vcl_store_restore(struct vcl_weight *weight);
 
 const struct vcl_loops16 *vcl_store_loops(const struct vcl_store *store);
-struct vcl_team *vcl_store_team(const struct vcl_store *store);
+struct vcl_pool *vcl_store_pool(const struct vcl_store *store);
 
 #endif

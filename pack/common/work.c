@@ -1,14 +1,12 @@
 /* work.c - runs a verb's tensors on N threads with bounded memory, results in file order.
  *
  * In: items with a cost in bytes.  Large ones run alone, all threads inside one tensor.  Runs of small ones
- * go in waves: each item on one thread with a context of its own, its result kept in memory; then all are
- * finished in order.  Waves rather than a queue: memory is bounded by construction and the output does not
- * depend on the number of threads. */
+ * go in waves over the same pool: each item on one thread with a context of its own, its result kept in
+ * memory; then all are finished in order.  Waves rather than a queue: memory is bounded by construction and
+ * the output does not depend on the number of threads. */
 #include "work.h"
 
-#include <sched.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "texts.h"
 
@@ -19,10 +17,8 @@ enum { TILE_SHIFT = 20 }; /* tiles of large tensors have about a million values 
 struct wave {
     struct vcl_work *work;
     const struct vcl_task *task;
-    size_t last;
-    atomic_size_t next;
+    size_t first;
     atomic_int status;
-    atomic_uint worker;
 };
 
 uint64_t vcl_work_steps(const struct vcl_work *work, uint64_t values, unsigned passes)
@@ -30,80 +26,66 @@ uint64_t vcl_work_steps(const struct vcl_work *work, uint64_t values, unsigned p
     return passes * ((values >> TILE_SHIFT) / work->threads + 1);
 }
 
-unsigned vcl_work_threads(unsigned asked)
+static enum vcl_status create(struct vcl_work *work, struct vcl_options *options)
 {
-    cpu_set_t cpus;
-    if (asked > 0)
-        return asked;
-    if (sched_getaffinity(0, sizeof cpus, &cpus) == 0 && CPU_COUNT(&cpus) > 0)
-        return (unsigned)CPU_COUNT(&cpus);
-    const long online = sysconf(_SC_NPROCESSORS_ONLN);
-    return online > 0 ? (unsigned)online : 1;
+    enum vcl_status status = options->pool ? VCL_OK : vcl_pool_create(options, &work->own);
+    if (status)
+        return status;
+    work->pool = options->pool = options->pool ? options->pool : work->own;
+    work->threads = vcl_pool_threads(work->pool);
+    work->narrow = vcl_calloc(work->threads, sizeof *work->narrow);
+    status = work->narrow ? vcl_context_create(options, &work->wide) : VCL_E_MEMORY;
+    options->pool = NULL;
+    options->threads = 1;
+    for (unsigned i = 0; i < work->threads && status == VCL_OK; i++)
+        status = vcl_context_create(options, &work->narrow[i]);
+    return status;
 }
 
-enum vcl_status vcl_work_create(struct vcl_work *work, struct vcl_errand *job, unsigned threads)
+enum vcl_status vcl_work_create(struct vcl_work *work, struct vcl_errand *job, unsigned threads,
+                                struct vcl_pool *pool)
 {
     struct vcl_options options;
 
     vcl_options_init(&options);
     options.cancel = vcl_errand_poll;
     options.user = job;
-    options.threads = threads = vcl_work_threads(threads);
-    *work = (struct vcl_work){ .job = job, .threads = threads };
-    work->narrow = vcl_calloc(threads, sizeof *work->narrow);
-    enum vcl_status status = work->narrow ? vcl_context_create(&options, &work->wide) : VCL_E_MEMORY;
-    options.threads = 1;
-    for (unsigned i = 0; i < threads && status == VCL_OK; i++)
-        status = vcl_context_create(&options, &work->narrow[i]);
+    options.threads = threads;
+    options.pool = pool;
+    *work = (struct vcl_work){ .job = job };
+    const enum vcl_status status = create(work, &options);
     if (status == VCL_OK)
         return VCL_OK;
     vcl_work_destroy(work);
-    return vcl_errand_fail(job, status, "cannot start %u threads: %s", threads, vcl_status_text(status));
+    return vcl_errand_fail(job, status, "cannot make contexts: %s", vcl_status_text(status));
 }
 
 void vcl_work_destroy(struct vcl_work *work)
 {
-    if (!work->narrow)
-        return;
     vcl_context_destroy(work->wide);
-    for (unsigned i = 0; i < work->threads; i++)
+    for (unsigned i = 0; work->narrow && i < work->threads; i++)
         vcl_context_destroy(work->narrow[i]);
     free(work->narrow);
+    vcl_pool_destroy(work->own);
     *work = (struct vcl_work){ 0 };
 }
 
-static void *wave_thread(void *argument)
+/* After a failure, or once the job is cancelled, what is left of the wave is passed over. */
+static void run_item(void *user, size_t i, unsigned thread)
 {
-    struct wave *wave = argument;
-    struct vcl_context *ctx = wave->work->narrow[atomic_fetch_add(&wave->worker, 1)];
-    while (atomic_load(&wave->status) == 0 && !vcl_errand_cancelled(wave->work->job)) {
-        const size_t i = atomic_fetch_add(&wave->next, 1);
-        if (i >= wave->last)
-            break;
-        const enum vcl_status status = wave->task->run(wave->task->user, i, ctx);
-        if (status)
-            atomic_store(&wave->status, status);
-    }
-    return NULL;
+    struct wave *wave = user;
+    if (atomic_load(&wave->status) || vcl_errand_cancelled(wave->work->job))
+        return;
+    const enum vcl_status status =
+        wave->task->run(wave->task->user, wave->first + i, wave->work->narrow[thread]);
+    if (status)
+        atomic_store(&wave->status, status);
 }
 
-/* The calling thread works too; threads that cannot be started are done without. */
 static enum vcl_status run_wave(struct vcl_work *work, const struct vcl_task *task, size_t first, size_t last)
 {
-    struct wave wave = { .work = work, .task = task, .last = last };
-    pthread_t *threads = vcl_calloc(work->threads, sizeof *threads);
-    unsigned started = 0;
-    if (!threads)
-        return vcl_errand_memory(work->job);
-
-    atomic_init(&wave.next, first);
-    while (started + 1 < work->threads && started + 1 < last - first
-           && pthread_create(&threads[started], NULL, wave_thread, &wave) == 0)
-        started++;
-    wave_thread(&wave);
-    for (unsigned i = 0; i < started; i++)
-        pthread_join(threads[i], NULL);
-    free(threads);
+    struct wave wave = { .work = work, .task = task, .first = first };
+    vcl_pool_run(work->pool, last - first, run_item, &wave);
     return vcl_errand_cancelled(work->job) ? VCL_E_CANCELLED : (enum vcl_status)atomic_load(&wave.status);
 }
 

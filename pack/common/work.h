@@ -7,9 +7,10 @@
 
 struct vcl_work {
     struct vcl_errand *job;
-    unsigned threads;
-    struct vcl_context *wide;    /* `threads` threads over the tiles of one tensor */
-    struct vcl_context **narrow; /* `threads` contexts of one thread each */
+    unsigned threads;            /* of the pool */
+    struct vcl_pool *pool, *own; /* own: NULL where pool is the caller's */
+    struct vcl_context *wide;    /* on the pool, over the tiles of one tensor */
+    struct vcl_context **narrow; /* of one thread each, for each of the pool's */
 };
 
 /* Tensors of more values than this run alone, on the wide context: they have tiles enough for every
@@ -32,8 +33,9 @@ struct vcl_task {
  * tensor of so many values whose tiles are coded `passes` times. */
 uint64_t vcl_work_steps(const struct vcl_work *work, uint64_t values, unsigned passes);
 
-/* threads: 0 = as many as CPUs this process may use. */
-enum vcl_status vcl_work_create(struct vcl_work *work, struct vcl_errand *job, unsigned threads);
+/* pool: the caller's, or NULL: one of so many threads; 0 = as many as CPUs this process may use. */
+enum vcl_status vcl_work_create(struct vcl_work *work, struct vcl_errand *job, unsigned threads,
+                                struct vcl_pool *pool);
 void vcl_work_destroy(struct vcl_work *work);
 /* Runs items first to last-1.  Stops at the first failure and returns it; VCL_E_CANCELLED once the job is
  * cancelled. */
@@ -43,7 +45,5 @@ enum vcl_status vcl_work_over(struct vcl_work *work, const char *stage, const st
                               const struct vcl_task *task);
 /* The stage of all tensors of a model, by the bytes that they have in the file. */
 void vcl_work_start(struct vcl_errand *job, const char *stage, const struct vcl_model *model);
-/* Threads asked for; 0 = as many as CPUs this process may use. */
-unsigned vcl_work_threads(unsigned asked);
 
 #endif

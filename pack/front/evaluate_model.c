@@ -6,7 +6,6 @@
 #include <stdlib.h>
 
 #include "common/grown.h"
-#include "common/team.h"
 #include "common/work.h"
 #include "eval/eval.h"
 #include "front.h"
@@ -17,7 +16,7 @@ struct evaluation_job {
     struct vcl_errand *job;
     const char *model;
     struct vcl_evaluate_options options;
-    struct vcl_team *team;
+    struct vcl_pool *own; /* where the caller gave none */
     struct vcl_network network, baseline;
     uint32_t *made; /* the tokens, where they come of a text */
     const uint32_t *tokens;
@@ -44,13 +43,15 @@ static enum vcl_status take_options(struct evaluation_job *e, const struct vcl_e
 
 static enum vcl_status open_models(struct evaluation_job *e)
 {
-    enum vcl_status status;
-    e->team = vcl_team_create(vcl_work_threads(e->options.threads));
-    if (!e->team)
+    struct vcl_options options;
+    vcl_options_init(&options);
+    options.threads = e->options.threads;
+    if (!e->options.pool && vcl_pool_create(&options, &e->own))
         return vcl_errand_memory(e->job);
-    status = vcl_open_network(e->job, e->model, e->team, e->options.memory, &e->network);
+    struct vcl_pool *pool = e->own ? e->own : e->options.pool;
+    enum vcl_status status = vcl_open_network(e->job, e->model, pool, e->options.memory, &e->network);
     if (!status && e->options.baseline)
-        status = vcl_open_network(e->job, e->options.baseline, e->team, e->options.memory, &e->baseline);
+        status = vcl_open_network(e->job, e->options.baseline, pool, e->options.memory, &e->baseline);
     return status;
 }
 
@@ -143,7 +144,7 @@ enum vcl_status vcl_evaluate_model(const char *model, const struct vcl_evaluate_
         give(&e, &eval, result);
     vcl_network_close(&e.network);
     vcl_network_close(&e.baseline);
-    vcl_team_destroy(e.team);
+    vcl_pool_destroy(e.own);
     free(e.made);
     return vcl_front_end(&job, status, error);
 }

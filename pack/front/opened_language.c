@@ -3,13 +3,13 @@
 
 #include "folder/opened.h"
 
-enum vcl_status vcl_open_network(struct vcl_errand *job, const char *folder, struct vcl_team *team,
+enum vcl_status vcl_open_network(struct vcl_errand *job, const char *folder, struct vcl_pool *pool,
                                  uint64_t memory, struct vcl_network *network)
 {
     struct vcl_error error = { 0 };
     enum vcl_status status = vcl_check_side(job, folder, "config.json");
     if (!status)
-        status = vcl_errand_check(job, vcl_network_open(folder, team, memory, network, &error), &error);
+        status = vcl_errand_check(job, vcl_network_open(folder, pool, memory, network, &error), &error);
     if (!status)
         vcl_note_network(job, folder, network);
     return status;

@@ -8,7 +8,7 @@
 #include "text/tokenizer.h"
 
 /* folder and memory as vcl_network_open's; a compressed model only where config.json is as it was. */
-enum vcl_status vcl_open_network(struct vcl_errand *job, const char *folder, struct vcl_team *team,
+enum vcl_status vcl_open_network(struct vcl_errand *job, const char *folder, struct vcl_pool *pool,
                                  uint64_t memory, struct vcl_network *network);
 void vcl_note_network(struct vcl_errand *job, const char *folder, const struct vcl_network *network);
 enum vcl_status vcl_open_tokenizer(struct vcl_errand *job, const char *folder,

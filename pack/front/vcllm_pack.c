@@ -67,7 +67,8 @@ static enum vcl_status check_codec(struct vcl_errand *job, const struct vcl_para
     if (!video && params->codec != VCL_CODEC_TENSOR)
         return vcl_errand_fail(job, VCL_E_ARGUMENT, "params: a model is coded by tensor, h264 or h265");
     if (video && (params->goal == VCL_GOAL_ERROR || params->goal == VCL_GOAL_STEP))
-        return vcl_errand_fail(job, VCL_E_ARGUMENT, "params: VCL_GOAL_ERROR and VCL_GOAL_STEP are the tensor codec's");
+        return vcl_errand_fail(job, VCL_E_ARGUMENT,
+                               "params: VCL_GOAL_ERROR and VCL_GOAL_STEP are the tensor codec's");
     return VCL_OK;
 }
 
@@ -113,6 +114,7 @@ static enum vcl_status read_options(struct vcl_compress *c, const struct vcl_com
     policy->row_floor = options.row_floor;
     c->reading.header_limit = options.header_limit;
     c->threads = options.threads;
+    c->pool = options.pool;
     c->force = options.overwrite;
     c->resume = options.resume;
     return status ? status : add_rules(c->job, &options, policy);
@@ -202,6 +204,7 @@ static enum vcl_status take_decompress(struct vcl_decompress *d, const struct vc
     d->dtype = options.dtype;
     d->decoder = options.decoder;
     d->threads = options.threads;
+    d->pool = options.pool;
     d->force = options.overwrite;
     d->reading.header_limit = options.header_limit;
     return check_reading(d->job, options.io, &d->reading);
@@ -251,6 +254,7 @@ static enum vcl_status take_verify(struct vcl_verification *v, const struct vcl_
         return status;
     v->check.decoder = options.decoder;
     v->threads = options.threads;
+    v->pool = options.pool;
     v->reading.header_limit = options.header_limit;
     return check_reading(v->job, options.io, &v->reading);
 }

@@ -188,7 +188,7 @@ enum vcl_status vcl_compress_decide(struct vcl_compress *c)
     if (!status && c->output)
         status = c->is_folder ? check_folder_output(c) : check_file_output(c);
     if (!status)
-        status = vcl_work_create(&c->work, c->job, c->threads);
+        status = vcl_work_create(&c->work, c->job, c->threads, c->pool);
     return status ? status : choose(c);
 }
 

@@ -15,7 +15,8 @@ struct vcl_compress {
     const char *input, *output; /* output NULL: only up to _decide */
     struct vcl_reading reading;
     struct vcl_policy policy;
-    unsigned threads; /* 0: as many as CPUs */
+    unsigned threads;      /* 0: as many as CPUs */
+    struct vcl_pool *pool; /* in place of them, or NULL */
     int resume, force;
     void *user; /* for the following, which may be NULL */
     /* Moves targets, and tells choices what errors in their columns cost, once all else is decided but

@@ -11,7 +11,8 @@ struct vcl_decompress {
     enum vcl_dtype dtype; /* of all float tensors; VCL_DTYPE_COUNT: as they are */
     const char *decoder;
     struct vcl_reading reading;
-    unsigned threads; /* 0: as many as CPUs */
+    unsigned threads;      /* 0: as many as CPUs */
+    struct vcl_pool *pool; /* in place of them, or NULL */
     int force;
 
     struct vcl_model *model;

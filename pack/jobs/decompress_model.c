@@ -82,7 +82,7 @@ enum vcl_status vcl_decompress_write(struct vcl_decompress *d)
     const int to_folder = vcl_model_is_folder(d->model);
     enum vcl_status status = to_folder ? VCL_OK : vcl_decompress_check_output(d);
     if (!status)
-        status = vcl_work_create(&d->work, d->job, d->threads);
+        status = vcl_work_create(&d->work, d->job, d->threads, d->pool);
     if (status)
         return status;
     vcl_work_start(d->job, "decompress", d->model);

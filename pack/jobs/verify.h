@@ -10,6 +10,7 @@ struct vcl_verification {
     const char *input;
     struct vcl_reading reading;
     unsigned threads;       /* 0: as many as CPUs */
+    struct vcl_pool *pool;  /* in place of them, or NULL */
     struct vcl_check check; /* the caller sets decoder */
 
     struct vcl_model *model;

@@ -29,7 +29,7 @@ static void verify_originals(struct vcl_verification *v)
 static enum vcl_status verify_tensors(struct vcl_verification *v)
 {
     struct vcl_work work;
-    enum vcl_status status = vcl_work_create(&work, v->job, v->threads);
+    enum vcl_status status = vcl_work_create(&work, v->job, v->threads, v->pool);
     if (status)
         return status;
     vcl_work_start(v->job, "verify", v->model);

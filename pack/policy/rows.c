@@ -107,6 +107,6 @@ enum vcl_status vcl_zero_rows_count(struct vcl_errand *job, const struct vcl_mod
     struct vcl_work work;
     struct count count = { model, decoder, zero, &work };
     const struct vcl_task task = { &count, count_memory, count_run, NULL };
-    const enum vcl_status status = vcl_work_create(&work, job, threads);
+    const enum vcl_status status = vcl_work_create(&work, job, threads, NULL);
     return status ? status : vcl_work_over(&work, "info", model, &task);
 }

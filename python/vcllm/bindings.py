@@ -32,7 +32,8 @@ class SizedStruct(Structure):
 
 class OptionsStruct(SizedStruct):
     _fields_ = [("size", c_size_t), ("threads", c_uint), ("module_dir", c_char_p), ("user", c_void_p),
-                ("allocate", c_void_p), ("release", c_void_p), ("cancel", c_void_p)]
+                ("allocate", c_void_p), ("release", c_void_p), ("cancel", c_void_p),
+                ("pool", c_void_p)]
 
 
 class ParamsStruct(SizedStruct):

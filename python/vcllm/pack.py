@@ -40,7 +40,8 @@ class HooksStruct(SizedStruct):
 class CompressOptionsStruct(SizedStruct):
     _fields_ = [("size", c_size_t), ("params", POINTER(ParamsStruct)), ("lossless", c_int), ("file_bytes", c_uint64),
                 ("rules", POINTER(c_char_p)), ("rule_count", c_size_t), ("row_floor", c_double), ("threads", c_uint),
-                ("overwrite", c_int), ("resume", c_int), ("io", c_int), ("header_limit", c_uint64)]
+                ("overwrite", c_int), ("resume", c_int), ("io", c_int), ("header_limit", c_uint64),
+                ("pool", c_void_p)]
 
 
 class TotalsStruct(SizedStruct):
@@ -52,7 +53,8 @@ class TotalsStruct(SizedStruct):
 
 class DecompressOptionsStruct(SizedStruct):
     _fields_ = [("size", c_size_t), ("dtype", c_int), ("decoder", c_char_p), ("threads", c_uint),
-                ("overwrite", c_int), ("io", c_int), ("header_limit", c_uint64)]
+                ("overwrite", c_int), ("io", c_int), ("header_limit", c_uint64),
+                ("pool", c_void_p)]
 
 
 class DecompressedStruct(SizedStruct):
@@ -61,7 +63,8 @@ class DecompressedStruct(SizedStruct):
 
 class VerifyOptionsStruct(SizedStruct):
     _fields_ = [("size", c_size_t), ("decoder", c_char_p), ("threads", c_uint), ("io", c_int),
-                ("header_limit", c_uint64)]
+                ("header_limit", c_uint64),
+                ("pool", c_void_p)]
 
 
 class VerifiedStruct(SizedStruct):
@@ -72,7 +75,7 @@ class VerifiedStruct(SizedStruct):
 class EvaluateOptionsStruct(SizedStruct):
     _fields_ = [("size", c_size_t), ("text", c_char_p), ("text_bytes", c_size_t), ("tokens", POINTER(c_uint32)),
                 ("token_count", c_size_t), ("baseline", c_char_p), ("context", c_size_t), ("stride", c_size_t),
-                ("windows", c_size_t), ("memory", c_uint64), ("threads", c_uint)]
+                ("windows", c_size_t), ("memory", c_uint64), ("threads", c_uint), ("pool", c_void_p)]
 
 
 class MeanStruct(ctypes.Structure):

@@ -126,9 +126,10 @@ static int is_whole(const struct vcl_matrix *m, uint64_t tile)
         && (m->frame.codec != VCL_CODEC_EXACT || vcl_hash_matches(stored, bytes, entry.decoded_hash));
 }
 
-static void check_tiles(void *user, size_t job)
+static void check_tiles(void *user, size_t job, unsigned thread)
 {
     struct check *const check = user;
+    (void)thread;
     const uint64_t tiles = check->m->frame.plan.tiles, end = tiles * (job + 1) / CHECKS;
     uint64_t tile = tiles * job / CHECKS;
     while (tile < end && is_whole(check->m, tile))

@@ -136,9 +136,10 @@ static size_t choose_parts(uint64_t bands, unsigned threads, size_t n)
 }
 
 /* All tiles side by side: each output is one job's. */
-static void multiply_band(void *user, size_t job)
+static void multiply_band(void *user, size_t job, unsigned thread)
 {
     const struct fused *const f = user;
+    (void)thread;
     const struct vcl_plan *const plan = &f->m->frame.plan;
     const struct vectors v = part_of(f->v, job % f->parts, f->parts);
     const uint64_t band = f->first + job / f->parts;
@@ -294,9 +295,10 @@ static enum vcl_status fill_exact(const struct window *w, uint64_t tile, struct 
     return VCL_OK;
 }
 
-static void fill_tile(void *user, size_t slot)
+static void fill_tile(void *user, size_t slot, unsigned thread)
 {
     const struct window *const w = user;
+    (void)thread;
     const uint64_t tile = w->tile + slot;
     const struct vcl_rect rect = vcl_plan_tile(&w->m->frame.plan, tile);
     if (w->m->fused)
@@ -333,9 +335,10 @@ static enum vcl_status fill(struct window *w, uint64_t first, uint64_t end)
 }
 
 /* Outputs are a block of rows. */
-static void multiply_rows(void *user, size_t job)
+static void multiply_rows(void *user, size_t job, unsigned thread)
 {
     const struct window *const w = user;
+    (void)thread;
     const size_t line = (size_t)w->m->line;
     const uint64_t row = w->row + job * VCL_BLOCK;
     const uint32_t rows = (uint32_t)vcl_min(w->row + w->rows - row, VCL_BLOCK);
@@ -383,9 +386,10 @@ static void multiply_columns(const struct vcl_kernels *kernels, const struct vec
     }
 }
 
-static void multiply_cols(void *user, size_t job)
+static void multiply_cols(void *user, size_t job, unsigned thread)
 {
     const struct window *const w = user;
+    (void)thread;
     const uint64_t line = w->m->line, slice = slice_of(w), begin = job * slice;
     const struct columns columns = { .values = w->values + (w->row * line - w->first) + begin,
                                      .line = (size_t)line,
@@ -527,9 +531,10 @@ static size_t tile_values(const struct vcl_plan *plan)
     return (size_t)vcl_min(plan->tile_rows, plan->rows) * (size_t)vcl_min(plan->tile_cols, plan->cols);
 }
 
-static void multiply_strip(void *user, size_t slot)
+static void multiply_strip(void *user, size_t slot, unsigned thread)
 {
     const struct strips *const s = user;
+    (void)thread;
     const struct vcl_plan *const plan = &s->m->frame.plan;
     float *const values = s->values + slot * tile_values(plan);
     s->failed[slot] = UINT64_MAX;

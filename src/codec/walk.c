@@ -51,9 +51,10 @@ struct batch {
     void *user;
 };
 
-static void work_slot(void *user, size_t slot)
+static void work_slot(void *user, size_t slot, unsigned thread)
 {
     const struct batch *const batch = user;
+    (void)thread; /* a batch has a place for each of its tiles */
     struct vcl_tile_work *const buffers = &batch->walk->works[slot];
     buffers->message[0] = 0;
     buffers->status = batch->work(batch->user, batch->first + slot * batch->step, buffers);
