@@ -3,6 +3,7 @@
 #define VCL_CONVERT_H
 
 #include "cli.h"
+#include "convert/converted.h"
 
 /* ---- metadata.c: what the file says ---------------------------------------------------------- */
 
@@ -44,15 +45,6 @@ enum vcl_size {
     VCL_SIZE_FFN,
     VCL_SIZE_CONTEXT,
     VCL_SIZES
-};
-
-struct vcl_converted {
-    const struct vcl_entry *from;
-    char *name;
-    struct vcl_tensor tensor; /* as it will be */
-    uint64_t bytes;
-    uint64_t heads; /* not 0: rows of each head go from pairs to halves */
-    int transposed; /* the input's matrix is the transpose */
 };
 
 struct vcl_convert {

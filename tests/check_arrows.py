@@ -70,6 +70,7 @@ LM_ROOMS = {"common": set(),
 PACK_ROOMS = {"common": set(),
               "layout": {"common"},
               "folder": {"common"},
+              "convert": {"common"},
               "policy": {"common", "layout", "folder"},
               "jobs": {"common", "layout", "folder", "policy"}}
 

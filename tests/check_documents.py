@@ -43,6 +43,7 @@ FOLDERS = (
     ("pack/common", "What the rooms of pack share: one long call with its hooks and faults, texts, the loop over tensors."),
     ("pack/layout", "What a compressed or restored file holds, and the values of any tensor."),
     ("pack/folder", "Folders of shards: opened, checked, written whole or not at all."),
+    ("pack/convert", "Tensors of a GGUF file as the checkpoint has them that it was made from."),
     ("pack/policy", "What is done with each tensor of a model, and why."),
     ("pack/jobs", "Compress, decompress, verify: a model in, a model out."),
     ("cli", "The command line: a verb is a file; the others are what verbs share."),
