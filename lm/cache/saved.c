@@ -13,6 +13,8 @@
 
 #define VERSION "1"
 enum { NAME = 32, PAIRS = 9, MOST_TOKENS = 1 << 24 };
+/* Real keys and values do not shrink to a tenth without loss: what unfolds further than this is hostile. */
+enum { FREE = 64 << 20, MOST_RATIO = 64 };
 
 /* ---- metadata --------------------------------------------------------------------------------- */
 
@@ -250,6 +252,9 @@ static enum vcl_status read_item(const struct saved_file *r, struct vcl_context 
         return vcl_fault(r->error, VCL_E_FORMAT, "%s: tensor '%s' has another type or shape than a cache's",
                          r->path, name);
     vcl_tensor_size(&info.tensor, NULL, &bytes);
+    if (bytes > FREE && bytes / MOST_RATIO > entry->bytes)
+        return vcl_fault(r->error, VCL_E_LIMIT, "%s: tensor '%s' would be more than %d times its frame",
+                         r->path, name, MOST_RATIO);
     void *frame = malloc((size_t)entry->bytes + 1);
     *values = malloc((size_t)bytes + 1);
     *n = first;
