@@ -168,7 +168,7 @@ class Pack(driver.Case):
         self.assertEqual(len(results), 4)
 
     # Fields of options and parameters that the journal need not have: they change no byte, or stand for others.
-    NEUTRAL = {"size", "params", "rule_count", "threads", "overwrite", "resume", "io", "header_limit"}
+    NEUTRAL = {"size", "params", "rule_count", "threads", "pool", "overwrite", "resume", "io", "header_limit"}
     FOR_EACH = {"size", "columns", "col_weight", "feedback", "nearest", "row_floor"}    # set for each tensor, by others
 
     def test_journal(self):
