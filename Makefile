@@ -5,7 +5,7 @@ BUILD ?= build
 JOBS ?= $(shell nproc)
 CMAKE_FLAGS ?=
 PREFIX ?= /usr/local
-FUZZ_SECONDS ?= 30
+FUZZ_SECONDS ?= 20
 
 # What the library, the tool and the tests need, all in Debian 12 and 13; and what fuzzing and the benchmark need
 # besides.

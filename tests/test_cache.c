@@ -464,7 +464,7 @@ static void paged_is_one_cache(void **state)
     const struct vcl_paged_use none = read_paged(&opened, &plan, READ, plain);
     assert_true(none.tokens == READ && none.coded_tokens == 0 && isnan(none.bits));
     plan.recipe = recipe;
-    for (plan.recent = 0; plan.recent <= 20; plan.recent += 10) {
+    for (plan.recent = 0; plan.recent <= 20; plan.recent += (uint32_t)vcl_how_many(30, 10, 10)) {
         const struct vcl_paged_use one = read_paged(&opened, &plan, READ, a),
                                    same = read_paged(&two, &plan, READ, b);
         const size_t pages = (READ - 5) / 16 - (plan.recent + 15) / 16; /* 9 are full */

@@ -115,6 +115,7 @@ class Coded(CacheCase):
         self.assertIsNone(plain["kv_bits"])
 
 
+@unittest.skipIf(is_sanitized(), "Saved runs the same there")
 class Run(CacheCase):
     PROMPT = ["-p", "It was a dark and", "--temperature", 0, "--tokens", 150]
 
@@ -227,7 +228,7 @@ class Models(CacheCase):
     def test_other_and_copy(self):
         path, _ = self.recipe(2)
         small = self.folder / "small"
-        self.succeed("compress", MODEL, "-o", small, "--bits", 4)
+        self.succeed("compress", MODEL, "-o", small, "--bits", 4, "--allocate", "fixed")
         found = self.evaluate("--kv-recipe", path, "--baseline", MODEL, model=small)
         self.assertEqual(found["baseline"], str(MODEL))
         self.assertLess(found["kl"]["mean"], 0.01)

@@ -385,7 +385,7 @@ class Forward(ModelCase):
         plain = self.make("plain", config, {n: cut_bf16(a) for n, a in weights.items()}, "BF16")
         _, file = self.tokens(64, 400)
         self.succeed("compress", plain, "-o", self.folder / "lossless", "--lossless")
-        self.succeed("compress", plain, "-o", self.folder / "coded", "--bits", 4)
+        self.succeed("compress", plain, "-o", self.folder / "coded", "--bits", 4, "--allocate", "fixed")
         self.succeed("decompress", self.folder / "coded", "-o", self.folder / "decoded")
         nll = {n: self.eval(self.folder / n, "--tokens", file)["nll"] for n in ("plain", "lossless", "coded", "decoded")}
         self.assertEqual(nll["plain"], nll["lossless"])
@@ -451,7 +451,8 @@ class StoredHead(ModelCase):
     def test_compressed(self):
         """Other frames with other values."""
         config, weights, file, _ = self.tied((2, 64, 4, 2, 16, 96, 100, True))
-        self.succeed("compress", self.make("m", config, weights), "-o", self.folder / "small", "--bits", 4)
+        self.succeed("compress", self.make("m", config, weights), "-o", self.folder / "small", "--bits", 4,
+                     "--allocate", "fixed")
         self.succeed("decompress", self.folder / "small", "-o", self.folder / "back")
         small, back = self.folder / "small", self.folder / "back"
         self.assertLess(self.eval(small, "--tokens", file, "--baseline", back)["kl"]["mean"], 1e-9)
