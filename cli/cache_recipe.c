@@ -3,7 +3,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cache/learn.h"
 #include "cache/paged.h"
@@ -225,11 +224,9 @@ static int learn(const char *folder, const struct kv_settings *s)
         vcl_say("kv learn: --bits B and -o FILE are needed; see 'vcllm kv --help'");
         return VCL_EXIT_USAGE;
     }
-    if (!s->force && access(s->output, F_OK) == 0) {
-        vcl_say("%s: is there already; -f replaces it", s->output);
-        return VCL_EXIT_IO;
-    }
-    int code = vcl_cli_pool(s->jobs, &pool);
+    int code = vcl_cli_check_output(s->output, s->force);
+    if (!code)
+        code = vcl_cli_pool(s->jobs, &pool);
     if (code)
         return code;
     code = learn_opened(folder, s, pool);

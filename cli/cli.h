@@ -64,6 +64,9 @@ enum vcl_dtype vcl_float_choice(int choice);
  * than `most`. */
 int vcl_cli_parse(const struct vcl_verb *verb, const struct vcl_option *options, int argc, char **argv,
                   int least, int most, char ***operands, int *count);
+/* Before work begins whose file would not be written: VCL_EXIT_IO with a message where it is there already,
+ * unless it may be replaced. */
+int vcl_cli_check_output(const char *path, int force);
 /* "4096", "1.5GiB", "200 MB". */
 int vcl_parse_size(const char *text, uint64_t *bytes);
 

@@ -18,6 +18,14 @@ int vcl_cli_check_cache(const struct vcl_cache_options *o)
     return VCL_EXIT_OK;
 }
 
+void vcl_cli_settle_cache(struct vcl_cache_options *o)
+{
+    enum { PAGE = 64, FIRST = 4 };
+    o->page = o->page ? o->page : PAGE;
+    if (o->first == VCL_CACHE_NOT_GIVEN)
+        o->first = o->recent == VCL_CACHE_NOT_GIVEN ? 0 : FIRST;
+}
+
 static int open_recipe(const char *folder, const struct vcl_network *network,
                        const struct vcl_cache_options *o, struct vcl_cache_recipe *recipe)
 {
@@ -33,17 +41,17 @@ static int open_recipe(const char *folder, const struct vcl_network *network,
 }
 
 int vcl_cli_open_cache(const char *folder, const struct vcl_network *network,
-                       const struct vcl_cache_options *o, size_t positions, int all,
-                       struct vcl_coded_cache *cache)
+                       const struct vcl_cache_options *o, size_t positions, struct vcl_coded_cache *cache)
 {
     struct vcl_error error = { 0 };
     const int code = open_recipe(folder, network, o, &cache->recipe);
     if (code)
         return code;
     const struct vcl_kv_recipe *recipe = cache->recipe.recipe;
-    const uint32_t page = (uint32_t)o->page, first = o->first < 0 ? 0 : (uint32_t)o->first;
+    const uint32_t page = (uint32_t)o->page, first = (uint32_t)o->first;
     const enum vcl_status status =
-        all ? vcl_pages_create(network, recipe, (struct vcl_paging){ page, first }, &cache->pages, &error)
+        o->recent == VCL_CACHE_NOT_GIVEN
+            ? vcl_pages_create(network, recipe, (struct vcl_paging){ page, first }, &cache->pages, &error)
             : vcl_paged_create(network, &(struct vcl_paged_plan){ recipe, page, first, (uint32_t)o->recent },
                                positions, &cache->paged, &error);
     return status == VCL_OK ? VCL_EXIT_OK : vcl_tell(status, "%s", error.text);

@@ -201,8 +201,7 @@ static int evaluate_tokens(const char *model, const struct settings *s, const st
     struct vcl_eval result = { 0 };
     struct vcl_coded_cache cache = { 0 };
     struct cost cost = { .network = network };
-    int code =
-        codes ? vcl_cli_open_cache(model, network, &s->kv, positions, codes_all(s), &cache) : VCL_EXIT_OK;
+    int code = codes ? vcl_cli_open_cache(model, network, &s->kv, positions, &cache) : VCL_EXIT_OK;
     const double start = vcl_seconds();
     if (!code)
         code = evaluate(s, network, codes && !baseline ? network : baseline, &cache, tokens, count, &result);
@@ -263,7 +262,7 @@ static int run(int argc, char **argv)
         { "context", 0, VCL_OPTION_INTEGER, &s.context, 1, 1 << 24, NULL, NULL },
         { "stride", 0, VCL_OPTION_INTEGER, &s.stride, 1, 1 << 24, NULL, NULL },
         { "windows", 0, VCL_OPTION_INTEGER, &s.windows, 1, 1 << 30, NULL, NULL },
-        VCL_CACHE_OPTION_LINES(s.kv),
+        VCL_CACHE_OPTIONS(s.kv),
         { "memory", 0, VCL_OPTION_SIZE, &s.memory, 0, 0x1p62, NULL, NULL },
         { "threads", 'j', VCL_OPTION_INTEGER, &s.jobs, 0, 1024, NULL, NULL },
         { "json", 0, VCL_OPTION_FLAG, &s.json, 0, 0, NULL, NULL },
@@ -282,9 +281,7 @@ static int run(int argc, char **argv)
         code = vcl_cli_check_cache(&s.kv);
     if (!code && s.kv.bits > 8 && codes_all(&s))
         code = vcl_tell(VCL_E_ARGUMENT, "--kv-bits 16 codes nothing; it goes with --kv-recent");
-    s.kv.page = s.kv.page ? s.kv.page : VCL_CACHE_PAGE;
-    if (s.kv.first == VCL_CACHE_NOT_GIVEN)
-        s.kv.first = codes_all(&s) ? 0 : VCL_CACHE_FIRST;
+    vcl_cli_settle_cache(&s.kv);
     if (!code)
         code = vcl_cli_pool(s.jobs, &pool);
     if (code)

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include "cli.h"
 
@@ -159,6 +160,13 @@ enum vcl_dtype vcl_float_choice(int choice)
 {
     static const enum vcl_dtype dtypes[] = { VCL_DTYPE_F16, VCL_DTYPE_BF16, VCL_DTYPE_F32, VCL_DTYPE_F64 };
     return choice < 0 ? VCL_DTYPE_COUNT : dtypes[choice];
+}
+
+int vcl_cli_check_output(const char *path, int force)
+{
+    if (force || access(path, F_OK) != 0)
+        return VCL_EXIT_OK;
+    return vcl_tell(VCL_E_IO, "%s: is there already; -f replaces it", path);
 }
 
 int vcl_cli_parse(const struct vcl_verb *verb, const struct vcl_option *options, int argc, char **argv,

@@ -1,7 +1,6 @@
 /* run.c - the verb run: a text continued by a model, as it comes. */
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "coded_cache.h"
 #include "language.h"
@@ -102,7 +101,7 @@ static int prepare(struct generation *g, const char *model)
         code = vcl_cli_load_cache(model, &g->network, &g->kv, g->cache_load, g->prompt, g->prompt_tokens,
                                   positions, &g->cache, &g->kept);
     else if (vcl_cli_codes_cache(&g->kv))
-        code = vcl_cli_open_cache(model, &g->network, &g->kv, positions, 0, &g->cache);
+        code = vcl_cli_open_cache(model, &g->network, &g->kv, positions, &g->cache);
     if (code)
         return code;
     const enum vcl_status status =
@@ -219,9 +218,8 @@ static int check_settings(const struct generation *g, const char *prompt)
         return vcl_tell(VCL_E_ARGUMENT,
                         "--cache-save takes --kv-recipe FILE, which loading will need again, or "
                         "--kv-bits 16");
-    if (g->cache_save && !g->force && access(g->cache_save, F_OK) == 0)
-        return vcl_tell(VCL_E_IO, "%s: is there already; -f replaces it", g->cache_save);
-    return vcl_cli_check_cache(kv);
+    const int code = g->cache_save ? vcl_cli_check_output(g->cache_save, g->force) : VCL_EXIT_OK;
+    return code ? code : vcl_cli_check_cache(kv);
 }
 
 static int run(int argc, char **argv)
@@ -238,7 +236,7 @@ static int run(int argc, char **argv)
         { "temperature", 0, VCL_OPTION_NUMBER, &g.sampler.temperature, 0, 10, NULL, NULL },
         { "top-p", 0, VCL_OPTION_NUMBER, &g.sampler.top_p, 1e-6, 1, NULL, NULL },
         { "seed", 0, VCL_OPTION_INTEGER, &seed, 0, 2147483647, NULL, NULL },
-        VCL_CACHE_OPTION_LINES(g.kv),
+        VCL_CACHE_OPTIONS(g.kv),
         { "prompt-file", 0, VCL_OPTION_TEXT, &g.prompt_file, 0, 0, NULL, NULL },
         { "cache-save", 0, VCL_OPTION_OUTPUT, &g.cache_save, 0, 0, NULL, NULL },
         { "cache-load", 0, VCL_OPTION_TEXT, &g.cache_load, 0, 0, NULL, NULL },
@@ -258,9 +256,8 @@ static int run(int argc, char **argv)
         return code;
     g.most = (size_t)tokens;
     g.sampler.state = (uint64_t)seed;
-    g.kv.page = g.kv.page ? g.kv.page : VCL_CACHE_PAGE;
-    g.kv.first = g.kv.first == VCL_CACHE_NOT_GIVEN ? VCL_CACHE_FIRST : g.kv.first;
     g.kv.recent = g.kv.recent == VCL_CACHE_NOT_GIVEN ? 0 : g.kv.recent;
+    vcl_cli_settle_cache(&g.kv);
     code = vcl_cli_network(operands[0], pool, memory, &g.network);
     if (!code)
         code = read_prompt(&g, operands[0], prompt);

@@ -1,7 +1,7 @@
 /* paged.c - a KV cache as coded pages and a few plain tokens.
  *
- * Tokens come in layer by layer and are rounded to F16, which every later token sees.  When a page's tokens are
- * through all layers and old enough, they are coded together and leave the plain part.  Before a layer's
+ * Tokens come in layer by layer and are rounded to F16, which every later token sees.  When a page's tokens
+ * are through all layers and old enough, they are coded together and leave the plain part.  Before a layer's
  * attention its pages are decoded, side by side on the network's pool, into the one layer's room that the
  * forward pass has: so much, and no more, is ever decoded. */
 #include <math.h>
@@ -87,15 +87,6 @@ enum vcl_status vcl_paged_create(const struct vcl_network *network, const struct
     return VCL_OK;
 }
 
-static void forget(struct vcl_paged *p)
-{
-    while (p->count > 0)
-        free(p->pages[--p->count].bytes);
-    p->coded = 0;
-    p->length = p->first.count = p->last.count = 0;
-    p->last.begin = p->first.room;
-}
-
 /* Pages are kept or dropped whole; what was plain can end anywhere. */
 size_t vcl_paged_keep(struct vcl_paged *p, size_t tokens)
 {
@@ -120,8 +111,7 @@ void vcl_paged_destroy(struct vcl_paged *p)
 {
     if (!p)
         return;
-    if (p->pages)
-        forget(p);
+    vcl_paged_keep(p, 0);
     for (unsigned i = 0; i < threads_of(p) && p->seats; i++) {
         vcl_kv_coder_destroy(p->seats[i].coder);
         vcl_context_destroy(p->seats[i].ctx);
@@ -172,7 +162,7 @@ static enum vcl_status pass(void *user, const struct vcl_cache_tokens *tokens)
 {
     struct vcl_paged *p = user;
     if (tokens->position == 0 && tokens->layer == 0)
-        forget(p);
+        vcl_paged_keep(p, 0);
     struct vcl_plain *to = tokens->position < p->first.room ? &p->first : &p->last;
     enum vcl_status status = take(p, to, 0, tokens);
     if (status == VCL_OK)

@@ -1,4 +1,4 @@
-/* paged.h - a KV cache that is kept as coded pages: what of a long text stays in memory while a model runs. */
+/* paged.h - a KV cache that is kept as coded pages: what of a long text stays in memory. */
 #ifndef VCL_RUN_PAGED_H
 #define VCL_RUN_PAGED_H
 
@@ -43,10 +43,10 @@ struct vcl_paged_use vcl_paged_use(const struct vcl_paged *paged);
  * VCL_E_IO where the file is there and is not to be replaced. */
 enum vcl_status vcl_paged_save(const struct vcl_paged *paged, const uint32_t *tokens, const char *path,
                                int overwrite, struct vcl_error *error);
-/* A cache with room for `positions`, as the file's plan says, for a sequence that begins with `tokens`: of those
- * of the file it keeps what is the same, less than n.  recipe: the one that the file's pages were coded by, or
- * NULL where it has none; VCL_E_ARGUMENT where it is another, or the file another model's.  VCL_E_FORMAT,
- * VCL_E_CHECKSUM and so on for damage. */
+/* A cache with room for `positions`, as the file's plan says, for a sequence that begins with `tokens`: of
+ * those of the file it keeps what is the same, less than n.  recipe: the one that the file's pages were coded
+ * by, or NULL where it has none; VCL_E_ARGUMENT where it is another, or the file another model's.
+ * VCL_E_FORMAT, VCL_E_CHECKSUM and so on for damage. */
 enum vcl_status vcl_paged_load(const struct vcl_network *network, const struct vcl_kv_recipe *recipe,
                                const char *path, const uint32_t *tokens, size_t n, size_t positions,
                                struct vcl_paged **paged, struct vcl_error *error);

@@ -1,4 +1,4 @@
-/* paged_parts.h - what a cache of pages is made of, for paged.c, which fills it, and saved.c, which files it. */
+/* paged_parts.h - what a cache of pages is made of: paged.c fills it, saved.c files it. */
 #ifndef VCL_RUN_PAGED_PARTS_H
 #define VCL_RUN_PAGED_PARTS_H
 
@@ -42,7 +42,7 @@ struct vcl_paged {
     struct vcl_error error;
 };
 
-/* Where the last tokens begin when no page has been made. */
+/* The first token of a page by number; where the last tokens begin after so many pages. */
 static inline size_t vcl_paged_start(const struct vcl_paged *p, size_t page)
 {
     return p->first.room + page * p->plan.page;

@@ -1,7 +1,8 @@
 /* saved.c - a cache of pages to a file and back, so that a long prompt is read once.
  *
- * The file is a compressed safetensors file as docs/format.md has it, with checksums of everything: the tokens,
- * the plain tokens' keys and values, a tensor for each page, and in the metadata what they belong to. */
+ * The file is a compressed safetensors file as docs/format.md has it, with checksums of everything: the
+ * tokens, the plain tokens' keys and values, a tensor for each page, and in the metadata what they belong
+ * to. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -212,6 +213,15 @@ static enum vcl_status read_plan(const struct saved_file *r, struct vcl_paged_pl
     return VCL_OK;
 }
 
+/* The file, its hash checked, and how its cache is kept; close r->model, after a failure, too. */
+static enum vcl_status open_saved(struct saved_file *r, struct vcl_paged_plan *plan)
+{
+    enum vcl_status status = vcl_model_open(r->path, NULL, &r->model, r->error);
+    if (status == VCL_OK)
+        status = vcl_model_check_hash(r->model, 0, r->error);
+    return status == VCL_OK ? read_plan(r, plan) : status;
+}
+
 static enum vcl_status check_model(const struct saved_file *r, const struct vcl_network *network,
                                    const struct vcl_kv_recipe *recipe)
 {
@@ -232,8 +242,7 @@ static enum vcl_status check_model(const struct saved_file *r, const struct vcl_
     return VCL_OK;
 }
 
-/* The named tensor's values, free() them; most: of the first dimension, where the shape is given but for that,
- * or all its dimensions are. */
+/* The named tensor's values, free() them, and its first dimension, at most `most`; shape has the others. */
 static enum vcl_status read_item(const struct saved_file *r, struct vcl_context *ctx, const char *name,
                                  const struct vcl_tensor *shape, size_t most, void **values, size_t *n)
 {
@@ -371,11 +380,7 @@ enum vcl_status vcl_saved_read(const char *path, struct vcl_saved *saved, struct
     struct saved_file r = { path, NULL, error };
     struct vcl_context *ctx = NULL;
     *saved = (struct vcl_saved){ 0 };
-    enum vcl_status status = vcl_model_open(path, NULL, &r.model, error);
-    if (status == VCL_OK)
-        status = vcl_model_check_hash(r.model, 0, error);
-    if (status == VCL_OK)
-        status = read_plan(&r, &saved->plan);
+    enum vcl_status status = open_saved(&r, &saved->plan);
     if (status == VCL_OK && (status = vcl_context_create(NULL, &ctx)) != VCL_OK)
         vcl_fault(error, status, "%s", vcl_status_text(status));
     if (status == VCL_OK)
@@ -454,11 +459,7 @@ static enum vcl_status load(const struct saved_file *r, const struct vcl_network
 {
     uint32_t *saved = NULL;
     size_t count = 0;
-    enum vcl_status status = vcl_model_check_hash(r->model, 0, r->error);
-    if (status == VCL_OK)
-        status = read_plan(r, plan);
-    if (status == VCL_OK)
-        status = check_model(r, network, plan->recipe);
+    enum vcl_status status = check_model(r, network, plan->recipe);
     if (status == VCL_OK)
         status = read_tokens(r, network, &saved, &count);
     if (status == VCL_OK)
@@ -478,7 +479,7 @@ enum vcl_status vcl_paged_load(const struct vcl_network *network, const struct v
     struct saved_file r = { path, NULL, error };
     struct vcl_paged_plan plan = { .recipe = recipe };
     *paged = NULL;
-    enum vcl_status status = vcl_model_open(path, NULL, &r.model, error);
+    enum vcl_status status = open_saved(&r, &plan);
     if (status == VCL_OK)
         status = load(&r, network, &plan, tokens, n, positions, paged);
     if (status != VCL_OK) {

@@ -34,11 +34,6 @@ void vcl_kv_destroy(struct vcl_kv *kv)
     kv->keys = kv->values = NULL;
 }
 
-uint64_t vcl_kv_bytes(const struct vcl_kv *kv)
-{
-    return 2 * sizeof(float) * (uint64_t)kv->layers * kv->heads * kv->positions * kv->head_dim;
-}
-
 float *vcl_kv_keys(const struct vcl_kv *kv, size_t layer, size_t head)
 {
     return kv->keys + offset(kv, layer, head);

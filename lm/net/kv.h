@@ -15,7 +15,6 @@ struct vcl_kv {
 enum vcl_status vcl_kv_create(const struct vcl_config *config, size_t positions, struct vcl_kv *kv,
                               struct vcl_error *error);
 void vcl_kv_destroy(struct vcl_kv *kv);
-uint64_t vcl_kv_bytes(const struct vcl_kv *kv);
 
 /* Keys (before rotation) and values of one layer: those of `count` tokens, the first at `position`,
  * [count][heads][head_dim] each. */

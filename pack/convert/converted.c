@@ -119,6 +119,8 @@ enum vcl_status vcl_converted_read(struct vcl_errand *job, const struct vcl_mode
     const struct vcl_tensor *from = &tensor->from->tensor, *to = &tensor->tensor;
     if (n == 0)
         return VCL_OK;
+    if (!tensor->transposed && !tensor->heads && from->dtype == to->dtype)
+        return read_slice(&s, offset, dst, n);
     s.size = vcl_dtype_bits(from->dtype) / 8;
     s.to_size = vcl_dtype_bits(to->dtype) / 8;
     s.cols = to->rank > 0 ? to->dims[to->rank - 1] : 1;
