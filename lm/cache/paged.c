@@ -201,37 +201,46 @@ static void put_page(const struct wanted *f, size_t page, const struct vcl_seat 
                   &(struct vcl_cache_tokens){ f->layer, start, p->plan.page, seat->rows[0], seat->rows[1] });
 }
 
-/* A page's number of tokens at a time. */
-static void put_plain(const struct wanted *f, const struct vcl_plain *from, const struct vcl_seat *seat)
+/* As many tokens as a page has, but for the last part. */
+static size_t plain_parts(const struct vcl_paged *p, const struct vcl_plain *plain)
 {
-    const struct vcl_paged *p = f->paged;
-    for (size_t done = 0, n; done < from->count; done += n) {
-        const size_t position = from->begin + done;
-        n = from->count - done < p->plan.page ? from->count - done : p->plan.page;
-        for (int kind = 0; kind < 2; kind++)
-            vcl_convert(VCL_DTYPE_F16, vcl_plain_rows(p, from, kind, f->layer, position), VCL_DTYPE_F32,
-                        seat->rows[kind], n * p->side);
-        f->place->put(f->place->flow,
-                      &(struct vcl_cache_tokens){ f->layer, position, n, seat->rows[0], seat->rows[1] });
-    }
+    return (plain->count + p->plan.page - 1) / p->plan.page;
 }
 
-/* Parts 0 and 1 are plain, the others pages. */
+static void put_plain(const struct wanted *f, const struct vcl_plain *from, size_t part,
+                      const struct vcl_seat *seat)
+{
+    const struct vcl_paged *p = f->paged;
+    const size_t done = part * p->plan.page, left = from->count - done, position = from->begin + done;
+    const size_t n = left < p->plan.page ? left : p->plan.page;
+    for (int kind = 0; kind < 2; kind++)
+        vcl_convert(VCL_DTYPE_F16, vcl_plain_rows(p, from, kind, f->layer, position), VCL_DTYPE_F32,
+                    seat->rows[kind], n * p->side);
+    f->place->put(f->place->flow,
+                  &(struct vcl_cache_tokens){ f->layer, position, n, seat->rows[0], seat->rows[1] });
+}
+
+/* Pages, then the first tokens, then the last. */
 static void fill_part(void *user, size_t part, unsigned thread)
 {
     const struct wanted *f = user;
-    const struct vcl_seat *seat = &f->paged->seats[thread];
-    if (part < 2)
-        put_plain(f, part == 0 ? &f->paged->first : &f->paged->last, seat);
+    const struct vcl_paged *p = f->paged;
+    const struct vcl_seat *seat = &p->seats[thread];
+    const size_t plain = part - p->count, first = plain_parts(p, &p->first);
+    if (part < p->count)
+        put_page(f, part, seat);
+    else if (plain < first)
+        put_plain(f, &p->first, plain, seat);
     else
-        put_page(f, part - 2, seat);
+        put_plain(f, &p->last, plain - first, seat);
 }
 
 static enum vcl_status fill(void *user, size_t layer, size_t from, const struct vcl_cache_place *place)
 {
     struct vcl_paged *p = user;
     struct wanted wanted = { p, layer, from, place };
-    vcl_pool_run(vcl_store_pool(p->network->store), p->count + 2, fill_part, &wanted);
+    const size_t parts = p->count + plain_parts(p, &p->first) + plain_parts(p, &p->last);
+    vcl_pool_run(vcl_store_pool(p->network->store), parts, fill_part, &wanted);
     return (enum vcl_status)p->failed;
 }
 
